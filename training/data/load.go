@@ -1,0 +1,230 @@
+package data
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Options say how [Load] presents a data set. The zero value takes everything as it comes.
+type Options struct {
+	Size  int  // height in pixels, and width unless Width is set; 0 keeps the pictures' own size
+	Width int  // width in pixels, if it is not Size
+	Grey  bool // one channel in place of three
+
+	// Part is "train", "test" or "". Data with a test part of its own uses that one; other data is
+	// split at random, the same way every time, HeldOut of it (0 means 0.1) into "test". The empty
+	// part is the training part where the data comes with a test part, otherwise all of it.
+	Part    string
+	HeldOut float64
+
+	Classes []int  // only examples with these labels; nil takes all
+	Limit   int    // at most so many examples, or how many to draw of synthetic data; 0 means all, or the default
+	Patches int    // so many windows of Size×Width cut at random places, instead of resized pictures
+	Seed    uint64 // of synthetic data and of Patches
+
+	Progress func(line string) // told about downloads; may be nil
+}
+
+func (o Options) height() int { return o.Size }
+
+func (o Options) width() int {
+	if o.Width > 0 {
+		return o.Width
+	}
+	return o.Size
+}
+
+func (o Options) check() error {
+	if o.Size < 0 || o.Width < 0 || o.Limit < 0 || o.Patches < 0 {
+		return fmt.Errorf("data: size %d, width %d, limit %d, patches %d: want no negative number", o.Size, o.Width, o.Limit, o.Patches)
+	}
+	if o.Size == 0 && (o.Width > 0 || o.Patches > 0) {
+		return fmt.Errorf("data: a width or a number of patches wants a size too")
+	}
+	if o.Part != "" && o.Part != "train" && o.Part != "test" {
+		return fmt.Errorf("data: part %q, want train, test or nothing", o.Part)
+	}
+	if o.HeldOut < 0 || o.HeldOut >= 1 {
+		return fmt.Errorf("data: held-out share %g, want 0 … 1", o.HeldOut)
+	}
+	return nil
+}
+
+func unknown(name string) error {
+	names := make([]string, len(Sources))
+	for i, s := range Sources {
+		names[i] = s.Name
+	}
+	return fmt.Errorf("data: %q is neither a file or folder nor one of the names %s", name, strings.Join(names, ", "))
+}
+
+// Load reads a data set by its name in [Sources], obtaining it first where needed, or by its path. A
+// path may be a folder laid out like MNIST's (train-images-idx3-ubyte, with or without .gz), a folder
+// of pictures, one picture, an IDX file of pictures, an .npy array or a .csv table. A name goes before
+// a path; ./NAME is always a path.
+func Load(ctx context.Context, nameOrPath string, o Options) (*Set, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if s, ok := Lookup(nameOrPath); ok && s.draw != nil {
+		t, err := s.draw.set(s.Name, o)
+		if err != nil {
+			return nil, err
+		}
+		return t.finish(o, true)
+	} else if ok {
+		path, err := Obtain(ctx, nameOrPath, o.Progress)
+		if err != nil {
+			return nil, err
+		}
+		t, err := loadPath(path, o)
+		if err != nil {
+			return nil, err
+		}
+		t.Name = s.Name
+		return t, nil
+	}
+	if _, err := os.Stat(nameOrPath); err != nil {
+		if strings.ContainsAny(nameOrPath, `/\.`) && !strings.HasPrefix(nameOrPath, "synthetic/") {
+			return nil, fmt.Errorf("data: %w", err)
+		}
+		return nil, unknown(nameOrPath)
+	}
+	return loadPath(nameOrPath, o)
+}
+
+// loadPath chooses the reader. Readers get the limit only where no later step has to choose among
+// more examples than it leaves.
+func loadPath(path string, o Options) (*Set, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	limit := o.Limit
+	if o.Classes != nil || o.Patches > 0 {
+		limit = 0
+	}
+	if st.IsDir() {
+		part := o.Part
+		if part == "" {
+			part = "train"
+		}
+		if images, labels, ok := idxFolder(path, part); ok {
+			s, err := ReadIDX(images, labels, limit)
+			if err != nil {
+				return nil, err
+			}
+			s.Name = filepath.Base(path)
+			return s.finish(o, true)
+		}
+	}
+	if o.Part != "" {
+		limit = 0
+	}
+	s, err := readPath(path, st.IsDir(), o, limit)
+	if err != nil {
+		return nil, err
+	}
+	return s.finish(o, false)
+}
+
+func readPath(path string, dir bool, o Options, limit int) (*Set, error) {
+	name := strings.ToLower(filepath.Base(path))
+	_, picture := formatOf(path)
+	switch {
+	case dir || picture:
+		if o.Patches > 0 {
+			return ReadPictures(path, 0, 0, o.Grey, limit)
+		}
+		return ReadPictures(path, o.height(), o.width(), o.Grey, limit)
+	case strings.HasSuffix(name, ".npy"):
+		return ReadNPY(path)
+	case strings.HasSuffix(name, ".csv"):
+		return ReadCSV(path)
+	case name == "digits.csv.gz":
+		return readDigits(path)
+	case strings.Contains(name, "idx"):
+		return ReadIDX(path, "", limit)
+	}
+	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .pgm, .ppm), .npy, .csv or an IDX file", path)
+}
+
+// readDigits reads the UCI digits: 64 pixels of 0 … 16 and a label in each row.
+func readDigits(path string) (*Set, error) {
+	t, err := open(path, func(r io.Reader) (*Set, error) {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		return readCSV(z, path)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if t.C != 65 {
+		return nil, fmt.Errorf("data: %s: %d columns, want 64 pixels and a label", path, t.C)
+	}
+	s, err := newSet(t.Name, t.N, 1, 8, 8)
+	if err != nil {
+		return nil, err
+	}
+	s.Gain = 2.0 / 16
+	s.Labels = make([]int, s.N)
+	for i := range s.N {
+		row := t.At(i)
+		for j, v := range row[:64] {
+			s.At(i)[j] = float32(float64(v)*s.Gain + s.Offset)
+		}
+		s.Labels[i] = int(row[64])
+	}
+	return s, nil
+}
+
+// finish applies the options that hold for every kind of data, in this order: part (unless the reader
+// chose it), classes, limit, grey, patches or size.
+func (s *Set) finish(o Options, parted bool) (*Set, error) {
+	var err error
+	if o.Part != "" && !parted {
+		held := o.HeldOut
+		if held == 0 {
+			held = 0.1
+		}
+		train, test, err := s.Split(held, 1)
+		if err != nil {
+			return nil, err
+		}
+		if s = train; o.Part == "test" {
+			s = test
+		}
+	}
+	if o.Classes != nil {
+		if s, err = s.OfClass(o.Classes...); err != nil {
+			return nil, err
+		}
+	}
+	if o.Limit > 0 {
+		s = s.Head(o.Limit)
+	}
+	if o.Grey {
+		if s, err = s.Grey(); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case o.Size > 0 && s.Lo == s.Hi:
+		return nil, fmt.Errorf("data: %s: vectors of %d values have no size in pixels", s.Name, s.Dim())
+	case o.Patches > 0:
+		s, err = s.Patches(o.Patches, o.height(), o.width(), o.Seed)
+	case o.Size > 0:
+		s, err = s.fit(o.height(), o.width())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Check()
+}

@@ -1,0 +1,313 @@
+package data
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// CacheDir is where obtained data is kept: EBMRUN_CACHE/data if that variable is set, otherwise
+// ebmrun/data in the user's cache folder.
+func CacheDir() (string, error) {
+	if dir := os.Getenv("EBMRUN_CACHE"); dir != "" {
+		return filepath.Join(dir, "data"), nil
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("data: no cache folder, set EBMRUN_CACHE: %w", err)
+	}
+	return filepath.Join(dir, "ebmrun", "data"), nil
+}
+
+// Obtain makes sure that the named data lies in the cache folder, intact, and returns its path; for
+// synthetic data, which is drawn in process, the path is empty. What has to be downloaded comes from
+// the package client of the [Sources] table; progress (it may be nil) first gets a line that says what,
+// how much and from which client. The files must have the SHA-256 of the table. They are written to a temporary
+// folder and renamed, so that an interruption leaves either nothing or everything.
+func Obtain(ctx context.Context, name string, progress func(line string)) (string, error) {
+	s, ok := Lookup(name)
+	if !ok {
+		return "", unknown(name)
+	}
+	if s.pack == nil {
+		return "", nil
+	}
+	if progress == nil {
+		progress = func(string) {}
+	}
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := s.folder(cache)
+	switch got, err := digest(os.DirFS(dir)); {
+	case err == nil && got == s.SHA256:
+		return filepath.Join(dir, s.path), nil
+	case err == nil || !errors.Is(err, fs.ErrNotExist):
+		progress(fmt.Sprintf("%s: the copy in %s is damaged and will be replaced", name, dir))
+	}
+	progress(fmt.Sprintf("%s: getting %s (%.1f MB): %s", name, s.Package, float64(s.Size)/1e6, s.Command()))
+	if err := s.install(ctx, cache, dir, progress); err != nil {
+		return "", fmt.Errorf("data: %s: %w", name, err)
+	}
+	return filepath.Join(dir, s.path), nil
+}
+
+// install fetches the pack and puts its files into dir, a folder of the cache.
+func (p *pack) install(ctx context.Context, cache, dir string, progress func(string)) error {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(cache, ".tmp-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	download, files := filepath.Join(tmp, "download"), filepath.Join(tmp, "files")
+	if err := os.Mkdir(download, 0o755); err != nil {
+		return err
+	}
+	src, err := p.fetch(ctx, download, progress)
+	if err != nil {
+		return err
+	}
+	if err := p.copyFiles(files, src); err != nil {
+		return err
+	}
+	got, err := digest(os.DirFS(files))
+	if err != nil {
+		return err
+	}
+	if got != p.SHA256 {
+		return fmt.Errorf("files of %s have SHA-256 %s, want %s", p.Package, got, p.SHA256)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.Rename(files, dir); err != nil {
+		// Another process may have put the same files there in the meantime.
+		if now, derr := digest(os.DirFS(dir)); derr != nil || now != p.SHA256 {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetch runs the package client in dir and opens what it left there.
+func (p *pack) fetch(ctx context.Context, dir string, progress func(string)) (fs.FS, error) {
+	out, err := p.run(ctx, dir, p.command()...)
+	if err != nil && p.Client == "apt-get" && ctx.Err() == nil {
+		progress("the package lists may be missing: apt-get update")
+		if _, uerr := p.run(ctx, dir, "apt-get", "update"); uerr != nil {
+			return nil, fmt.Errorf("%w (apt-get update fails too: run it as root first)", err)
+		}
+		out, err = p.run(ctx, dir, p.command()...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.Client == "go" {
+		var mod struct{ Dir, Error string }
+		if err := json.Unmarshal(out, &mod); err != nil || mod.Dir == "" {
+			return nil, fmt.Errorf("go mod download: want the module's folder, got %q", firstLine(out))
+		}
+		return os.DirFS(mod.Dir), nil
+	}
+	ext := map[string]string{"pip": "*.whl", "npm": "*.tgz", "apt-get": "*.deb"}[p.Client]
+	found, err := filepath.Glob(filepath.Join(dir, ext))
+	if err != nil || len(found) != 1 {
+		return nil, fmt.Errorf("%s left %d files %s, want one", p.Client, len(found), ext)
+	}
+	switch p.Client {
+	case "pip":
+		return zip.OpenReader(found[0])
+	case "npm":
+		return os.DirFS(dir), p.untar(dir, found[0])
+	}
+	if _, err := p.run(ctx, dir, "dpkg-deb", "-x", filepath.Base(found[0]), "."); err != nil {
+		return nil, err
+	}
+	return os.DirFS(dir), nil
+}
+
+// run starts a program in dir and returns its standard output. The error ends with the last line that the
+// program wrote about it.
+func (p *pack) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	args, err := locate(args)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GO111MODULE=on", "GOFLAGS=-mod=mod", "GOWORK=off", "PIP_DISABLE_PIP_VERSION_CHECK=1", "LC_ALL=C")
+	cmd.WaitDelay = 5 * time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(args[0]), ctx.Err())
+		}
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(args[0]), args[1], err, cmp.Or(lastLine(stderr.Bytes()), lastLine(stdout.Bytes())))
+	}
+	return stdout.Bytes(), nil
+}
+
+// locate finds the program; pip also goes by other names.
+func locate(args []string) ([]string, error) {
+	tries := map[string][][]string{"pip": {{"pip"}, {"pip3"}, {"python3", "-m", "pip"}}}[args[0]]
+	if tries == nil {
+		tries = [][]string{args[:1]}
+	}
+	for _, t := range tries {
+		if path, err := exec.LookPath(t[0]); err == nil {
+			return append(append([]string{path}, t[1:]...), args[1:]...), nil
+		}
+	}
+	return nil, fmt.Errorf("the program %s is missing: install %s, or give the path of the data instead of its name", args[0], providers[args[0]])
+}
+
+// providers says what to install for a missing program.
+var providers = map[string]string{
+	"go":       "Go",
+	"pip":      "Python 3 with pip (Debian: python3-pip)",
+	"npm":      "Node.js with npm",
+	"apt-get":  "it (it is part of Debian and its derivatives alone)",
+	"dpkg-deb": "dpkg",
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return line
+}
+
+func lastLine(b []byte) string {
+	t := strings.TrimSpace(string(b))
+	return t[strings.LastIndexByte(t, '\n')+1:]
+}
+
+// Limits on what is unpacked: no file of a pack comes near the first, nor all of them the second.
+const (
+	maxFile = 64 << 20
+	maxPack = 256 << 20
+)
+
+// copyFiles copies the files of src that the pack takes to dir, which it makes.
+func (p *pack) copyFiles(dir string, src fs.FS) error {
+	if c, ok := src.(io.Closer); ok {
+		defer c.Close()
+	}
+	total := int64(0)
+	err := fs.WalkDir(src, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		m := p.take.FindStringSubmatch(path)
+		if m == nil {
+			return nil
+		}
+		f, err := src.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		n, err := writeFile(filepath.Join(dir, filepath.FromSlash(m[1])), f)
+		if total += n; err == nil && total > maxPack {
+			err = fmt.Errorf("more than %d bytes to unpack", maxPack)
+		}
+		return err
+	})
+	if err == nil && total == 0 {
+		err = fmt.Errorf("%s holds no file %s", p.Package, p.take)
+	}
+	return err
+}
+
+// writeFile copies r to a new file, with its folders, and syncs it.
+func writeFile(path string, r io.Reader) (int64, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return 0, err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(f, io.LimitReader(r, maxFile+1))
+	if err == nil && n > maxFile {
+		err = fmt.Errorf("%s: more than %d bytes", filepath.Base(path), maxFile)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return n, errors.Join(err, f.Close())
+}
+
+// untar unpacks the regular files that the pack takes from a gzipped tar file into dir.
+func (p *pack) untar(dir, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	total := int64(0)
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag != tar.TypeReg || !filepath.IsLocal(h.Name) || !p.take.MatchString(h.Name) {
+			continue
+		}
+		n, err := writeFile(filepath.Join(dir, filepath.FromSlash(h.Name)), r)
+		if err != nil {
+			return err
+		}
+		if total += n; total > maxPack {
+			return fmt.Errorf("more than %d bytes to unpack", maxPack)
+		}
+	}
+}
+
+// digest is the SHA-256 of the listing of a folder: for every file, in the order of the paths, a line of
+// its SHA-256 and its path, as sha256sum prints it. It does not depend on how the files were packed.
+func digest(dir fs.FS) (string, error) {
+	list := sha256.New()
+	err := fs.WalkDir(dir, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := dir.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(list, "%x  %s\n", h.Sum(nil), path)
+		return err
+	})
+	return hex.EncodeToString(list.Sum(nil)), err
+}

@@ -1,0 +1,303 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// MaxValues bounds the float32 values of one set (2 GiB of them); readers refuse what would not fit.
+const MaxValues = 1 << 29
+
+// A Set is N examples of C×H×W values. Points in the plane are examples with C = 2 and H = W = 1.
+type Set struct {
+	Name       string
+	N, C, H, W int
+	X          []float32 // [N, C, H, W], row-major
+
+	// Lo and Hi bound the values: -1 and 1 for pictures. Both are zero where nothing bounds them.
+	Lo, Hi float32
+
+	// Gain and Offset tell how the values came from those in the file: value = raw·Gain + Offset.
+	Gain, Offset float64
+
+	Labels  []int    // one class per example; nil without labels
+	Classes []string // names of the classes, where the source has names
+
+	// Factors [N, len(FactorNames)] are the parameters that synthetic examples were drawn with.
+	Factors     []float32
+	FactorNames []string
+}
+
+// newSet reserves a set of pictures in [-1, 1] whose raw values are 0 … 255.
+func newSet(name string, n, c, h, w int) (*Set, error) {
+	if err := checkSize(name, n, c, h, w); err != nil {
+		return nil, err
+	}
+	return &Set{
+		Name: name, N: n, C: c, H: h, W: w, X: make([]float32, n*c*h*w),
+		Lo: -1, Hi: 1, Gain: byteGain, Offset: byteOffset,
+	}, nil
+}
+
+// The scale of pictures: 0 … 255 becomes -1 … 1.
+const (
+	byteGain   = 2.0 / 255
+	byteOffset = -1.0
+)
+
+// checkSize refuses shapes that are empty, overflow or need more than MaxValues.
+func checkSize(where string, dims ...int) error {
+	n := 1
+	for _, d := range dims {
+		if d <= 0 {
+			return fmt.Errorf("data: %s: shape %v has a size below 1", where, dims)
+		}
+		if n > MaxValues/d {
+			return fmt.Errorf("data: %s: shape %v holds more than %d values", where, dims, MaxValues)
+		}
+		n *= d
+	}
+	return nil
+}
+
+// Dim is the number of values of one example, C·H·W.
+func (s *Set) Dim() int { return s.C * s.H * s.W }
+
+// At is example i, a view into X of length Dim.
+func (s *Set) At(i int) []float32 { d := s.Dim(); return s.X[i*d : (i+1)*d : (i+1)*d] }
+
+// Raw undoes the scale: the value in the file's units.
+func (s *Set) Raw(v float32) float64 { return (float64(v) - s.Offset) / s.Gain }
+
+// Check reports the first inconsistency: sizes that disagree, a value that is not finite or outside
+// the range, a label without example.
+func (s *Set) Check() error {
+	if err := checkSize(s.Name, s.N, s.C, s.H, s.W); err != nil {
+		return err
+	}
+	if len(s.X) != s.N*s.Dim() {
+		return fmt.Errorf("data: %s: shape %d×%d×%d×%d wants %d values, got %d", s.Name, s.N, s.C, s.H, s.W, s.N*s.Dim(), len(s.X))
+	}
+	if s.Labels != nil && len(s.Labels) != s.N {
+		return fmt.Errorf("data: %s: %d examples want as many labels, got %d", s.Name, s.N, len(s.Labels))
+	}
+	if len(s.Factors) != s.N*len(s.FactorNames) {
+		return fmt.Errorf("data: %s: %d factors of %d examples, got %d values", s.Name, len(s.FactorNames), s.N, len(s.Factors))
+	}
+	if s.Gain == 0 || !finite(s.Gain) || !finite(s.Offset) {
+		return fmt.Errorf("data: %s: scale %g, %g cannot be undone", s.Name, s.Gain, s.Offset)
+	}
+	for i, v := range s.X {
+		if !finite(float64(v)) {
+			return fmt.Errorf("data: %s: example %d: value %d is %v, want finite values", s.Name, i/s.Dim(), i%s.Dim(), v)
+		}
+		if s.Lo < s.Hi && (v < s.Lo || v > s.Hi) {
+			return fmt.Errorf("data: %s: example %d: value %d is %v, want %v … %v", s.Name, i/s.Dim(), i%s.Dim(), v, s.Lo, s.Hi)
+		}
+	}
+	return nil
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// Hash is the SHA-256 of shape, scale, values and labels, in hexadecimal. It names the data in a run's
+// manifest; the set's own name does not enter.
+func (s *Set) Hash() string {
+	h := sha256.New()
+	head := []uint64{
+		uint64(s.N), uint64(s.C), uint64(s.H), uint64(s.W),
+		math.Float64bits(s.Gain), math.Float64bits(s.Offset), uint64(len(s.Labels)),
+	}
+	buf := make([]byte, 0, 1<<16)
+	for _, v := range head {
+		buf = binary.LittleEndian.AppendUint64(buf, v)
+	}
+	for _, v := range s.Labels {
+		buf = binary.LittleEndian.AppendUint64(buf, uint64(v))
+	}
+	for _, v := range s.X {
+		if len(buf) >= 1<<15 {
+			h.Write(buf)
+			buf = buf[:0]
+		}
+		buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
+	}
+	h.Write(buf)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// shaped is s without examples, for n examples of another shape.
+func (s *Set) shaped(n, c, h, w int) *Set {
+	t := *s
+	t.N, t.C, t.H, t.W = n, c, h, w
+	t.X = make([]float32, n*c*h*w)
+	return &t
+}
+
+// Subset copies the examples of the given indices, in their order; an index may occur more than once.
+func (s *Set) Subset(index []int) (*Set, error) {
+	if err := checkSize(s.Name+": subset", len(index), s.C, s.H, s.W); err != nil {
+		return nil, err
+	}
+	t := s.shaped(len(index), s.C, s.H, s.W)
+	t.Labels, t.Factors = nil, nil
+	f := len(s.FactorNames)
+	for k, i := range index {
+		if i < 0 || i >= s.N {
+			return nil, fmt.Errorf("data: %s: example %d of %d", s.Name, i, s.N)
+		}
+		copy(t.At(k), s.At(i))
+		if s.Labels != nil {
+			t.Labels = append(t.Labels, s.Labels[i])
+		}
+		t.Factors = append(t.Factors, s.Factors[i*f:(i+1)*f]...)
+	}
+	return t, nil
+}
+
+// Head is the first n examples, all of them if n is not below N. The values are shared with s.
+func (s *Set) Head(n int) *Set {
+	t := *s
+	t.N = max(0, min(n, s.N))
+	t.X = s.X[:t.N*s.Dim()]
+	if s.Labels != nil {
+		t.Labels = s.Labels[:t.N]
+	}
+	t.Factors = s.Factors[:t.N*len(s.FactorNames)]
+	return &t
+}
+
+// OfClass is the examples whose label is one of the given classes; labels keep their numbers.
+func (s *Set) OfClass(classes ...int) (*Set, error) {
+	if s.Labels == nil {
+		return nil, fmt.Errorf("data: %s: classes %v are wanted of data without labels", s.Name, classes)
+	}
+	var index []int
+	for i, l := range s.Labels {
+		if slices.Contains(classes, l) {
+			index = append(index, i)
+		}
+	}
+	if len(index) == 0 {
+		return nil, fmt.Errorf("data: %s: no example has a class of %v", s.Name, classes)
+	}
+	return s.Subset(index)
+}
+
+// Split divides the examples at random into a training part and a held-out part of round(heldOut·N)
+// examples. The same seed and N always give the same two parts; inside each the order of s is kept.
+func (s *Set) Split(heldOut float64, seed uint64) (train, held *Set, err error) {
+	k := int(math.Round(heldOut * float64(s.N)))
+	if !(heldOut > 0 && heldOut < 1) || k < 1 || k >= s.N {
+		return nil, nil, fmt.Errorf("data: %s: cannot hold out the share %g of %d examples", s.Name, heldOut, s.N)
+	}
+	perm := rand.New(rand.NewPCG(seed, splitStream)).Perm(s.N)
+	out, in := perm[:k], perm[k:]
+	slices.Sort(out)
+	slices.Sort(in)
+	if train, err = s.Subset(in); err != nil {
+		return nil, nil, err
+	}
+	held, err = s.Subset(out)
+	return train, held, err
+}
+
+// Streams keep the uses of one seed apart.
+const (
+	splitStream   = 0x5eed_5917
+	shuffleStream = 0x5eed_10ad
+	patchStream   = 0x5eed_9a7c
+)
+
+// Grey turns three channels into one with the luma weights of ITU-R BT.601. One channel is returned
+// as it is; any other count is an error.
+func (s *Set) Grey() (*Set, error) {
+	if s.C == 1 {
+		return s, nil
+	}
+	if s.C != 3 {
+		return nil, fmt.Errorf("data: %s: grey wants 1 or 3 channels, got %d", s.Name, s.C)
+	}
+	t := s.shaped(s.N, 1, s.H, s.W)
+	for i := range s.N {
+		grey(t.At(i), s.At(i))
+	}
+	return t, nil
+}
+
+// grey writes the luma of the planes r, g, b in src to dst.
+func grey(dst, src []float32) {
+	p := len(dst)
+	for j := range dst {
+		dst[j] = 0.299*src[j] + 0.587*src[p+j] + 0.114*src[2*p+j]
+	}
+}
+
+// Resize brings every example to h×w with a tent filter that widens when it shrinks (what imaging
+// libraries call anti-aliased bilinear). Values stay within the range they had.
+func (s *Set) Resize(h, w int) (*Set, error) {
+	if err := checkSize(s.Name+": resize", s.N, s.C, h, w); err != nil {
+		return nil, err
+	}
+	if h == s.H && w == s.W {
+		return s, nil
+	}
+	t := s.shaped(s.N, s.C, h, w)
+	r := newResizer(s.H, s.W, h, w)
+	for i := range s.N * s.C {
+		r.plane(t.X[i*h*w:(i+1)*h*w], s.X[i*s.H*s.W:(i+1)*s.H*s.W])
+	}
+	return t, nil
+}
+
+// Crop keeps the h×w pixels in the middle of every example.
+func (s *Set) Crop(h, w int) (*Set, error) {
+	if h < 1 || w < 1 || h > s.H || w > s.W {
+		return nil, fmt.Errorf("data: %s: cannot cut %d×%d out of %d×%d", s.Name, h, w, s.H, s.W)
+	}
+	if h == s.H && w == s.W {
+		return s, nil
+	}
+	t := s.shaped(s.N, s.C, h, w)
+	for i := range s.N {
+		s.cut(t.At(i), i, (s.H-h)/2, (s.W-w)/2, h, w)
+	}
+	return t, nil
+}
+
+// cut copies the h×w window of example i at (y, x) to dst.
+func (s *Set) cut(dst []float32, i, y, x, h, w int) {
+	src := s.At(i)
+	for c := range s.C {
+		for r := range h {
+			copy(dst[(c*h+r)*w:][:w], src[(c*s.H+y+r)*s.W+x:][:w])
+		}
+	}
+}
+
+// Patches cuts n windows of h×w at random places of random examples. Window k depends on the seed and
+// k alone.
+func (s *Set) Patches(n, h, w int, seed uint64) (*Set, error) {
+	if h < 1 || w < 1 || h > s.H || w > s.W {
+		return nil, fmt.Errorf("data: %s: cannot cut %d×%d out of %d×%d", s.Name, h, w, s.H, s.W)
+	}
+	if err := checkSize(s.Name+": patches", n, s.C, h, w); err != nil {
+		return nil, err
+	}
+	t := s.shaped(n, s.C, h, w)
+	t.Labels, t.Factors, t.FactorNames = nil, nil, nil
+	r := rand.New(rand.NewPCG(seed, patchStream))
+	for k := range n {
+		i := r.IntN(s.N)
+		s.cut(t.At(k), i, r.IntN(s.H-h+1), r.IntN(s.W-w+1), h, w)
+		if s.Labels != nil {
+			t.Labels = append(t.Labels, s.Labels[i])
+		}
+	}
+	return t, nil
+}

