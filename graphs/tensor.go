@@ -113,9 +113,7 @@ func CheckDims(dims []int64) error {
 		switch {
 		case d < 0:
 			return fmt.Errorf("negative dimension in %v", dims)
-		case d == 0:
-			return nil
-		case n > MaxElements/d:
+		case d > 0 && n > MaxElements/d:
 			return fmt.Errorf("dimensions %v overflow", dims)
 		default:
 			n *= d

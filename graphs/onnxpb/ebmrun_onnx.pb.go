@@ -689,17 +689,18 @@ func (x *StringStringEntryProto) GetValue() string {
 }
 
 type GraphProto struct {
-	state         protoimpl.MessageState    `protogen:"open.v1"`
-	Node          []*NodeProto              `protobuf:"bytes,1,rep,name=node" json:"node,omitempty"`
-	Name          *string                   `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
-	Initializer   []*TensorProto            `protobuf:"bytes,5,rep,name=initializer" json:"initializer,omitempty"`
-	DocString     *string                   `protobuf:"bytes,10,opt,name=doc_string,json=docString" json:"doc_string,omitempty"`
-	Input         []*ValueInfoProto         `protobuf:"bytes,11,rep,name=input" json:"input,omitempty"`
-	Output        []*ValueInfoProto         `protobuf:"bytes,12,rep,name=output" json:"output,omitempty"`
-	ValueInfo     []*ValueInfoProto         `protobuf:"bytes,13,rep,name=value_info,json=valueInfo" json:"value_info,omitempty"`
-	MetadataProps []*StringStringEntryProto `protobuf:"bytes,16,rep,name=metadata_props,json=metadataProps" json:"metadata_props,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState    `protogen:"open.v1"`
+	Node              []*NodeProto              `protobuf:"bytes,1,rep,name=node" json:"node,omitempty"`
+	Name              *string                   `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
+	Initializer       []*TensorProto            `protobuf:"bytes,5,rep,name=initializer" json:"initializer,omitempty"`
+	DocString         *string                   `protobuf:"bytes,10,opt,name=doc_string,json=docString" json:"doc_string,omitempty"`
+	Input             []*ValueInfoProto         `protobuf:"bytes,11,rep,name=input" json:"input,omitempty"`
+	Output            []*ValueInfoProto         `protobuf:"bytes,12,rep,name=output" json:"output,omitempty"`
+	ValueInfo         []*ValueInfoProto         `protobuf:"bytes,13,rep,name=value_info,json=valueInfo" json:"value_info,omitempty"`
+	SparseInitializer []*SparseTensorProto      `protobuf:"bytes,15,rep,name=sparse_initializer,json=sparseInitializer" json:"sparse_initializer,omitempty"`
+	MetadataProps     []*StringStringEntryProto `protobuf:"bytes,16,rep,name=metadata_props,json=metadataProps" json:"metadata_props,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *GraphProto) Reset() {
@@ -777,6 +778,13 @@ func (x *GraphProto) GetOutput() []*ValueInfoProto {
 func (x *GraphProto) GetValueInfo() []*ValueInfoProto {
 	if x != nil {
 		return x.ValueInfo
+	}
+	return nil
+}
+
+func (x *GraphProto) GetSparseInitializer() []*SparseTensorProto {
+	if x != nil {
+		return x.SparseInitializer
 	}
 	return nil
 }
@@ -936,6 +944,66 @@ func (x *TensorProto) GetMetadataProps() []*StringStringEntryProto {
 	return nil
 }
 
+type SparseTensorProto struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Values        *TensorProto           `protobuf:"bytes,1,opt,name=values" json:"values,omitempty"`
+	Indices       *TensorProto           `protobuf:"bytes,2,opt,name=indices" json:"indices,omitempty"`
+	Dims          []int64                `protobuf:"varint,3,rep,name=dims" json:"dims,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SparseTensorProto) Reset() {
+	*x = SparseTensorProto{}
+	mi := &file_ebmrun_onnx_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SparseTensorProto) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SparseTensorProto) ProtoMessage() {}
+
+func (x *SparseTensorProto) ProtoReflect() protoreflect.Message {
+	mi := &file_ebmrun_onnx_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SparseTensorProto.ProtoReflect.Descriptor instead.
+func (*SparseTensorProto) Descriptor() ([]byte, []int) {
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SparseTensorProto) GetValues() *TensorProto {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *SparseTensorProto) GetIndices() *TensorProto {
+	if x != nil {
+		return x.Indices
+	}
+	return nil
+}
+
+func (x *SparseTensorProto) GetDims() []int64 {
+	if x != nil {
+		return x.Dims
+	}
+	return nil
+}
+
 type TensorShapeProto struct {
 	state         protoimpl.MessageState        `protogen:"open.v1"`
 	Dim           []*TensorShapeProto_Dimension `protobuf:"bytes,1,rep,name=dim" json:"dim,omitempty"`
@@ -945,7 +1013,7 @@ type TensorShapeProto struct {
 
 func (x *TensorShapeProto) Reset() {
 	*x = TensorShapeProto{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[7]
+	mi := &file_ebmrun_onnx_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1025,7 @@ func (x *TensorShapeProto) String() string {
 func (*TensorShapeProto) ProtoMessage() {}
 
 func (x *TensorShapeProto) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[7]
+	mi := &file_ebmrun_onnx_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1038,7 @@ func (x *TensorShapeProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorShapeProto.ProtoReflect.Descriptor instead.
 func (*TensorShapeProto) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{7}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TensorShapeProto) GetDim() []*TensorShapeProto_Dimension {
@@ -998,7 +1066,7 @@ type TypeProto struct {
 
 func (x *TypeProto) Reset() {
 	*x = TypeProto{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[8]
+	mi := &file_ebmrun_onnx_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1078,7 @@ func (x *TypeProto) String() string {
 func (*TypeProto) ProtoMessage() {}
 
 func (x *TypeProto) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[8]
+	mi := &file_ebmrun_onnx_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1091,7 @@ func (x *TypeProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto.ProtoReflect.Descriptor instead.
 func (*TypeProto) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TypeProto) GetValue() isTypeProto_Value {
@@ -1144,7 +1212,7 @@ type OperatorSetIdProto struct {
 
 func (x *OperatorSetIdProto) Reset() {
 	*x = OperatorSetIdProto{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[9]
+	mi := &file_ebmrun_onnx_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1224,7 @@ func (x *OperatorSetIdProto) String() string {
 func (*OperatorSetIdProto) ProtoMessage() {}
 
 func (x *OperatorSetIdProto) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[9]
+	mi := &file_ebmrun_onnx_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1237,7 @@ func (x *OperatorSetIdProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorSetIdProto.ProtoReflect.Descriptor instead.
 func (*OperatorSetIdProto) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OperatorSetIdProto) GetDomain() string {
@@ -1206,7 +1274,7 @@ type FunctionProto struct {
 
 func (x *FunctionProto) Reset() {
 	*x = FunctionProto{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[10]
+	mi := &file_ebmrun_onnx_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1286,7 @@ func (x *FunctionProto) String() string {
 func (*FunctionProto) ProtoMessage() {}
 
 func (x *FunctionProto) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[10]
+	mi := &file_ebmrun_onnx_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1299,7 @@ func (x *FunctionProto) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FunctionProto.ProtoReflect.Descriptor instead.
 func (*FunctionProto) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{10}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FunctionProto) GetName() string {
@@ -1332,7 +1400,7 @@ type TensorShapeProto_Dimension struct {
 
 func (x *TensorShapeProto_Dimension) Reset() {
 	*x = TensorShapeProto_Dimension{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[11]
+	mi := &file_ebmrun_onnx_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1412,7 @@ func (x *TensorShapeProto_Dimension) String() string {
 func (*TensorShapeProto_Dimension) ProtoMessage() {}
 
 func (x *TensorShapeProto_Dimension) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[11]
+	mi := &file_ebmrun_onnx_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1425,7 @@ func (x *TensorShapeProto_Dimension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TensorShapeProto_Dimension.ProtoReflect.Descriptor instead.
 func (*TensorShapeProto_Dimension) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{7, 0}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 0}
 }
 
 func (x *TensorShapeProto_Dimension) GetValue() isTensorShapeProto_Dimension_Value {
@@ -1418,7 +1486,7 @@ type TypeProto_Tensor struct {
 
 func (x *TypeProto_Tensor) Reset() {
 	*x = TypeProto_Tensor{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[12]
+	mi := &file_ebmrun_onnx_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1498,7 @@ func (x *TypeProto_Tensor) String() string {
 func (*TypeProto_Tensor) ProtoMessage() {}
 
 func (x *TypeProto_Tensor) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[12]
+	mi := &file_ebmrun_onnx_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1511,7 @@ func (x *TypeProto_Tensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Tensor.ProtoReflect.Descriptor instead.
 func (*TypeProto_Tensor) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 0}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9, 0}
 }
 
 func (x *TypeProto_Tensor) GetElemType() int32 {
@@ -1469,7 +1537,7 @@ type TypeProto_Sequence struct {
 
 func (x *TypeProto_Sequence) Reset() {
 	*x = TypeProto_Sequence{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[13]
+	mi := &file_ebmrun_onnx_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1549,7 @@ func (x *TypeProto_Sequence) String() string {
 func (*TypeProto_Sequence) ProtoMessage() {}
 
 func (x *TypeProto_Sequence) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[13]
+	mi := &file_ebmrun_onnx_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1562,7 @@ func (x *TypeProto_Sequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Sequence.ProtoReflect.Descriptor instead.
 func (*TypeProto_Sequence) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 1}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9, 1}
 }
 
 func (x *TypeProto_Sequence) GetElemType() *TypeProto {
@@ -1514,7 +1582,7 @@ type TypeProto_Map struct {
 
 func (x *TypeProto_Map) Reset() {
 	*x = TypeProto_Map{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[14]
+	mi := &file_ebmrun_onnx_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1594,7 @@ func (x *TypeProto_Map) String() string {
 func (*TypeProto_Map) ProtoMessage() {}
 
 func (x *TypeProto_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[14]
+	mi := &file_ebmrun_onnx_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1607,7 @@ func (x *TypeProto_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Map.ProtoReflect.Descriptor instead.
 func (*TypeProto_Map) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 2}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9, 2}
 }
 
 func (x *TypeProto_Map) GetKeyType() int32 {
@@ -1565,7 +1633,7 @@ type TypeProto_Optional struct {
 
 func (x *TypeProto_Optional) Reset() {
 	*x = TypeProto_Optional{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[15]
+	mi := &file_ebmrun_onnx_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1645,7 @@ func (x *TypeProto_Optional) String() string {
 func (*TypeProto_Optional) ProtoMessage() {}
 
 func (x *TypeProto_Optional) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[15]
+	mi := &file_ebmrun_onnx_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1658,7 @@ func (x *TypeProto_Optional) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Optional.ProtoReflect.Descriptor instead.
 func (*TypeProto_Optional) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 3}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9, 3}
 }
 
 func (x *TypeProto_Optional) GetElemType() *TypeProto {
@@ -1610,7 +1678,7 @@ type TypeProto_SparseTensor struct {
 
 func (x *TypeProto_SparseTensor) Reset() {
 	*x = TypeProto_SparseTensor{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[16]
+	mi := &file_ebmrun_onnx_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1690,7 @@ func (x *TypeProto_SparseTensor) String() string {
 func (*TypeProto_SparseTensor) ProtoMessage() {}
 
 func (x *TypeProto_SparseTensor) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[16]
+	mi := &file_ebmrun_onnx_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1703,7 @@ func (x *TypeProto_SparseTensor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_SparseTensor.ProtoReflect.Descriptor instead.
 func (*TypeProto_SparseTensor) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 4}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9, 4}
 }
 
 func (x *TypeProto_SparseTensor) GetElemType() int32 {
@@ -1662,7 +1730,7 @@ type TypeProto_Opaque struct {
 
 func (x *TypeProto_Opaque) Reset() {
 	*x = TypeProto_Opaque{}
-	mi := &file_ebmrun_onnx_proto_msgTypes[17]
+	mi := &file_ebmrun_onnx_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1742,7 @@ func (x *TypeProto_Opaque) String() string {
 func (*TypeProto_Opaque) ProtoMessage() {}
 
 func (x *TypeProto_Opaque) ProtoReflect() protoreflect.Message {
-	mi := &file_ebmrun_onnx_proto_msgTypes[17]
+	mi := &file_ebmrun_onnx_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1755,7 @@ func (x *TypeProto_Opaque) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TypeProto_Opaque.ProtoReflect.Descriptor instead.
 func (*TypeProto_Opaque) Descriptor() ([]byte, []int) {
-	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{8, 5}
+	return file_ebmrun_onnx_proto_rawDescGZIP(), []int{9, 5}
 }
 
 func (x *TypeProto_Opaque) GetDomain() string {
@@ -1784,7 +1852,7 @@ const file_ebmrun_onnx_proto_rawDesc = "" +
 	"\tfunctions\x18\x19 \x03(\v2\x1a.ebmrun.wire.FunctionProtoR\tfunctions\"@\n" +
 	"\x16StringStringEntryProto\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x97\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xe6\x03\n" +
 	"\n" +
 	"GraphProto\x12*\n" +
 	"\x04node\x18\x01 \x03(\v2\x16.ebmrun.wire.NodeProtoR\x04node\x12\x12\n" +
@@ -1796,7 +1864,8 @@ const file_ebmrun_onnx_proto_rawDesc = "" +
 	"\x05input\x18\v \x03(\v2\x1b.ebmrun.wire.ValueInfoProtoR\x05input\x123\n" +
 	"\x06output\x18\f \x03(\v2\x1b.ebmrun.wire.ValueInfoProtoR\x06output\x12:\n" +
 	"\n" +
-	"value_info\x18\r \x03(\v2\x1b.ebmrun.wire.ValueInfoProtoR\tvalueInfo\x12J\n" +
+	"value_info\x18\r \x03(\v2\x1b.ebmrun.wire.ValueInfoProtoR\tvalueInfo\x12M\n" +
+	"\x12sparse_initializer\x18\x0f \x03(\v2\x1e.ebmrun.wire.SparseTensorProtoR\x11sparseInitializer\x12J\n" +
 	"\x0emetadata_props\x18\x10 \x03(\v2#.ebmrun.wire.StringStringEntryProtoR\rmetadataProps\"\xed\x04\n" +
 	"\vTensorProto\x12\x12\n" +
 	"\x04dims\x18\x01 \x03(\x03R\x04dims\x12\x1b\n" +
@@ -1823,7 +1892,11 @@ const file_ebmrun_onnx_proto_rawDesc = "" +
 	"\x0emetadata_props\x18\x10 \x03(\v2#.ebmrun.wire.StringStringEntryProtoR\rmetadataProps\")\n" +
 	"\fDataLocation\x12\v\n" +
 	"\aDEFAULT\x10\x00\x12\f\n" +
-	"\bEXTERNAL\x10\x01\"\xc1\x01\n" +
+	"\bEXTERNAL\x10\x01\"\x8d\x01\n" +
+	"\x11SparseTensorProto\x120\n" +
+	"\x06values\x18\x01 \x01(\v2\x18.ebmrun.wire.TensorProtoR\x06values\x122\n" +
+	"\aindices\x18\x02 \x01(\v2\x18.ebmrun.wire.TensorProtoR\aindices\x12\x12\n" +
+	"\x04dims\x18\x03 \x03(\x03R\x04dims\"\xc1\x01\n" +
 	"\x10TensorShapeProto\x129\n" +
 	"\x03dim\x18\x01 \x03(\v2'.ebmrun.wire.TensorShapeProto.DimensionR\x03dim\x1ar\n" +
 	"\tDimension\x12\x1d\n" +
@@ -1896,7 +1969,7 @@ func file_ebmrun_onnx_proto_rawDescGZIP() []byte {
 }
 
 var file_ebmrun_onnx_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_ebmrun_onnx_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_ebmrun_onnx_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_ebmrun_onnx_proto_goTypes = []any{
 	(AttributeProto_AttributeType)(0),  // 0: ebmrun.wire.AttributeProto.AttributeType
 	(TensorProto_DataLocation)(0),      // 1: ebmrun.wire.TensorProto.DataLocation
@@ -1907,65 +1980,69 @@ var file_ebmrun_onnx_proto_goTypes = []any{
 	(*StringStringEntryProto)(nil),     // 6: ebmrun.wire.StringStringEntryProto
 	(*GraphProto)(nil),                 // 7: ebmrun.wire.GraphProto
 	(*TensorProto)(nil),                // 8: ebmrun.wire.TensorProto
-	(*TensorShapeProto)(nil),           // 9: ebmrun.wire.TensorShapeProto
-	(*TypeProto)(nil),                  // 10: ebmrun.wire.TypeProto
-	(*OperatorSetIdProto)(nil),         // 11: ebmrun.wire.OperatorSetIdProto
-	(*FunctionProto)(nil),              // 12: ebmrun.wire.FunctionProto
-	(*TensorShapeProto_Dimension)(nil), // 13: ebmrun.wire.TensorShapeProto.Dimension
-	(*TypeProto_Tensor)(nil),           // 14: ebmrun.wire.TypeProto.Tensor
-	(*TypeProto_Sequence)(nil),         // 15: ebmrun.wire.TypeProto.Sequence
-	(*TypeProto_Map)(nil),              // 16: ebmrun.wire.TypeProto.Map
-	(*TypeProto_Optional)(nil),         // 17: ebmrun.wire.TypeProto.Optional
-	(*TypeProto_SparseTensor)(nil),     // 18: ebmrun.wire.TypeProto.SparseTensor
-	(*TypeProto_Opaque)(nil),           // 19: ebmrun.wire.TypeProto.Opaque
+	(*SparseTensorProto)(nil),          // 9: ebmrun.wire.SparseTensorProto
+	(*TensorShapeProto)(nil),           // 10: ebmrun.wire.TensorShapeProto
+	(*TypeProto)(nil),                  // 11: ebmrun.wire.TypeProto
+	(*OperatorSetIdProto)(nil),         // 12: ebmrun.wire.OperatorSetIdProto
+	(*FunctionProto)(nil),              // 13: ebmrun.wire.FunctionProto
+	(*TensorShapeProto_Dimension)(nil), // 14: ebmrun.wire.TensorShapeProto.Dimension
+	(*TypeProto_Tensor)(nil),           // 15: ebmrun.wire.TypeProto.Tensor
+	(*TypeProto_Sequence)(nil),         // 16: ebmrun.wire.TypeProto.Sequence
+	(*TypeProto_Map)(nil),              // 17: ebmrun.wire.TypeProto.Map
+	(*TypeProto_Optional)(nil),         // 18: ebmrun.wire.TypeProto.Optional
+	(*TypeProto_SparseTensor)(nil),     // 19: ebmrun.wire.TypeProto.SparseTensor
+	(*TypeProto_Opaque)(nil),           // 20: ebmrun.wire.TypeProto.Opaque
 }
 var file_ebmrun_onnx_proto_depIdxs = []int32{
 	0,  // 0: ebmrun.wire.AttributeProto.type:type_name -> ebmrun.wire.AttributeProto.AttributeType
 	8,  // 1: ebmrun.wire.AttributeProto.t:type_name -> ebmrun.wire.TensorProto
 	7,  // 2: ebmrun.wire.AttributeProto.g:type_name -> ebmrun.wire.GraphProto
-	10, // 3: ebmrun.wire.AttributeProto.tp:type_name -> ebmrun.wire.TypeProto
+	11, // 3: ebmrun.wire.AttributeProto.tp:type_name -> ebmrun.wire.TypeProto
 	8,  // 4: ebmrun.wire.AttributeProto.tensors:type_name -> ebmrun.wire.TensorProto
 	7,  // 5: ebmrun.wire.AttributeProto.graphs:type_name -> ebmrun.wire.GraphProto
-	10, // 6: ebmrun.wire.AttributeProto.type_protos:type_name -> ebmrun.wire.TypeProto
-	10, // 7: ebmrun.wire.ValueInfoProto.type:type_name -> ebmrun.wire.TypeProto
+	11, // 6: ebmrun.wire.AttributeProto.type_protos:type_name -> ebmrun.wire.TypeProto
+	11, // 7: ebmrun.wire.ValueInfoProto.type:type_name -> ebmrun.wire.TypeProto
 	6,  // 8: ebmrun.wire.ValueInfoProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
 	2,  // 9: ebmrun.wire.NodeProto.attribute:type_name -> ebmrun.wire.AttributeProto
 	6,  // 10: ebmrun.wire.NodeProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
-	11, // 11: ebmrun.wire.ModelProto.opset_import:type_name -> ebmrun.wire.OperatorSetIdProto
+	12, // 11: ebmrun.wire.ModelProto.opset_import:type_name -> ebmrun.wire.OperatorSetIdProto
 	7,  // 12: ebmrun.wire.ModelProto.graph:type_name -> ebmrun.wire.GraphProto
 	6,  // 13: ebmrun.wire.ModelProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
-	12, // 14: ebmrun.wire.ModelProto.functions:type_name -> ebmrun.wire.FunctionProto
+	13, // 14: ebmrun.wire.ModelProto.functions:type_name -> ebmrun.wire.FunctionProto
 	4,  // 15: ebmrun.wire.GraphProto.node:type_name -> ebmrun.wire.NodeProto
 	8,  // 16: ebmrun.wire.GraphProto.initializer:type_name -> ebmrun.wire.TensorProto
 	3,  // 17: ebmrun.wire.GraphProto.input:type_name -> ebmrun.wire.ValueInfoProto
 	3,  // 18: ebmrun.wire.GraphProto.output:type_name -> ebmrun.wire.ValueInfoProto
 	3,  // 19: ebmrun.wire.GraphProto.value_info:type_name -> ebmrun.wire.ValueInfoProto
-	6,  // 20: ebmrun.wire.GraphProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
-	6,  // 21: ebmrun.wire.TensorProto.external_data:type_name -> ebmrun.wire.StringStringEntryProto
-	1,  // 22: ebmrun.wire.TensorProto.data_location:type_name -> ebmrun.wire.TensorProto.DataLocation
-	6,  // 23: ebmrun.wire.TensorProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
-	13, // 24: ebmrun.wire.TensorShapeProto.dim:type_name -> ebmrun.wire.TensorShapeProto.Dimension
-	14, // 25: ebmrun.wire.TypeProto.tensor_type:type_name -> ebmrun.wire.TypeProto.Tensor
-	15, // 26: ebmrun.wire.TypeProto.sequence_type:type_name -> ebmrun.wire.TypeProto.Sequence
-	16, // 27: ebmrun.wire.TypeProto.map_type:type_name -> ebmrun.wire.TypeProto.Map
-	17, // 28: ebmrun.wire.TypeProto.optional_type:type_name -> ebmrun.wire.TypeProto.Optional
-	18, // 29: ebmrun.wire.TypeProto.sparse_tensor_type:type_name -> ebmrun.wire.TypeProto.SparseTensor
-	19, // 30: ebmrun.wire.TypeProto.opaque_type:type_name -> ebmrun.wire.TypeProto.Opaque
-	2,  // 31: ebmrun.wire.FunctionProto.attribute_proto:type_name -> ebmrun.wire.AttributeProto
-	4,  // 32: ebmrun.wire.FunctionProto.node:type_name -> ebmrun.wire.NodeProto
-	11, // 33: ebmrun.wire.FunctionProto.opset_import:type_name -> ebmrun.wire.OperatorSetIdProto
-	3,  // 34: ebmrun.wire.FunctionProto.value_info:type_name -> ebmrun.wire.ValueInfoProto
-	6,  // 35: ebmrun.wire.FunctionProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
-	9,  // 36: ebmrun.wire.TypeProto.Tensor.shape:type_name -> ebmrun.wire.TensorShapeProto
-	10, // 37: ebmrun.wire.TypeProto.Sequence.elem_type:type_name -> ebmrun.wire.TypeProto
-	10, // 38: ebmrun.wire.TypeProto.Map.value_type:type_name -> ebmrun.wire.TypeProto
-	10, // 39: ebmrun.wire.TypeProto.Optional.elem_type:type_name -> ebmrun.wire.TypeProto
-	9,  // 40: ebmrun.wire.TypeProto.SparseTensor.shape:type_name -> ebmrun.wire.TensorShapeProto
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	9,  // 20: ebmrun.wire.GraphProto.sparse_initializer:type_name -> ebmrun.wire.SparseTensorProto
+	6,  // 21: ebmrun.wire.GraphProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
+	6,  // 22: ebmrun.wire.TensorProto.external_data:type_name -> ebmrun.wire.StringStringEntryProto
+	1,  // 23: ebmrun.wire.TensorProto.data_location:type_name -> ebmrun.wire.TensorProto.DataLocation
+	6,  // 24: ebmrun.wire.TensorProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
+	8,  // 25: ebmrun.wire.SparseTensorProto.values:type_name -> ebmrun.wire.TensorProto
+	8,  // 26: ebmrun.wire.SparseTensorProto.indices:type_name -> ebmrun.wire.TensorProto
+	14, // 27: ebmrun.wire.TensorShapeProto.dim:type_name -> ebmrun.wire.TensorShapeProto.Dimension
+	15, // 28: ebmrun.wire.TypeProto.tensor_type:type_name -> ebmrun.wire.TypeProto.Tensor
+	16, // 29: ebmrun.wire.TypeProto.sequence_type:type_name -> ebmrun.wire.TypeProto.Sequence
+	17, // 30: ebmrun.wire.TypeProto.map_type:type_name -> ebmrun.wire.TypeProto.Map
+	18, // 31: ebmrun.wire.TypeProto.optional_type:type_name -> ebmrun.wire.TypeProto.Optional
+	19, // 32: ebmrun.wire.TypeProto.sparse_tensor_type:type_name -> ebmrun.wire.TypeProto.SparseTensor
+	20, // 33: ebmrun.wire.TypeProto.opaque_type:type_name -> ebmrun.wire.TypeProto.Opaque
+	2,  // 34: ebmrun.wire.FunctionProto.attribute_proto:type_name -> ebmrun.wire.AttributeProto
+	4,  // 35: ebmrun.wire.FunctionProto.node:type_name -> ebmrun.wire.NodeProto
+	12, // 36: ebmrun.wire.FunctionProto.opset_import:type_name -> ebmrun.wire.OperatorSetIdProto
+	3,  // 37: ebmrun.wire.FunctionProto.value_info:type_name -> ebmrun.wire.ValueInfoProto
+	6,  // 38: ebmrun.wire.FunctionProto.metadata_props:type_name -> ebmrun.wire.StringStringEntryProto
+	10, // 39: ebmrun.wire.TypeProto.Tensor.shape:type_name -> ebmrun.wire.TensorShapeProto
+	11, // 40: ebmrun.wire.TypeProto.Sequence.elem_type:type_name -> ebmrun.wire.TypeProto
+	11, // 41: ebmrun.wire.TypeProto.Map.value_type:type_name -> ebmrun.wire.TypeProto
+	11, // 42: ebmrun.wire.TypeProto.Optional.elem_type:type_name -> ebmrun.wire.TypeProto
+	10, // 43: ebmrun.wire.TypeProto.SparseTensor.shape:type_name -> ebmrun.wire.TensorShapeProto
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_ebmrun_onnx_proto_init() }
@@ -1973,7 +2050,7 @@ func file_ebmrun_onnx_proto_init() {
 	if File_ebmrun_onnx_proto != nil {
 		return
 	}
-	file_ebmrun_onnx_proto_msgTypes[8].OneofWrappers = []any{
+	file_ebmrun_onnx_proto_msgTypes[9].OneofWrappers = []any{
 		(*TypeProto_TensorType)(nil),
 		(*TypeProto_SequenceType)(nil),
 		(*TypeProto_MapType)(nil),
@@ -1981,7 +2058,7 @@ func file_ebmrun_onnx_proto_init() {
 		(*TypeProto_SparseTensorType)(nil),
 		(*TypeProto_OpaqueType)(nil),
 	}
-	file_ebmrun_onnx_proto_msgTypes[11].OneofWrappers = []any{
+	file_ebmrun_onnx_proto_msgTypes[12].OneofWrappers = []any{
 		(*TensorShapeProto_Dimension_DimValue)(nil),
 		(*TensorShapeProto_Dimension_DimParam)(nil),
 	}
@@ -1991,7 +2068,7 @@ func file_ebmrun_onnx_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ebmrun_onnx_proto_rawDesc), len(file_ebmrun_onnx_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
