@@ -1,0 +1,312 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"ebmrun/graphs"
+)
+
+// A Verdict is what is known about a provider for one graph.
+type Verdict struct {
+	Provider string  `json:"provider"`
+	OK       bool    `json:"ok"`
+	Reason   string  `json:"reason,omitempty"` // why not OK
+	Distance float64 `json:"distance"`         // the largest relative L2 distance of an output from the CPU provider's
+	Seconds  float64 `json:"seconds"`          // of one call of the model compared, median
+
+	// Elsewhere are the nodes that the provider gave to another.
+	Elsewhere []Placed `json:"elsewhere,omitempty"`
+
+	// Remembered is set if the verdict comes from an earlier run.
+	Remembered bool `json:"-"`
+}
+
+// An examination compares providers on one model and one set of inputs. What it
+// needs more than once it keeps until close.
+type examination struct {
+	p  *program
+	m  *graphs.Model
+	in []*graphs.Tensor
+
+	ready    bool
+	feed     []*graphs.Tensor // in without trivial tensors
+	want     []*graphs.Tensor // the CPU provider's outputs
+	proof    bool             // agreement on feed means something
+	seconds  float64          // of a call on the CPU provider
+	reserved []Program        // to be closed
+}
+
+func (x *examination) close() {
+	for _, prog := range x.reserved {
+		prog.Close()
+	}
+}
+
+// verdict recalls or works out whether a provider is right. The error is for what
+// says nothing about the provider: ctx, or a model that fails on the CPU provider.
+func (x *examination) verdict(ctx context.Context, provider string) (Verdict, error) {
+	key := x.key(provider)
+	if !x.p.o.Recheck {
+		// A failure is tried again for a provider asked for by name: it may have
+		// been mended, and the user gets the error at first hand.
+		if v, ok := recall(key); ok && (v.OK || x.p.report.Requested == Auto) {
+			v.Remembered = true
+			return v, nil
+		}
+	}
+	if err := x.prepare(ctx); err != nil {
+		return Verdict{}, err
+	}
+	v := Verdict{Provider: provider, OK: true, Seconds: x.seconds}
+	if provider != CPU {
+		v = x.examine(ctx, provider)
+	}
+	if err := ctx.Err(); err != nil {
+		return Verdict{}, err
+	}
+	if x.proof || !v.OK {
+		// A cache that cannot be written costs time at the next start, nothing else.
+		_ = remember(key, v)
+	}
+	return v, nil
+}
+
+func (x *examination) key(provider string) string {
+	o := x.p.o
+	dims := make([]string, len(x.in))
+	for i, t := range x.in {
+		dims[i] = strings.Trim(strings.ReplaceAll(fmt.Sprint(t.Dims), " ", "x"), "[]")
+	}
+	var opts []string
+	if provider != CPU {
+		for k, v := range o.ProviderOptions {
+			opts = append(opts, k+"="+v)
+		}
+		slices.Sort(opts)
+	}
+	return strings.Join([]string{
+		hash(x.m), strings.Join(dims, ","), provider, strings.Join(opts, ","), x.p.b.Library(), processor(),
+		fmt.Sprint(o.Threads), o.Optimize.String(),
+	}, "|")
+}
+
+// program compiles the model under examination for a provider.
+func (x *examination) program(ctx context.Context, provider string) (Program, error) {
+	if x.m == x.p.m {
+		return x.p.compile(ctx, provider)
+	}
+	prog, err := x.p.b.Compile(ctx, x.m, x.p.options(provider))
+	if err == nil {
+		x.reserved = append(x.reserved, prog)
+	}
+	return prog, err
+}
+
+// prepare runs the model on the CPU provider.
+func (x *examination) prepare(ctx context.Context) error {
+	if x.ready {
+		return nil
+	}
+	prog, err := x.program(ctx, CPU)
+	if err != nil {
+		return err
+	}
+	var changed bool
+	x.feed, changed = nontrivial(x.in)
+	x.want = make([]*graphs.Tensor, len(prog.Outputs()))
+	if err := prog.Run(ctx, x.feed, x.want); err != nil && !changed {
+		return err
+	} else if changed && (err != nil || !finite(x.want)) {
+		// The made-up inputs are outside the model's domain. Those given must do,
+		// and prove little.
+		x.feed, x.want = x.in, make([]*graphs.Tensor, len(x.want))
+		if err := prog.Run(ctx, x.feed, x.want); err != nil {
+			return err
+		}
+	} else {
+		x.proof = !trivialWeights(x.m.Graph) && !allZero(x.want)
+	}
+	x.seconds, err = timeCalls(ctx, prog, x.feed, x.want)
+	x.ready = err == nil
+	return err
+}
+
+// examine compares a provider with the CPU provider.
+func (x *examination) examine(ctx context.Context, provider string) Verdict {
+	v := Verdict{Provider: provider}
+	fail := func(format string, a ...any) Verdict {
+		v.Reason = fmt.Sprintf(format, a...)
+		return v
+	}
+	prog, err := x.program(ctx, provider)
+	if err != nil {
+		return fail("%v", strings.TrimPrefix(err.Error(), "provider "+provider+": "))
+	}
+	placed, err := x.p.b.Placement(ctx, x.m, x.p.options(provider), x.feed)
+	if err != nil {
+		return fail("%v", err)
+	}
+	var back []string
+	for _, n := range placed {
+		if n.Provider == provider {
+			continue
+		}
+		v.Elsewhere = append(v.Elsewhere, n)
+		if heavy[n.Op] {
+			back = append(back, n.String())
+		}
+	}
+	if len(back) > 0 {
+		return fail("it leaves heavy nodes to another provider: %s", strings.Join(back, ", "))
+	}
+	got := make([]*graphs.Tensor, len(x.want))
+	if err := prog.Run(ctx, x.feed, got); err != nil {
+		return fail("%v", err)
+	}
+	for i, w := range x.want {
+		d, limit := distance(w, got[i])
+		if !(d <= limit) {
+			return fail("output %q is wrong: relative distance %.2g from the CPU provider, wanted at most %.2g",
+				prog.Outputs()[i].Name, d, limit)
+		}
+		v.Distance = max(v.Distance, d)
+	}
+	if v.Seconds, err = timeCalls(ctx, prog, x.feed, got); err != nil {
+		return fail("%v", err)
+	}
+	v.OK = true
+	return v
+}
+
+// timeCalls is the median duration, in seconds, of a few calls after the first.
+func timeCalls(ctx context.Context, prog Program, in, out []*graphs.Tensor) (float64, error) {
+	const calls, budget = 5, time.Second
+	var took []float64
+	for begin := time.Now(); len(took) < calls && (len(took) == 0 || time.Since(begin) < budget); {
+		start := time.Now()
+		if err := prog.Run(ctx, in, out); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(start).Seconds())
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
+}
+
+// nontrivial returns in with small numbers in place of float tensors that are all
+// zero: a provider that drops a term whose weights are zero would pass otherwise.
+func nontrivial(in []*graphs.Tensor) (feed []*graphs.Tensor, changed bool) {
+	feed = slices.Clone(in)
+	for i, t := range in {
+		if !t.Type.IsFloat() || t.Len() == 0 || !zero(t) {
+			continue
+		}
+		v := make([]float64, t.Len())
+		for j := range v {
+			_, frac := math.Modf(float64(j+1) * math.Phi) // spread evenly over [0, 1)
+			v[j] = 0.2 * (frac - 0.45)
+		}
+		if x, err := graphs.FromFloats(t.Type, v, t.Dims...); err == nil {
+			feed[i], changed = x, true
+		}
+	}
+	return feed, changed
+}
+
+// trivialWeights reports whether a graph has constants of the size of weights,
+// all of them zero.
+func trivialWeights(g *graphs.Graph) bool {
+	found := false
+	for _, v := range g.Inits {
+		if v.Const == nil || !v.Type.IsFloat() || v.Const.Len() < 16 {
+			continue
+		}
+		if !zero(v.Const) {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+func zero(t *graphs.Tensor) bool {
+	if v := t.F32(); v != nil {
+		return !slices.ContainsFunc(v, func(f float32) bool { return f != 0 })
+	}
+	v, err := t.AsFloats()
+	return err == nil && !slices.ContainsFunc(v, func(f float64) bool { return f != 0 })
+}
+
+func allZero(ts []*graphs.Tensor) bool {
+	return !slices.ContainsFunc(ts, func(t *graphs.Tensor) bool { return !zero(t) })
+}
+
+func finite(ts []*graphs.Tensor) bool {
+	for _, t := range ts {
+		v, _ := t.AsFloats()
+		for _, f := range v {
+			if math.IsNaN(f) || math.IsInf(f, 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// tolerance is the largest relative L2 distance between two providers' outputs.
+func tolerance(t graphs.DType) float64 {
+	switch t {
+	case graphs.Float64:
+		return 1e-9
+	case graphs.Float32:
+		return 1e-3
+	case graphs.Float16:
+		return 2e-2
+	case graphs.BFloat16:
+		return 0.15
+	}
+	return 0
+}
+
+// distance is ‖got − want‖ / ‖want‖ and what it may be. Elements that are not
+// finite must be the same in both. Elements of want count as at least a thousandth
+// of the limit, so that rounding about zero is no difference.
+func distance(want, got *graphs.Tensor) (d, limit float64) {
+	limit = tolerance(want.Type)
+	if want.Type != got.Type || !slices.Equal(want.Dims, got.Dims) {
+		return math.Inf(1), limit
+	}
+	w, err := want.AsFloats()
+	g, err2 := got.AsFloats()
+	if err != nil || err2 != nil {
+		return math.Inf(1), limit
+	}
+	var diff, norm float64
+	for i := range w {
+		if math.IsNaN(w[i]) && math.IsNaN(g[i]) || w[i] == g[i] {
+			if !math.IsNaN(w[i]) && !math.IsInf(w[i], 0) {
+				norm += w[i] * w[i]
+			}
+			continue
+		}
+		e := w[i] - g[i]
+		if math.IsNaN(e) || math.IsInf(e, 0) {
+			return math.Inf(1), limit
+		}
+		diff += e * e
+		norm += w[i] * w[i]
+	}
+	if diff == 0 {
+		return 0, limit
+	}
+	floor := 0.0
+	if limit > 0 {
+		floor = 1e-3 * limit * math.Sqrt(float64(len(w)))
+	}
+	return math.Sqrt(diff) / (math.Sqrt(norm) + floor), limit
+}

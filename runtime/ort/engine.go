@@ -1,0 +1,307 @@
+//go:build cgo
+
+package ort
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	onnx "github.com/yalue/onnxruntime_go"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/onnxio"
+	"ebmrun/runtime"
+	"ebmrun/runtime/ortlib"
+)
+
+// There is one ONNX Runtime environment in a process.
+var (
+	loadMu sync.Mutex
+	loaded ortlib.Library
+)
+
+// Open loads ONNX Runtime and returns an engine that checks every provider but
+// the CPU's (see [runtime.Check]). library is a file, a folder, or "" to search
+// as [ortlib.Find] does. A process can load one library: opening another is an
+// error.
+func Open(library string) (runtime.Engine, error) {
+	e, err := open(library)
+	if err != nil {
+		return nil, err
+	}
+	return runtime.Check(e), nil
+}
+
+// Loaded returns the path and version of the library in use, "" before Open.
+func Loaded() (path, version string) {
+	loadMu.Lock()
+	defer loadMu.Unlock()
+	if loaded.Path == "" {
+		return "", ""
+	}
+	return loaded.Path, onnx.GetVersion()
+}
+
+func open(library string) (*engine, error) {
+	loadMu.Lock()
+	defer loadMu.Unlock()
+	if loaded.Path != "" && library == "" {
+		return &engine{}, nil
+	}
+	lib, err := ortlib.Find(library)
+	if err != nil {
+		return nil, err
+	}
+	if loaded.Path != "" {
+		if lib.Path != loaded.Path {
+			return nil, fmt.Errorf("%s is loaded already, and a process can load one ONNX Runtime: cannot load %s", loaded.Path, lib.Path)
+		}
+		return &engine{}, nil
+	}
+	onnx.SetSharedLibraryPath(lib.Path)
+	if err := onnx.InitializeEnvironment(onnx.WithLogLevelFatal()); err != nil {
+		if strings.Contains(err.Error(), "API base: 2") {
+			return nil, fmt.Errorf("%s (%s) is too old: ONNX Runtime 1.24 or newer is needed", lib.Path, lib.Rule)
+		}
+		return nil, fmt.Errorf("loading %s (%s): %w", lib.Path, lib.Rule, err)
+	}
+	loaded = lib
+	return &engine{}, nil
+}
+
+// engine is the [runtime.Backend] of the loaded library.
+type engine struct{}
+
+// Library implements runtime.Backend.
+func (*engine) Library() string { return "onnxruntime " + onnx.GetVersion() }
+
+// Providers implements runtime.Backend: those whose libraries lie beside the
+// main one, or that are built into it on this system.
+func (*engine) Providers() []string { return loaded.Providers() }
+
+// Compile implements runtime.Engine.
+func (e *engine) Compile(ctx context.Context, m *graphs.Model, o runtime.Options) (runtime.Program, error) {
+	return e.compile(ctx, m, o, "")
+}
+
+func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options, profile string) (*program, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	sig, err := runtime.NewSignature(m.Graph)
+	if err != nil {
+		return nil, err
+	}
+	data, err := onnxio.Encode(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := dump(o.DumpDir, m, data); err != nil {
+		return nil, err
+	}
+	opts, err := sessionOptions(o, profile)
+	if err != nil {
+		return nil, err
+	}
+	defer opts.Destroy()
+	p := &program{sig: sig, calls: make(chan *call, maxCalls)}
+	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
+	p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
+	if err != nil {
+		return nil, fmt.Errorf("graph %q: %w", m.Graph.Name, err)
+	}
+	return p, nil
+}
+
+func names(vs []*graphs.Value) []string {
+	out := make([]string, len(vs))
+	for i, v := range vs {
+		out[i] = v.Name
+	}
+	return out
+}
+
+// dump writes the bytes handed to the library into a folder, if one is named.
+func dump(dir string, m *graphs.Model, data []byte) error {
+	if dir == "" {
+		dir = os.Getenv("EBMRUN_DUMP")
+	}
+	if dir == "" {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("dumping a model: %w", err)
+	}
+	name := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\: `, r) {
+			return '_'
+		}
+		return r
+	}, m.Graph.Name)
+	f, err := os.CreateTemp(dir, name+"-*.onnx")
+	if err != nil {
+		return fmt.Errorf("dumping a model: %w", err)
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+// sessionOptions translates o. A profile prefix makes the session write a profile
+// when it is destroyed.
+func sessionOptions(o runtime.Options, profile string) (*onnx.SessionOptions, error) {
+	opts, err := onnx.NewSessionOptions()
+	if err != nil {
+		return nil, err
+	}
+	level := map[runtime.Level]onnx.GraphOptimizationLevel{
+		runtime.OptimizeAll:      onnx.GraphOptimizationLevelEnableAll,
+		runtime.OptimizeExtended: onnx.GraphOptimizationLevelEnableExtended,
+		runtime.OptimizeBasic:    onnx.GraphOptimizationLevelEnableBasic,
+		runtime.OptimizeNone:     onnx.GraphOptimizationLevelDisableAll,
+	}
+	set := []error{
+		opts.SetGraphOptimizationLevel(level[o.Optimize]),
+		opts.SetIntraOpNumThreads(o.Threads),
+		opts.SetInterOpNumThreads(1),
+		opts.SetLogSeverityLevel(onnx.LoggingLevelFatal),
+	}
+	if o.NoSpin {
+		set = append(set, opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"))
+	}
+	if o.NoArena {
+		set = append(set, opts.SetCpuMemArena(false), opts.SetMemPattern(false))
+	}
+	if profile != "" {
+		set = append(set, opts.EnableProfiling(profile))
+	}
+	set = append(set, appendProvider(opts, o))
+	if err := errors.Join(set...); err != nil {
+		opts.Destroy()
+		return nil, err
+	}
+	return opts, nil
+}
+
+// appendProvider puts the provider in front of the CPU provider, which the
+// library always adds.
+func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
+	switch strings.ToLower(o.Provider) {
+	case "", runtime.CPU:
+		return nil
+	case runtime.OpenVINO:
+		if err := loaded.Beside(runtime.OpenVINO); err != nil {
+			return err
+		}
+		threads := o.Threads
+		if threads == 0 {
+			threads = goruntime.NumCPU()
+		}
+		// The hint for float32 keeps processors with bfloat16 units from using them.
+		kv := map[string]string{"device_type": "CPU", "num_of_threads": strconv.Itoa(threads), "precision": "FP32"}
+		for k, v := range o.ProviderOptions {
+			kv[k] = v
+		}
+		return opts.AppendExecutionProviderOpenVINO(kv)
+	case runtime.CUDA:
+		if err := loaded.Beside(runtime.CUDA); err != nil {
+			return err
+		}
+		cuda, err := onnx.NewCUDAProviderOptions()
+		if err != nil {
+			return err
+		}
+		defer cuda.Destroy()
+		// Tensor cores would round float32 to 10 bits.
+		kv := map[string]string{"use_tf32": "0"}
+		for k, v := range o.ProviderOptions {
+			kv[k] = v
+		}
+		if err := cuda.Update(kv); err != nil {
+			return err
+		}
+		return opts.AppendExecutionProviderCUDA(cuda)
+	case runtime.TensorRT:
+		if err := loaded.Beside(runtime.TensorRT); err != nil {
+			return err
+		}
+		trt, err := onnx.NewTensorRTProviderOptions()
+		if err != nil {
+			return err
+		}
+		defer trt.Destroy()
+		if len(o.ProviderOptions) > 0 {
+			if err := trt.Update(o.ProviderOptions); err != nil {
+				return err
+			}
+		}
+		return opts.AppendExecutionProviderTensorRT(trt)
+	case runtime.CoreML:
+		return opts.AppendExecutionProviderCoreMLV2(o.ProviderOptions)
+	}
+	return fmt.Errorf("unknown provider %q: wanted auto, cpu, openvino, cuda, tensorrt or coreml", o.Provider)
+}
+
+// Placement implements runtime.Backend: one call in a session that profiles.
+func (e *engine) Placement(ctx context.Context, m *graphs.Model, o runtime.Options, in []*graphs.Tensor) ([]runtime.Placed, error) {
+	dir, err := os.MkdirTemp("", "ebmrun-profile-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	p, err := e.compile(ctx, m, o, filepath.Join(dir, "p"))
+	if err != nil {
+		return nil, err
+	}
+	err = p.Run(ctx, in, make([]*graphs.Tensor, len(p.Outputs())))
+	// The profile is written as the session ends.
+	if err := errors.Join(err, p.Close()); err != nil {
+		return nil, err
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "p*.json"))
+	if len(files) != 1 {
+		return nil, fmt.Errorf("the library wrote %d profiles, wanted 1", len(files))
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		return nil, err
+	}
+	return placed(data)
+}
+
+// placed counts the node executions in a profile.
+func placed(profile []byte) ([]runtime.Placed, error) {
+	var events []struct {
+		Cat  string
+		Args struct {
+			Op       string `json:"op_name"`
+			Provider string
+		}
+	}
+	if err := json.Unmarshal(profile, &events); err != nil {
+		return nil, fmt.Errorf("reading a profile: %w", err)
+	}
+	var out []runtime.Placed
+next:
+	for _, ev := range events {
+		if ev.Cat != "Node" || ev.Args.Provider == "" {
+			continue
+		}
+		provider := strings.ToLower(strings.TrimSuffix(ev.Args.Provider, "ExecutionProvider"))
+		for i := range out {
+			if out[i].Provider == provider && out[i].Op == ev.Args.Op {
+				out[i].Count++
+				continue next
+			}
+		}
+		out = append(out, runtime.Placed{Provider: provider, Op: ev.Args.Op, Count: 1})
+	}
+	return out, nil
+}
