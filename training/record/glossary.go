@@ -1,0 +1,44 @@
+package record
+
+import (
+	"slices"
+	"strings"
+)
+
+// term explains a family of metrics. A metric belongs to the first family that has the name of one
+// of the metric's parts between / and ., letter case and - or _ aside: energy/grad_norm is a
+// gradient norm.
+type term struct {
+	Title    string
+	Meaning  string
+	Headline bool // shown in the summary at the top
+	names    []string
+}
+
+var glossary = []term{
+	{"Value function V", "Mean score of data minus mean score of samples. It hovers near zero when the samples are as likely as the data; a lasting drift away from zero means that the two separate.", true, []string{"v", "value", "energy_gap", "gap"}},
+	{"Sampler displacement r", "Mean length of the drift term of one sampling step. Zero means that the chains stand still, sudden growth that the energy is too steep for the step size.", true, []string{"r", "displacement", "drift"}},
+	{"Gradient norms", "Length of the parameter gradient before clipping. Steady is healthy; growth by orders of magnitude comes before divergence.", true, []string{"grad_norm", "gradient_norm", "grad"}},
+	{"FD-PCA", "Fréchet distance between data and samples on the leading principal components of the data. Lower is better. It is not FID and cannot be compared with it.", true, []string{"fd_pca", "fdpca"}},
+	{"FID", "Fréchet distance on the features of the network named in the settings. Lower is better; it depends on the number of samples.", true, []string{"fid"}},
+	{"Bits per dimension", "Negative log-likelihood of held-out data. Lower is better.", true, []string{"bpd", "bits_per_dim", "nll"}},
+	{"Reconstruction error", "Mean squared error between data and what the model makes of it. Lower is better.", true, []string{"mse", "reconstruction", "recon", "rmse", "fit"}},
+	{"Moment gap", "Relative difference between the mean features of data and of samples. Lower is better.", true, []string{"moment_gap"}},
+	{"Energy distance", "Distance between the distributions of data and of samples; zero only if they are equal. Lower is better.", true, []string{"energy_distance", "mmd", "swd", "patch_swd"}},
+	{"Loss", "What the optimizer descends. In contrastive learning it is no measure of progress.", false, []string{"loss", "objective"}},
+	{"Sample statistics", "Mean, spread and range of sample values; they should come close to those of the data.", false, []string{"sample_mean", "sample_std", "sample_min", "sample_max", "syn_mean", "syn_std", "syn_min", "syn_max", "mean", "std", "min", "max"}},
+	{"Saturated share", "Share of sample values at the ends of the range. Growth means that the chains run into the walls.", false, []string{"saturation", "saturated", "clipped", "clip_share", "sample_clipped"}},
+	{"Diversity", "Mean distance between samples. A fall towards zero means collapse.", false, []string{"diversity", "pairwise"}},
+	{"Acceptance rate", "Share of accepted proposals. About 0.57 is best for Langevin proposals, 0.65 for Hamiltonian ones.", false, []string{"accept", "accepted", "acceptance", "acceptance_rate"}},
+	{"Learning rate", "Step size of the optimizer.", false, []string{"lr", "learning_rate"}},
+	{"Time", "Seconds that a step took.", false, []string{"seconds", "time", "sampling_seconds", "learning_seconds"}},
+	{"Energy or score", "Mean energy (low is likely) or score (high is likely) over a batch. What counts is how data compares with samples, not the level.", false, []string{"energy", "score", "energy_data", "energy_samples", "energy_sample", "score_data", "score_samples", "score_sample", "energy_pos", "energy_neg"}},
+}
+
+// lookup returns the position of name's family in the glossary, or −1.
+func lookup(name string) int {
+	parts := strings.FieldsFunc(strings.ReplaceAll(strings.ToLower(name), "-", "_"), func(r rune) bool { return r == '/' || r == '.' })
+	return slices.IndexFunc(glossary, func(t term) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return slices.Contains(t.names, part) })
+	})
+}
