@@ -43,6 +43,7 @@ type decoder struct {
 type scope struct {
 	outer  *scope
 	values map[string]*graphs.Value
+	sparse []*onnxpb.SparseTensorProto // initializers; on encoding only
 }
 
 func (s *scope) find(name string) *graphs.Value {

@@ -171,8 +171,12 @@ func (s *scope) check(v *graphs.Value) error {
 	case got != nil:
 		return fmt.Errorf("two values are named %s", q(v.Name))
 	}
-	if _, ok := v.Opaque.(*onnxpb.SparseTensorProto); ok {
-		return nil
+	if sp, ok := v.Opaque.(*onnxpb.SparseTensorProto); ok {
+		for ; s != nil; s = s.outer {
+			if slices.Contains(s.sparse, sp) {
+				return nil
+			}
+		}
 	}
 	return fmt.Errorf("value %s is not defined", q(v.Name))
 }
@@ -196,6 +200,7 @@ func (e *encoder) graph(g *graphs.Graph, outer *scope, depth int) (*onnxpb.Graph
 	if err != nil {
 		return nil, err
 	}
+	sc.sparse = w.proto.GetSparseInitializer()
 	for _, v := range g.Inputs {
 		p.Input = append(p.Input, valueInfo(v, w.inputs[v.Name]))
 	}

@@ -16,7 +16,6 @@ package onnxio
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -45,8 +44,7 @@ const maxDepth = 64
 // CheckOpset reports an ai.onnx operator set outside [MinOpset, MaxOpset], in
 // the model or in one of its functions. Reading and writing accept any.
 func CheckOpset(m *graphs.Model) error {
-	v := m.Opset("")
-	if v == 0 && len(m.Graph.Nodes) > 0 {
+	if m.Opset("") == 0 && m.Graph != nil && len(m.Graph.Nodes) > 0 {
 		return fmt.Errorf("onnx: opset ai.onnx: wanted %d to %d, got none", MinOpset, MaxOpset)
 	}
 	lists := [][]graphs.Opset{m.Opsets}
@@ -68,7 +66,7 @@ func CheckOpset(m *graphs.Model) error {
 func Decode(b []byte) (*graphs.Model, error) {
 	m, err := decode(b, nil)
 	if err != nil {
-		return nil, fmt.Errorf("onnx: %w", err)
+		return nil, &refusal{"", err}
 	}
 	return m, nil
 }
@@ -78,11 +76,7 @@ func Decode(b []byte) (*graphs.Model, error) {
 func Read(path string) (*graphs.Model, error) {
 	m, err := read(path)
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) && pe.Path == path {
-			err = pe.Err
-		}
-		return nil, fmt.Errorf("onnx: %s: %w", path, err)
+		return nil, &refusal{path + ": ", err}
 	}
 	return m, nil
 }
@@ -90,7 +84,7 @@ func Read(path string) (*graphs.Model, error) {
 func read(path string) (*graphs.Model, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	if !st.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
@@ -100,7 +94,7 @@ func read(path string) (*graphs.Model, error) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	dir := &folder{path: filepath.Dir(path)}
 	defer dir.close()
@@ -118,7 +112,7 @@ func Encode(m *graphs.Model) ([]byte, error) {
 			return b, nil
 		}
 	}
-	return nil, fmt.Errorf("onnx: %w", err)
+	return nil, &refusal{"", err}
 }
 
 func marshal(p *onnxpb.ModelProto) ([]byte, error) {
@@ -141,7 +135,7 @@ func WriteExternal(path string, m *graphs.Model) error { return write(path, m, t
 func write(path string, m *graphs.Model, all bool) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("onnx: %s: %w", path, err)
+			err = &refusal{path + ": ", err}
 		}
 	}()
 	ext := &dataFile{path: path + ".data", all: all}
@@ -173,7 +167,7 @@ func write(path string, m *graphs.Model, all bool) (err error) {
 func createTemp(path string) (*os.File, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*.tmp")
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	if err := f.Chmod(0o644); err != nil {
 		f.Close()
@@ -182,6 +176,23 @@ func createTemp(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// A refusal is an error as this package hands it out: one line of bounded
+// length, even if the fault lies deep in nested subgraphs.
+type refusal struct {
+	file string
+	err  error
+}
+
+func (r *refusal) Error() string {
+	s := r.err.Error()
+	if len(s) > 600 {
+		s = strings.ToValidUTF8(s[:200], "") + " … " + strings.ToValidUTF8(s[len(s)-400:], "")
+	}
+	return "onnx: " + r.file + s
+}
+
+func (r *refusal) Unwrap() error { return r.err }
 
 // q quotes a name from a file for an error message, cut if it is very long.
 func q(s string) string { return `"` + clip(s) + `"` }

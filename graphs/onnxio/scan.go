@@ -56,10 +56,14 @@ func (s *scanner) message(b []byte, d protoreflect.MessageDescriptor, base int) 
 			return s.fail(base+off, "not a field of a model (damaged or no .onnx file)")
 		}
 		m := protowire.ConsumeFieldValue(num, typ, b[off+n:])
-		if m < 0 {
-			return s.fail(base+off, "field %d is cut short or damaged", num)
-		}
 		f := fields.ByNumber(num)
+		if m < 0 {
+			name := fmt.Sprint("field ", num)
+			if f != nil {
+				name = string(f.Name())
+			}
+			return s.fail(base+off, "%s is cut short or damaged", name)
+		}
 		if f != nil && f.Kind() == protoreflect.MessageKind && typ == protowire.BytesType {
 			val, _ := protowire.ConsumeBytes(b[off+n:])
 			s.path = append(s.path, string(f.Name()))

@@ -19,7 +19,7 @@ func sortNodes(g *graphs.Graph) error {
 	sorted := true
 	for i, n := range g.Nodes {
 		uses(n, func(v *graphs.Value) {
-			if j, ok := at[v.From]; ok && v.From != nil {
+			if j, ok := at[v.From]; ok {
 				deps[i] = append(deps[i], j)
 				sorted = sorted && j < i
 			}

@@ -262,7 +262,9 @@ func (e *encoder) tensor(t *graphs.Tensor) (*onnxpb.TensorProto, error) {
 	if e.ext.wants(t, f) {
 		return p, e.ext.add(p, t)
 	}
-	p.DataLocation, p.ExternalData = dropExternal(p, f)
+	if f == external {
+		p.DataLocation, p.ExternalData = nil, nil
+	}
 	if f == typed {
 		setTyped(p, t.Type, t.Data)
 		return p, nil
@@ -272,15 +274,6 @@ func (e *encoder) tensor(t *graphs.Tensor) (*onnxpb.TensorProto, error) {
 		p.RawData = []byte{}
 	}
 	return p, err
-}
-
-// dropExternal returns the location fields for a tensor of form f that is
-// embedded.
-func dropExternal(p *onnxpb.TensorProto, f form) (*onnxpb.TensorProto_DataLocation, []*onnxpb.StringStringEntryProto) {
-	if f == external {
-		return nil, nil
-	}
-	return p.DataLocation, p.ExternalData
 }
 
 // checkData reports elements of another type or number than t declares.
