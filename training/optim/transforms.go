@@ -193,7 +193,7 @@ func (t *adam) Update(p []Param) error {
 	if err := t.next(p); err != nil {
 		return err
 	}
-	b1, b2 := float32(t.b1), float32(t.b2)
+	b1, b2, eps := float32(t.b1), float32(t.b2), t.eps
 	c1, c2 := float32(1-t.b1), float32(1-t.b2)
 	scale1 := float32(1 / (1 - math.Pow(t.b1, float64(t.steps))))
 	scale2 := float32(1 / (1 - math.Pow(t.b2, float64(t.steps))))
@@ -201,9 +201,10 @@ func (t *adam) Update(p []Param) error {
 		g := p[i].G
 		m, v := t.of[0][p[i].Name][:len(g)], t.of[1][p[i].Name][:len(g)]
 		for j, a := range g {
-			m[j] = float32(b1*m[j]) + float32(c1*a)
-			v[j] = float32(b2*v[j]) + float32(c2*float32(a*a))
-			g[j] = float32(scale1*m[j]) / (sqrt(float32(scale2*v[j])) + t.eps)
+			mj := float32(b1*m[j]) + float32(c1*a)
+			vj := float32(b2*v[j]) + float32(c2*float32(a*a))
+			m[j], v[j] = mj, vj
+			g[j] = float32(scale1*mj) / (sqrt(float32(scale2*vj)) + eps)
 		}
 	}
 	return nil
