@@ -79,13 +79,8 @@ func Grid(m Images, cols, pad, scale int) (image.Image, error) {
 		x0, y0 := n%cols*(m.W*scale+pad), n/cols*(m.H*scale+pad)
 		for y := range m.H {
 			for x := range m.W {
-				tile := image.Rect(x0+x*scale, y0+y*scale, x0+(x+1)*scale, y0+(y+1)*scale)
-				c := m.at(n, y, x)
-				for py := tile.Min.Y; py < tile.Max.Y; py++ {
-					for px := tile.Min.X; px < tile.Max.X; px++ {
-						dst.Set(px, py, c)
-					}
-				}
+				px, py := x0+x*scale, y0+y*scale
+				draw.Draw(dst, image.Rect(px, py, px+scale, py+scale), image.NewUniform(m.at(n, y, x)), image.Point{}, draw.Src)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	imagedraw "image/draw"
 	"math"
 	"slices"
 	"strconv"
@@ -41,8 +42,8 @@ type Heat struct {
 	Label                 string // what Z is, beside the colour bar
 	XMin, XMax            float64
 	YMin, YMax            float64
-	NX, NY                int          // grid size
-	Z                     []float64    // [NY, NX], the first row at YMin; NaN is painted Loud
+	NX, NY                int          // cells along each axis
+	Z                     []float64    // [NY, NX], the values at the cells' centres, see At; NaN is painted Loud
 	Lo, Hi                float64      // range of the colours, values outside take the end colours; both zero: that of Z
 	Points                [][2]float64 // drawn as dots where they lie inside
 	Size                  float64      // longer side of the map in points of 1/72 inch, drawn at 144 dots an inch; 0 means 300
@@ -318,6 +319,13 @@ func widen(a *plot.Axis) {
 	}
 }
 
+// At returns the centre of cell i, j, where Z[j*NX+i] belongs.
+func (h Heat) At(i, j int) (x, y float64) {
+	x = h.XMin + (float64(i)+0.5)*(h.XMax-h.XMin)/float64(h.NX)
+	y = h.YMin + (float64(j)+0.5)*(h.YMax-h.YMin)/float64(h.NY)
+	return x, y
+}
+
 // Image draws the map.
 func (h Heat) Image() (image.Image, error) {
 	if h.NX < 2 || h.NY < 2 || len(h.Z)%h.NX != 0 || len(h.Z)/h.NX != h.NY {
@@ -332,9 +340,18 @@ func (h Heat) Image() (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	size := h.Size
+	if size <= 0 {
+		size = 300
+	}
+	// Cells are enlarged here, because the plot would smooth them into each other.
+	scale := int(min(max(1, math.Ceil(2*size/float64(max(h.NX, h.NY)))), math.Sqrt(maxPixels/float64(len(h.Z)))))
+	if scale < 1 {
+		return nil, fmt.Errorf("record: heat map: got %d values, want at most %d", len(h.Z), maxPixels)
+	}
 
 	p := newPlot(light, h.Title, h.XLabel, h.YLabel)
-	p.Add(plotter.NewImage(h.raster(colors), h.XMin, h.YMin, h.XMax, h.YMax))
+	p.Add(plotter.NewImage(h.raster(colors, scale), h.XMin, h.YMin, h.XMax, h.YMax))
 	if err := h.addPoints(p); err != nil {
 		return nil, err
 	}
@@ -346,10 +363,6 @@ func (h Heat) Image() (image.Image, error) {
 	bar.Title.Text = ""
 
 	// The map keeps the proportions of its axes; margins hold labels and the colour bar.
-	size := h.Size
-	if size <= 0 {
-		size = 300
-	}
 	dx, dy := h.XMax-h.XMin, h.YMax-h.YMin
 	w, ht := vg.Length(size*max(dx/max(dx, dy), 0.25)), vg.Length(size*max(dy/max(dx, dy), 0.25))
 	const left, right, bottom, barWidth = 52, 14, 42, 64
@@ -398,9 +411,9 @@ func (h Heat) colors() (palette.ColorMap, error) {
 	return m, nil
 }
 
-// raster paints Z, one pixel a value, the first row at the bottom.
-func (h Heat) raster(colors palette.ColorMap) image.Image {
-	img := image.NewNRGBA(image.Rect(0, 0, h.NX, h.NY))
+// raster paints Z, scale × scale pixels a cell, the first row at the bottom.
+func (h Heat) raster(colors palette.ColorMap, scale int) image.Image {
+	img := image.NewNRGBA(image.Rect(0, 0, h.NX*scale, h.NY*scale))
 	for j := range h.NY {
 		for i := range h.NX {
 			c := color.Color(Loud)
@@ -409,7 +422,8 @@ func (h Heat) raster(colors palette.ColorMap) image.Image {
 					c = at
 				}
 			}
-			img.Set(i, h.NY-1-j, c)
+			x, y := i*scale, (h.NY-1-j)*scale
+			imagedraw.Draw(img, image.Rect(x, y, x+scale, y+scale), image.NewUniform(c), image.Point{}, imagedraw.Src)
 		}
 	}
 	return img
@@ -427,8 +441,8 @@ func (h Heat) addPoints(p *plot.Plot) error {
 		return nil
 	}
 	for _, g := range []draw.GlyphStyle{
-		{Color: color.NRGBA{A: 200}, Radius: vg.Points(1.5), Shape: draw.CircleGlyph{}},
-		{Color: color.NRGBA{R: 255, G: 255, B: 255, A: 235}, Radius: vg.Points(1), Shape: draw.CircleGlyph{}},
+		{Color: color.Black, Radius: vg.Points(1.5), Shape: draw.CircleGlyph{}},
+		{Color: color.White, Radius: vg.Points(1), Shape: draw.CircleGlyph{}},
 	} {
 		s, err := plotter.NewScatter(xys)
 		if err != nil {
