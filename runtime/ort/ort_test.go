@@ -3,9 +3,15 @@
 package ort
 
 import (
+	"context"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
+	"ebmrun/graphs"
+	"ebmrun/graphs/onnxio"
 	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ortlib"
@@ -34,3 +40,260 @@ func engineFor(t testing.TB) *engine {
 }
 
 func TestEngine(t *testing.T) { enginetest.Run(t, runtime.Check(engineFor(t))) }
+
+func TestOpenSecondLibrary(t *testing.T) {
+	engineFor(t)
+	other := filepath.Join(t.TempDir(), "libonnxruntime.so.1.99.0")
+	if err := os.WriteFile(other, []byte("no library"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(other); err == nil || !strings.Contains(err.Error(), "loaded already") {
+		t.Errorf("wanted an error that one library is loaded already, got %v", err)
+	}
+	if path, version := Loaded(); path != library.Path || version == "" {
+		t.Errorf("Loaded: wanted %s and its version, got %s %q", library.Path, path, version)
+	}
+}
+
+// TestTypes feeds and fetches each element type, both into given tensors and into
+// new ones.
+func TestTypes(t *testing.T) {
+	e := engineFor(t)
+	for _, typ := range []graphs.DType{
+		graphs.Float32, graphs.Float64, graphs.Float16, graphs.BFloat16, graphs.Bool,
+		graphs.Int64, graphs.Int32, graphs.Int16, graphs.Int8,
+		graphs.Uint64, graphs.Uint32, graphs.Uint16, graphs.Uint8,
+	} {
+		p := enginetest.Compile(t, e, enginetest.Build(t, func(b *graphs.Builder) {
+			x := b.Input("x", typ, graphs.Shape{graphs.Sym("n"), graphs.D(2)})
+			b.Output("y", b.Transpose(x, 1, 0))
+		}), runtime.Options{})
+		x, err := graphs.FromFloats(typ, []float64{1, 0, 0, 1, 1, 0}, 3, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, y := range []*graphs.Tensor{nil, graphs.NewTensor(typ, 2, 3)} {
+			out := []*graphs.Tensor{y}
+			if err := p.Run(t.Context(), []*graphs.Tensor{x}, out); err != nil {
+				t.Errorf("%v: %v", typ, err)
+				continue
+			}
+			enginetest.Close(t, typ.String(), out[0], 0, 1, 0, 1, 0, 1, 0)
+		}
+	}
+}
+
+// TestUnknownDims fetches an output whose size is known only after the call.
+func TestUnknownDims(t *testing.T) {
+	e := engineFor(t)
+	for _, typ := range []graphs.DType{graphs.Float32, graphs.Bool, graphs.Float16} {
+		in := []*graphs.Value{
+			{Name: "x", Type: typ, Shape: graphs.Shape{graphs.Sym("n")}},
+			{Name: "keep", Type: graphs.Bool, Shape: graphs.Shape{graphs.Sym("n")}},
+		}
+		y := &graphs.Value{Name: "y", Type: typ, Shape: graphs.Shape{graphs.UnknownDim}}
+		y.From = &graphs.Node{Op: "Compress", Inputs: in, Outputs: []*graphs.Value{y}, Attrs: []*graphs.Attr{graphs.I("axis", 0)}}
+		g := &graphs.Graph{Name: "test", Nodes: []*graphs.Node{y.From}, Inputs: in, Outputs: []*graphs.Value{y}}
+		p := enginetest.Compile(t, e, graphs.NewModel(g), runtime.Options{})
+		x, _ := graphs.FromFloats(typ, []float64{1, 0, 1, 1}, 4)
+		out := []*graphs.Tensor{nil}
+		err := p.Run(t.Context(), []*graphs.Tensor{x, graphs.Of([]bool{true, true, false, true}, 4)}, out)
+		if typ == graphs.Float16 {
+			if err == nil || !strings.Contains(err.Error(), `"y"`) {
+				t.Errorf("float16: wanted an error that names y, got %v", err)
+			}
+			out[0] = graphs.NewTensor(typ, 3)
+			err = p.Run(t.Context(), []*graphs.Tensor{x, graphs.Of([]bool{true, true, false, true}, 4)}, out)
+		}
+		if err != nil {
+			t.Errorf("%v: %v", typ, err)
+			continue
+		}
+		enginetest.Close(t, typ.String(), out[0], 0, 1, 0, 1)
+	}
+}
+
+// TestAllocs bounds what a call over the same buffers allocates, whatever their
+// size and number.
+func TestAllocs(t *testing.T) {
+	e := runtime.Check(engineFor(t))
+	for _, n := range []int{1, 1 << 16} {
+		p := enginetest.Compile(t, e, enginetest.Build(t, func(b *graphs.Builder) {
+			x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("n")})
+			y := b.Input("y", graphs.Float32, graphs.Shape{graphs.Sym("n")})
+			s := b.Input("s", graphs.Float32, graphs.Shape{})
+			b.Output("sum", b.Add(x, b.Mul(y, s)))
+			b.Output("difference", b.Sub(x, y))
+			b.Output("product", b.Mul(x, y))
+		}), runtime.Options{Threads: 1})
+		vec := func() *graphs.Tensor { return graphs.NewTensor(graphs.Float32, n) }
+		in := []*graphs.Tensor{vec(), vec(), graphs.NewTensor(graphs.Float32)}
+		out := []*graphs.Tensor{vec(), vec(), vec()}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		allocs := testing.AllocsPerRun(50, func() {
+			if err := p.Run(ctx, in, out); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocs > 4 {
+			t.Errorf("%d elements: %v allocations a call, wanted at most 4", n, allocs)
+		}
+	}
+}
+
+// TestViewSlot checks that a slot keeps few views, destroys those replaced, and
+// not before they are given back.
+func TestViewSlot(t *testing.T) {
+	engineFor(t)
+	x := &graphs.Value{Name: "x", Type: graphs.Float32, Shape: graphs.Shape{graphs.Sym("n")}}
+	s := &newSlots([]*graphs.Value{x})[0]
+	first, err := s.take(graphs.NewTensor(graphs.Float32, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range maxViews {
+		v, err := s.take(graphs.NewTensor(graphs.Float32, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.release()
+	}
+	if len(s.views) != maxViews || slices.Contains(s.views, first) {
+		t.Errorf("the oldest of %d views was not replaced", maxViews+1)
+	}
+	if len(first.Value.GetShape()) == 0 {
+		t.Error("a view was destroyed while in use")
+	}
+	if first.release(); len(first.Value.GetShape()) != 0 {
+		t.Error("a replaced view was not destroyed when given back")
+	}
+	s.close()
+}
+
+func TestDump(t *testing.T) {
+	e := engineFor(t)
+	m := enginetest.Build(t, func(b *graphs.Builder) {
+		b.Output("y", b.Neg(b.Input("x", graphs.Float32, graphs.MakeShape(1))))
+	})
+	m.Graph.Name = "net/step 1"
+	for _, how := range []string{"option", "variable"} {
+		dir := filepath.Join(t.TempDir(), "dump")
+		o := runtime.Options{}
+		if how == "option" {
+			o.DumpDir = dir
+		} else {
+			t.Setenv("EBMRUN_DUMP", dir)
+		}
+		enginetest.Compile(t, e, m, o)
+		files, _ := filepath.Glob(filepath.Join(dir, "net_step_1-*.onnx"))
+		if len(files) != 1 {
+			t.Fatalf("%s: wanted one file, got %v", how, files)
+		}
+		if back, err := onnxio.Read(files[0]); err != nil || len(back.Graph.Nodes) != 1 {
+			t.Errorf("%s: the file does not read back: %v", how, err)
+		}
+	}
+}
+
+// slope is the energy of a small network and its gradient, in the ops that such
+// gradients consist of.
+func slope(t testing.TB) *graphs.Model {
+	t.Helper()
+	m, err := ortlib.SampleModel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func slopeInput(n int) *graphs.Tensor {
+	x := graphs.NewTensor(graphs.Float32, n, 3, 8, 8)
+	for i := range x.F32() {
+		x.F32()[i] = float32(i%17)/17 - 0.5
+	}
+	return x
+}
+
+func TestPlacement(t *testing.T) {
+	e := engineFor(t)
+	in := []*graphs.Tensor{slopeInput(2)}
+	got, err := e.Placement(t.Context(), slope(t), runtime.Options{Optimize: runtime.OptimizeNone}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(got, runtime.Placed{Provider: runtime.CPU, Op: "ConvTranspose", Count: 2}) {
+		t.Errorf("CPU: wanted two ConvTranspose on cpu, got %v", got)
+	}
+	if !slices.Contains(e.Providers(), runtime.OpenVINO) {
+		t.Skip("the library has no OpenVINO provider")
+	}
+	got, err = e.Placement(t.Context(), slope(t), runtime.Options{Provider: runtime.OpenVINO}, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(got, func(p runtime.Placed) bool { return p.Provider == runtime.OpenVINO }) {
+		t.Errorf("OpenVINO: no node on it: %v", got)
+	}
+}
+
+func TestMissingProvider(t *testing.T) {
+	e := engineFor(t)
+	for _, name := range []string{runtime.CUDA, runtime.TensorRT, runtime.CoreML} {
+		if slices.Contains(e.Providers(), name) {
+			continue
+		}
+		_, err := runtime.Check(e).Compile(t.Context(), slope(t), runtime.Options{Provider: name})
+		if err == nil || !strings.Contains(strings.ToLower(err.Error()), name) {
+			t.Errorf("wanted an error that names %s, got %v", name, err)
+		}
+	}
+}
+
+func TestOpenVINO(t *testing.T) {
+	e := engineFor(t)
+	if !slices.Contains(e.Providers(), runtime.OpenVINO) {
+		t.Skip("the library has no OpenVINO provider")
+	}
+	var reports []runtime.Report
+	o := runtime.Options{Provider: runtime.OpenVINO, OnReport: func(r runtime.Report) { reports = append(reports, r) }}
+	p := enginetest.Compile(t, runtime.Check(e), slope(t), o)
+	cpu := enginetest.Compile(t, e, slope(t), runtime.Options{})
+	for _, n := range []int{2, 5} {
+		in := []*graphs.Tensor{slopeInput(n)}
+		got, want := make([]*graphs.Tensor, 2), make([]*graphs.Tensor, 2)
+		if err := p.Run(t.Context(), in, got); err != nil {
+			t.Fatal(err)
+		}
+		if err := cpu.Run(t.Context(), in, want); err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			w, _ := want[i].AsFloats()
+			enginetest.Close(t, p.Outputs()[i].Name, got[i], 1e-4, w...)
+		}
+	}
+	if len(reports) != 1 || reports[0].Provider != runtime.OpenVINO || !reports[0].Candidates[0].OK {
+		t.Errorf("reports: %+v", reports)
+	}
+}
+
+// BenchmarkRun is the cost of a call that computes next to nothing.
+func BenchmarkRun(b *testing.B) {
+	e := runtime.Check(engineFor(b))
+	p := enginetest.Compile(b, e, enginetest.Build(b, func(g *graphs.Builder) {
+		x := g.Input("x", graphs.Float32, graphs.MakeShape(1))
+		y := g.Input("y", graphs.Float32, graphs.MakeShape(1))
+		g.Output("z", g.Add(x, y))
+	}), runtime.Options{})
+	in := []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 1), graphs.NewTensor(graphs.Float32, 1)}
+	out := []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 1)}
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.Run(ctx, in, out); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
