@@ -154,7 +154,7 @@ func ticks(lo, hi float64) []plot.Tick {
 	}
 	var marks []plot.Tick
 	for i := math.Ceil(lo / gap); i*gap <= hi && len(marks) < 20; i++ {
-		v := i * gap
+		v := i*gap + 0 // never −0
 		marks = append(marks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', 8, 64)})
 	}
 	return marks
@@ -263,7 +263,7 @@ func segments(s Series, positive bool) []plotter.XYs {
 }
 
 // runningMean smooths a curve long enough to need it, or returns nil: the mean over a window of a
-// thirtieth of its length around each point, narrower towards the ends.
+// thirtieth of its length around each point, cut off at the ends.
 func runningMean(s Series) *Series {
 	const long = 60
 	n := len(s.Y)
@@ -280,10 +280,10 @@ func runningMean(s Series) *Series {
 	}
 	mean := &Series{Name: s.Name, X: s.X, Y: make([]float64, n)}
 	for i, y := range s.Y {
-		half := min(n/60, i, n-1-i)
+		from, to := max(i-n/60, 0), min(i+n/60+1, n)
 		mean.Y[i] = math.NaN()
 		if isDrawable(y) {
-			mean.Y[i] = (sums[i+half+1] - sums[i-half]) / float64(counts[i+half+1]-counts[i-half])
+			mean.Y[i] = (sums[to] - sums[from]) / float64(counts[to]-counts[from])
 		}
 	}
 	return mean

@@ -59,6 +59,7 @@ type shot struct {
 	Step          int
 	URL           template.URL
 	Width, Height int
+	Pixels        bool // show pixels as squares
 }
 
 type chart struct {
@@ -302,7 +303,8 @@ func (p *page) addPictures(all []picture) {
 	}
 	for _, tag := range tags {
 		list := byTag[tag]
-		g := gallery{Title: strings.ToUpper(tag[:1]) + tag[1:], Last: p.shot(list[len(list)-1])}
+		words := strings.NewReplacer("-", " ", "_", " ").Replace(tag)
+		g := gallery{Title: strings.ToUpper(words[:1]) + words[1:], Last: p.shot(list[len(list)-1])}
 		if len(list) > 1 {
 			g.First = p.shot(list[0])
 		}
@@ -331,7 +333,8 @@ func (p *page) shot(pic picture) *shot {
 		p.warn("The picture %s of step %d cannot be shown: %v.", pic.tag, pic.step, err)
 		return nil
 	}
-	return &shot{pic.step, template.URL(dataURL(data)), config.Width, config.Height}
+	const small = 400 // such a picture is enlarged, and should show its pixels
+	return &shot{pic.step, template.URL(dataURL(data)), config.Width, config.Height, config.Width < small}
 }
 
 func dataURL(png []byte) string {
