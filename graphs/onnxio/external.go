@@ -209,6 +209,9 @@ func (d *dataFile) commit() error {
 	if d.tmp == nil {
 		return nil
 	}
+	if err := d.tmp.Sync(); err != nil {
+		return err
+	}
 	if err := d.tmp.Close(); err != nil {
 		return err
 	}

@@ -181,3 +181,15 @@ func TestExternalWrite(t *testing.T) {
 	}
 	oneLine(t, Write(filepath.Join(dir, "none", "m.onnx"), m), "m.onnx: no such file")
 }
+
+// Write chooses external data by this sum.
+func TestWeightBytes(t *testing.T) {
+	m := decodeText(t, kitchenSink)
+	before := weightBytes(m)
+	m.Graph.Inits[0].Const = &graphs.Tensor{Type: graphs.Float32, Dims: []int{1 << 30}}
+	inner := m.Graph.Nodes[2].Attr("else_branch").G.Inits[0]
+	inner.Const = &graphs.Tensor{Type: graphs.Float64, Dims: []int{1 << 30}}
+	if got, want := weightBytes(m)-before, 12<<30-2*4-8; got != want {
+		t.Errorf("got %d bytes more, want %d", got, want)
+	}
+}

@@ -94,6 +94,7 @@ graph {
     attribute { name: "old_ints" ints: 3 }
     attribute { name: "nothing" }
     attribute { name: "both" type: INT i: 3 f: 4 }
+    attribute { name: "sparse" type: SPARSE_TENSOR }
   }
   node { op_type: "SequenceAt" domain: "" input: ["seq", "empty"] output: "seq2" }
   node { name: "if" op_type: "If" domain: "ai.onnx" input: "cond" output: ["y", "z"]
@@ -160,6 +161,9 @@ func odd(t testing.TB) *onnxpb.ModelProto {
 		g.Initializer[0], g.Initializer[1], g.SparseInitializer[0], g.Input[0], g.Input[0].Type,
 		g.Input[0].Type.GetTensorType().Shape.Dim[0], g.Output[0], g.ValueInfo[0], g.Node[2].Attribute[0].G,
 		p.OpsetImport[0], p.MetadataProps[0], f, f.Node[0], f.OpsetImport[0], f.AttributeProto[0])
+	// The content of the attribute "sparse" is such a field too.
+	sparse := g.Node[0].Attribute[len(g.Node[0].Attribute)-1]
+	sparse.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 22, protowire.BytesType), wireBytes(t, g.SparseInitializer[0])))
 	return p
 }
 

@@ -153,8 +153,13 @@ func write(path string, m *graphs.Model, all bool) (err error) {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
 		return err
 	}
 	if err := ext.commit(); err != nil {

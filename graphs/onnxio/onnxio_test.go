@@ -307,6 +307,12 @@ func TestRefused(t *testing.T) {
 	}
 	_, err := Read(filepath.Join("testdata", "none.onnx"))
 	oneLine(t, err, "none.onnx: no such file")
+	large := filepath.Join(t.TempDir(), "large.onnx")
+	if f, err := os.Create(large); err != nil || f.Truncate(1<<31) != nil || f.Close() != nil {
+		t.Fatal("no room for a sparse file")
+	}
+	_, err = Read(large)
+	oneLine(t, err, "file holds 2147483648 bytes, a model at most 2147483647")
 	_, err = Read("testdata")
 	oneLine(t, err, "testdata: not a regular file")
 }
