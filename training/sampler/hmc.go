@@ -39,7 +39,11 @@ func (k HMC) StepSize(size float32, n Noise, f Field, s *State) (Info, error) {
 	if err := s.Evaluate(f); err != nil {
 		return Info{}, err
 	}
-	p := s.proposal()
+	drifted, err := s.meanDrift(size)
+	if err != nil {
+		return Info{}, err
+	}
+	info, p := Info{Drift: drifted}, s.proposal()
 	n.Normals(s.E, s.Chain, s.T)
 	r, root := s.E, float32(math.Sqrt(float64(mass)))
 	for i := range r {
@@ -48,7 +52,6 @@ func (k HMC) StepSize(size float32, n Noise, f Field, s *State) (Info, error) {
 	for c := range p.r {
 		p.r[c] = float64(s.U[c]) + kinetic(r[c*s.Dim:(c+1)*s.Dim], mass)
 	}
-	info := Info{Drift: s.meanDrift(size)}
 	copy(p.x, s.X)
 	g := s.G
 	for range k.Leapfrogs {

@@ -24,7 +24,11 @@ func (k MALA) StepSize(size float32, n Noise, f Field, s *State) (Info, error) {
 	if err := s.Evaluate(f); err != nil {
 		return Info{}, err
 	}
-	p := s.proposal()
+	drifted, err := s.meanDrift(size)
+	if err != nil {
+		return Info{}, err
+	}
+	info, p := Info{Drift: drifted}, s.proposal()
 	n.Normals(s.E, s.Chain, s.T)
 	drift := size * size / 2
 	for i, x := range s.X {
@@ -34,7 +38,6 @@ func (k MALA) StepSize(size float32, n Noise, f Field, s *State) (Info, error) {
 	if err := f.EnergyGrad(p.x, p.u, p.g); err != nil {
 		return Info{}, err
 	}
-	info := Info{Drift: s.meanDrift(size)}
 	d := float64(drift)
 	for c := range p.r {
 		var there, back float64 // squared lengths of the noise of the move and of its reverse

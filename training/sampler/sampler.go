@@ -210,22 +210,38 @@ func (m *Info) add(i Info, weight float64) {
 	m.NonFinite += i.NonFinite
 }
 
-// norm returns the Euclidean norm of v.
+// norm returns the Euclidean norm of v. It adds in four lanes: one addition need not wait for the last.
 func norm(v []float32) float64 {
-	var sum float64
-	for _, a := range v {
-		sum += float64(a) * float64(a)
+	var lane [4]float64
+	for ; len(v) >= 4; v = v[4:] {
+		a, b, c, d := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
+		lane[0] += a * a
+		lane[1] += b * b
+		lane[2] += c * c
+		lane[3] += d * d
 	}
-	return math.Sqrt(sum)
+	for i, a := range v {
+		lane[i] += float64(a) * float64(a)
+	}
+	return math.Sqrt(lane[0] + lane[1] + lane[2] + lane[3])
 }
 
-// meanDrift returns the mean over chains of ‖size²/2 · g‖.
-func (s *State) meanDrift(size float32) float64 {
+// meanDrift returns the mean over chains of ‖size²/2 · g‖, and a *NonFiniteError if a slope is not
+// finite.
+func (s *State) meanDrift(size float32) (float64, error) {
 	var sum float64
+	var bad *NonFiniteError
 	for c := range s.Chain {
-		sum += norm(s.G[c*s.Dim : (c+1)*s.Dim])
+		g := norm(s.G[c*s.Dim : (c+1)*s.Dim])
+		if g-g != 0 {
+			bad = bad.add("gradient", c, len(s.Chain), float32(g))
+		}
+		sum += g
 	}
-	return float64(size) * float64(size) / 2 * sum / float64(len(s.Chain))
+	if bad != nil {
+		return 0, bad
+	}
+	return float64(size) * float64(size) / 2 * sum / float64(len(s.Chain)), nil
 }
 
 // checkSize refuses a step size that is not a positive number.
