@@ -96,16 +96,13 @@ func (p *pack) install(ctx context.Context, cache, dir string, progress func(str
 	if got != p.SHA256 {
 		return fmt.Errorf("files of %s have SHA-256 %s, want %s", p.Package, got, p.SHA256)
 	}
+	if now, err := digest(os.DirFS(dir)); err == nil && now == p.SHA256 {
+		return nil // another process was faster, and may be reading
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.Rename(files, dir); err != nil {
-		// Another process may have put the same files there in the meantime.
-		if now, derr := digest(os.DirFS(dir)); derr != nil || now != p.SHA256 {
-			return err
-		}
-	}
-	return nil
+	return os.Rename(files, dir)
 }
 
 // fetch runs the package client in dir and opens what it left there.
@@ -145,8 +142,7 @@ func (p *pack) fetch(ctx context.Context, dir string, progress func(string)) (fs
 	return os.DirFS(dir), nil
 }
 
-// run starts a program in dir and returns its standard output. The error ends with the last line that the
-// program wrote about it.
+// run starts a program in dir and returns its standard output. An error ends with the program's last line.
 func (p *pack) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	args, err := locate(args)
 	if err != nil {
