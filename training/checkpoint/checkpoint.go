@@ -160,7 +160,7 @@ func Load(dir, name string) (*State, error) {
 			hint = "; newest intact is " + stepName(s.Step)
 		}
 	}
-	return nil, fmt.Errorf("checkpoint: %s: %s is damaged: %w%s", dir, label(name, step), err, hint)
+	return nil, fmt.Errorf("checkpoint: %s: %s cannot be used: %w%s", dir, label(name, step), err, hint)
 }
 
 // Fallback says that [LoadNewest] did not return the checkpoint that last points to.
@@ -179,7 +179,7 @@ func LoadNewest(dir string) (*State, *Fallback, error) {
 		if err == nil {
 			return s, nil, nil
 		}
-		reason = fmt.Errorf("checkpoint: %s: %s is damaged: %w", dir, label(Last, step), err)
+		reason = fmt.Errorf("checkpoint: %s: %s cannot be used: %w", dir, label(Last, step), err)
 	} else {
 		step = -1
 	}
@@ -241,6 +241,9 @@ func load(dir string, step int) (*State, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		root, err = os.OpenRoot(path + old)
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("folder %s: %w", stepName(step), fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -276,6 +279,9 @@ func load(dir string, step int) (*State, error) {
 // open opens a regular file; anything else (a pipe, a device) could block or never end.
 func open(root *os.Root, name string) (*os.File, int64, error) {
 	info, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
+	}
 	if err != nil {
 		return nil, 0, err
 	}

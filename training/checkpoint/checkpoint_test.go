@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -344,6 +345,20 @@ func TestDamage(t *testing.T) {
 			}
 			same(t, got, sample(want))
 		})
+	}
+}
+
+func TestMissingParts(t *testing.T) {
+	dir := t.TempDir()
+	mustSave(t, dir, sample(10), Keep{})
+	if _, err := Load(dir, "step-000011"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "folder step-000011") {
+		t.Errorf("got %v, want the folder named as missing", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "step-000010", tensorsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir, Last); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNone) || !strings.Contains(err.Error(), tensorsFile) {
+		t.Errorf("got %v, want the file named as missing", err)
 	}
 }
 

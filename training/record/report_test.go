@@ -195,3 +195,17 @@ func TestLookup(t *testing.T) {
 		}
 	}
 }
+
+func TestSummarize(t *testing.T) {
+	for _, c := range []struct {
+		y    []float64
+		want metric
+	}{
+		{[]float64{2, -3, math.NaN(), 7.25, 1e-7}, metric{Name: "a", First: "2", Last: "1e−07", Min: "−3", Max: "7.25"}},
+		{[]float64{math.NaN()}, metric{Name: "a", First: "NaN", Last: "NaN", Min: "NaN", Max: "NaN"}},
+	} {
+		if got := summarize(Series{Name: "a", Y: c.y}); got != c.want {
+			t.Errorf("%v: got %+v, want %+v", c.y, got, c.want)
+		}
+	}
+}
