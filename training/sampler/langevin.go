@@ -32,7 +32,6 @@ func (k Langevin) Step(n Noise, f Field, s *State) (Info, error) {
 	if err := k.check(); err != nil {
 		return Info{}, err
 	}
-	s.Invalidate()
 	if err := s.Evaluate(f); err != nil {
 		return Info{}, err
 	}

@@ -167,6 +167,62 @@ func TestClone(t *testing.T) {
 	if !slices.Equal(a.X, b.X) || !slices.Equal(a.U, b.U) {
 		t.Error("clone and original part")
 	}
+	if &a.spare.x[0] == &b.spare.x[0] {
+		t.Error("clone and original share the buffers of proposals")
+	}
+}
+
+// TestFresh: no kernel uses the energies and slopes of an x that has been left, or of another field.
+func TestFresh(t *testing.T) {
+	ctx, n, k := context.Background(), Noise{Seed: 2}, MALA{Size: 1}
+	want := func(s *State) []float32 { // one step of k from the x of s, with nothing remembered
+		c := s.Clone()
+		c.Invalidate()
+		if _, err := k.Step(n, quadratic{}, c); err != nil {
+			t.Fatal(err)
+		}
+		return c.X
+	}
+	for name, before := range map[string]func(s *State) error{
+		"Langevin by hand": func(s *State) error {
+			_, err := Langevin{Size: 1, Noise: 1, GradClip: 0.1}.Step(n, quadratic{}, s)
+			return err
+		},
+		"a fused chain": func(s *State) error {
+			_, err := (&Fused{Chain: &unrolled{size: 1}, K: 2}).Run(ctx, n, s, 2, nil)
+			return err
+		},
+		"the same kernel": func(s *State) error {
+			_, err := k.Step(n, quadratic{}, s)
+			return err
+		},
+	} {
+		s := gaussian(t, 40)
+		if err := s.Evaluate(quadratic{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := before(s); err != nil {
+			t.Fatal(err)
+		}
+		x := want(s)
+		if _, err := k.Step(n, quadratic{}, s); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(s.X, x) {
+			t.Errorf("after %s: MALA steps from stale energies", name)
+		}
+	}
+	s := gaussian(t, 40)
+	if _, err := Run(ctx, n, k, slope(7), s, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	x := want(s)
+	if _, err := Run(ctx, n, k, quadratic{}, s, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.X, x) {
+		t.Error("Run starts with the energies of the last field")
+	}
 }
 
 func TestAnneal(t *testing.T) {
@@ -220,6 +276,20 @@ func TestAdapt(t *testing.T) {
 			if a.Current() != sizes[0] || sizes[0] != sizes[1] {
 				t.Errorf("%s: sizes after warm-up, later, resumed: %v, %v, %v", name, sizes[0], a.Current(), sizes[1])
 			}
+		}
+	}
+}
+
+// TestDualAveraging follows two updates worked out by hand from the paper's equation 6.
+func TestDualAveraging(t *testing.T) {
+	var a Tuning
+	for i, c := range []struct{ deficit, wantDeficit, wantLog, wantMean float64 }{
+		{0.22, 0.02, 3 - 0.4, 3 - 0.4},
+		{-0.1, 0.01, 3 - 0.2*math.Sqrt2, 2.6 + (0.4-0.2*math.Sqrt2)*math.Pow(2, -0.75)},
+	} {
+		a.update(c.deficit, 3)
+		if math.Abs(a.Deficit-c.wantDeficit)+math.Abs(a.Log-c.wantLog)+math.Abs(a.Mean-c.wantMean) > 1e-12 || a.Steps != i+1 {
+			t.Errorf("update %d: want %+v, got %+v", i+1, c, a)
 		}
 	}
 }
