@@ -558,16 +558,17 @@ func intPow(x, y int64) int64 {
 }
 
 func bitShift(c *call) ([]*array, error) {
-	var f func(x, y int64) int64
 	switch d := c.n.Str("direction", ""); d {
 	case "LEFT":
-		f = func(x, y int64) int64 { return int64(uint64(x) << uint64(y)) }
+		return binary(ops2{i: func(x, y int64) int64 { return x << uint64(y) }})(c)
 	case "RIGHT":
-		f = func(x, y int64) int64 { return int64(uint64(x) >> uint64(y)) }
+		return binary(ops2{
+			i: func(x, y int64) int64 { return x >> uint64(y) },
+			u: func(x, y int64) int64 { return int64(uint64(x) >> uint64(y)) },
+		})(c)
 	default:
 		return nil, fmt.Errorf("direction %q", d)
 	}
-	return binary(ops2{i: f})(c)
 }
 
 // compare tests the order of two elements: −1, 0, 1, or 2 where one is NaN.

@@ -568,10 +568,5 @@ func spaceToDepth(c *call) ([]*array, error) {
 		return nil, fmt.Errorf("%v is not an image", x)
 	}
 	b, d := int(c.n.Int("blocksize", 1)), x.dims
-	switch mode := c.n.Str("mode", "DCR"); mode { // the attribute came with opset 27
-	case "DCR":
-		return c.blockwise([]int{d[0], d[1], d[2] / b, b, d[3] / b, b}, 0, 3, 5, 1, 2, 4)
-	default:
-		return nil, fmt.Errorf("mode %q", mode)
-	}
+	return c.blockwise([]int{d[0], d[1], d[2] / b, b, d[3] / b, b}, 0, 3, 5, 1, 2, 4)
 }

@@ -299,10 +299,15 @@ func topK(c *call) ([]*array, error) {
 		vals := topLanes(c, d, x.dims, axis, k, largest, idx)
 		return []*array{c.fresh(x.t, dims, vals), c.fresh(graphs.Int64, dims, idx)}[:len(c.n.Outputs)], nil
 	case []int64:
+		// Flipping the top bit makes the order of int64 that of uint64.
+		flip := func(v int64) int64 { return v ^ math.MinInt64 }
 		if x.t == graphs.Uint64 {
-			break
+			d = mapInts(d, flip)
 		}
 		vals := topLanes(c, d, x.dims, axis, k, largest, idx)
+		if x.t == graphs.Uint64 {
+			vals = mapInts(vals, flip)
+		}
 		return []*array{c.fresh(x.t, dims, vals), c.fresh(graphs.Int64, dims, idx)}[:len(c.n.Outputs)], nil
 	}
 	return nil, badData(x)
