@@ -146,6 +146,9 @@ func TestFD(t *testing.T) {
 	if floor <= 0 || floor > 0.2 || floor != must(fd.Floor(train, 1)) || floor == must(fd.Floor(train, 2)) {
 		t.Errorf("floor %g", floor)
 	}
+	if _, err := fd.Floor(train[:6*dim], 1); err != nil { // every row is needed: two halves of K+1
+		t.Error(err)
+	}
 	if _, err := fd.Distance(train, train[:2*dim]); err == nil || !strings.Contains(err.Error(), "rows") {
 		t.Errorf("too few rows: %v", err)
 	}
@@ -180,6 +183,14 @@ func TestEnergyDistance(t *testing.T) {
 		return sum / float64(pairs)
 	}
 	near(t, "blocks", must(EnergyDistance(x, y, 20)), 2*direct(x, y, false)-direct(x, x, true)-direct(y, y, true), 1e-9)
+	// Values far from zero lose nothing in the products.
+	for i := range x {
+		x[i] += 1e5
+	}
+	for i := range y {
+		y[i] += 1e5
+	}
+	near(t, "far away", must(EnergyDistance(x, y, 20)), 2*direct(x, y, false)-direct(x, x, true)-direct(y, y, true), 1e-9)
 	if _, err := EnergyDistance([]float32{1, 2}, []float32{float32(math.NaN()), 1}, 1); err == nil || !strings.Contains(err.Error(), "second sample: row 0") {
 		t.Errorf("NaN: %v", err)
 	}
@@ -289,6 +300,8 @@ func TestPSNR(t *testing.T) {
 func TestSSIM(t *testing.T) {
 	a := normals(2, 13*15, 0, 0.4, 1)
 	near(t, "itself", must(SSIM(a, a, 13, 15, 2)), 1, 1e-12)
+	near(t, "middle of the window", ssimWindow[5], 0.26601172, 1e-8)
+	near(t, "end of the window", ssimWindow[0], 0.00102838, 1e-8)
 	// Constant pictures leave the luminance term: (2xy + c₁)/(x² + y² + c₁).
 	x, y := make([]float32, 121), make([]float32, 121)
 	for i := range x {

@@ -43,17 +43,12 @@ func forBlocks(a, b []float32, dim int, same bool, f func(i, j int, d2 float64))
 	}
 	const block = 256
 	na, nb := len(a)/dim, len(b)/dim
-	// Distances do not change when both are shifted; values near zero lose less in the products.
-	shift := make([]float64, dim)
-	for i, v := range b {
-		shift[i%dim] += float64(v) / float64(nb)
-	}
 	load := func(x []float32, at, n int) (*mat.Dense, []float64) {
 		m, norm := mat.NewDense(n, dim, nil), make([]float64, n)
 		for i := range n {
 			row := m.RawRowView(i)
 			for k := range row {
-				row[k] = float64(x[(at+i)*dim+k]) - shift[k]
+				row[k] = float64(x[(at+i)*dim+k])
 				norm[i] += row[k] * row[k]
 			}
 		}

@@ -1,0 +1,34 @@
+package data
+
+import (
+	"bytes"
+	"testing"
+)
+
+func BenchmarkResize(b *testing.B) {
+	s := numbered(1000, 1, 28, 28)
+	for b.Loop() {
+		if _, err := s.Resize(32, 32); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadNPY(b *testing.B) {
+	file := npyBytes(npyDict("<f4", "(1000, 784)"), make([]float32, 784000))
+	for b.Loop() {
+		if _, err := readNPY(bytes.NewReader(file), int64(len(file)), "x.npy"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkLoader(b *testing.B) {
+	l, err := NewLoader(numbered(1000, 1, 28, 28), 64, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		l.Next()
+	}
+}
