@@ -107,16 +107,22 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err := dump(o.DumpDir, m, data); err != nil {
 		return nil, err
 	}
-	opts, err := sessionOptions(o, profile)
-	if err != nil {
-		return nil, err
-	}
-	defer opts.Destroy()
 	p := &program{sig: sig, calls: make(chan *call, maxCalls)}
 	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
-	p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
+	err = keepSignalStack(func() error {
+		opts, err := sessionOptions(o, profile)
+		if err != nil {
+			return err
+		}
+		defer opts.Destroy()
+		p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
+		if err != nil {
+			return fmt.Errorf("graph %q: %w", m.Graph.Name, err)
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("graph %q: %w", m.Graph.Name, err)
+		return nil, err
 	}
 	return p, nil
 }
