@@ -44,7 +44,7 @@ func Obtain(ctx context.Context, name string, progress func(line string)) (strin
 	if !ok {
 		return "", unknown(name)
 	}
-	if s.pack == nil {
+	if s.draw != nil {
 		return "", nil
 	}
 	if progress == nil {
@@ -54,22 +54,22 @@ func Obtain(ctx context.Context, name string, progress func(line string)) (strin
 	if err != nil {
 		return "", err
 	}
-	dir := s.folder(cache)
+	dir := s.Package.folder(cache)
 	switch got, err := digest(os.DirFS(dir)); {
-	case err == nil && got == s.SHA256:
+	case err == nil && got == s.Package.SHA256:
 		return filepath.Join(dir, s.path), nil
 	case err == nil || !errors.Is(err, fs.ErrNotExist):
 		progress(fmt.Sprintf("%s: the copy in %s is damaged and will be replaced", name, dir))
 	}
-	progress(fmt.Sprintf("%s: getting %s (%.1f MB): %s", name, s.Package, float64(s.Size)/1e6, s.Command()))
-	if err := s.install(ctx, cache, dir, progress); err != nil {
+	progress(fmt.Sprintf("%s: getting %s (%.1f MB): %s", name, s.Package.Name, float64(s.Package.Size)/1e6, s.Command()))
+	if err := s.Package.install(ctx, cache, dir, progress); err != nil {
 		return "", fmt.Errorf("data: %s: %w", name, err)
 	}
 	return filepath.Join(dir, s.path), nil
 }
 
-// install fetches the pack and puts its files into dir, a folder of the cache.
-func (p *pack) install(ctx context.Context, cache, dir string, progress func(string)) error {
+// install fetches the package and puts its files into dir, a folder of the cache.
+func (p Package) install(ctx context.Context, cache, dir string, progress func(string)) error {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (p *pack) install(ctx context.Context, cache, dir string, progress func(str
 		return err
 	}
 	if got != p.SHA256 {
-		return fmt.Errorf("files of %s have SHA-256 %s, want %s", p.Package, got, p.SHA256)
+		return fmt.Errorf("files of %s have SHA-256 %s, want %s", p.Name, got, p.SHA256)
 	}
 	if now, err := digest(os.DirFS(dir)); err == nil && now == p.SHA256 {
 		return nil // another process was faster, and may be reading
@@ -106,7 +106,7 @@ func (p *pack) install(ctx context.Context, cache, dir string, progress func(str
 }
 
 // fetch runs the package client in dir and opens what it left there.
-func (p *pack) fetch(ctx context.Context, dir string, progress func(string)) (fs.FS, error) {
+func (p Package) fetch(ctx context.Context, dir string, progress func(string)) (fs.FS, error) {
 	out, err := p.run(ctx, dir, p.command()...)
 	if err != nil && p.Client == "apt-get" && ctx.Err() == nil {
 		progress("the package lists may be missing: apt-get update")
@@ -143,7 +143,7 @@ func (p *pack) fetch(ctx context.Context, dir string, progress func(string)) (fs
 }
 
 // run starts a program in dir and returns its standard output. An error ends with the program's last line.
-func (p *pack) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
+func (p Package) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	args, err := locate(args)
 	if err != nil {
 		return nil, err
@@ -196,14 +196,14 @@ func lastLine(b []byte) string {
 	return t[strings.LastIndexByte(t, '\n')+1:]
 }
 
-// Limits on what is unpacked: no file of a pack comes near the first, nor all of them the second.
+// Limits on what is unpacked: no file of a package comes near the first, nor all of them the second.
 const (
-	maxFile = 64 << 20
-	maxPack = 256 << 20
+	maxFile  = 64 << 20
+	maxTotal = 256 << 20
 )
 
-// copyFiles copies the files of src that the pack takes to dir, which it makes.
-func (p *pack) copyFiles(dir string, src fs.FS) error {
+// copyFiles copies the files of src that the package takes to dir, which it makes.
+func (p Package) copyFiles(dir string, src fs.FS) error {
 	if c, ok := src.(io.Closer); ok {
 		defer c.Close()
 	}
@@ -222,13 +222,13 @@ func (p *pack) copyFiles(dir string, src fs.FS) error {
 		}
 		defer f.Close()
 		n, err := writeFile(filepath.Join(dir, filepath.FromSlash(m[1])), f)
-		if total += n; err == nil && total > maxPack {
-			err = fmt.Errorf("more than %d bytes to unpack", maxPack)
+		if total += n; err == nil && total > maxTotal {
+			err = fmt.Errorf("more than %d bytes to unpack", maxTotal)
 		}
 		return err
 	})
 	if err == nil && total == 0 {
-		err = fmt.Errorf("%s holds no file %s", p.Package, p.take)
+		err = fmt.Errorf("%s holds no file %s", p.Name, p.take)
 	}
 	return err
 }
@@ -252,8 +252,8 @@ func writeFile(path string, r io.Reader) (int64, error) {
 	return n, errors.Join(err, f.Close())
 }
 
-// untar unpacks the regular files that the pack takes from a gzipped tar file into dir.
-func (p *pack) untar(dir, path string) error {
+// untar unpacks the regular files that the package takes from a gzipped tar file into dir.
+func (p Package) untar(dir, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -279,8 +279,8 @@ func (p *pack) untar(dir, path string) error {
 		if err != nil {
 			return err
 		}
-		if total += n; total > maxPack {
-			return fmt.Errorf("more than %d bytes to unpack", maxPack)
+		if total += n; total > maxTotal {
+			return fmt.Errorf("more than %d bytes to unpack", maxTotal)
 		}
 	}
 }

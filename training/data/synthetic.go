@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
 // A synthetic is a data set drawn in process. Example i depends on seed, name, part and i alone, so a
@@ -21,6 +22,9 @@ type synthetic struct {
 	point func(r *rand.Rand) (x, y float64, class int)
 	// logDensity is the natural logarithm of the density of point; nil where it has no closed form.
 	logDensity func(x, y float64) float64
+	// centres and deviation of the modes of a mixture of Gaussians.
+	centres   [][2]float64
+	deviation float64
 	// picture paints on a canvas and returns class and factors.
 	picture func(r *rand.Rand, c *canvas) (class int, factors []float32)
 }
@@ -33,6 +37,16 @@ func LogDensity(name string) (f func(x, y float64) float64, ok bool) {
 		return nil, false
 	}
 	return s.draw.logDensity, true
+}
+
+// Modes is the centres and the common deviation of the Gaussians that synthetic/rings and synthetic/ring8
+// mix in equal parts.
+func Modes(name string) (centres [][2]float64, deviation float64, ok bool) {
+	s, ok := Lookup(name)
+	if !ok || s.draw == nil || s.draw.centres == nil {
+		return nil, 0, false
+	}
+	return slices.Clone(s.draw.centres), s.draw.deviation, true
 }
 
 // set draws what the options ask for, apart from what [Set.finish] does.
@@ -90,26 +104,22 @@ func (d *synthetic) set(name string, o Options) (*Set, error) {
 
 // ringModes draws from m Gaussians of deviation sd with their means evenly spread on a circle.
 func ringModes(m int, radius, sd float64) *synthetic {
-	mean := func(k int) (x, y float64) {
-		y, x = math.Sincos(2 * math.Pi * float64(k) / float64(m))
-		return radius * x, radius * y
-	}
-	d := &synthetic{n: 8000}
+	d := &synthetic{n: 8000, deviation: sd}
 	for k := range m {
+		sin, cos := math.Sincos(2 * math.Pi * float64(k) / float64(m))
+		d.centres = append(d.centres, [2]float64{radius * cos, radius * sin})
 		d.classes = append(d.classes, fmt.Sprintf("mode %d", k))
 	}
 	d.point = func(r *rand.Rand) (x, y float64, k int) {
 		k = r.IntN(m)
-		x, y = mean(k)
-		return x + sd*r.NormFloat64(), y + sd*r.NormFloat64(), k
+		return d.centres[k][0] + sd*r.NormFloat64(), d.centres[k][1] + sd*r.NormFloat64(), k
 	}
 	d.logDensity = func(x, y float64) float64 {
 		// log Σ exp over the modes, with the nearest taken out so that nothing underflows.
 		near := math.Inf(1)
 		e := make([]float64, m)
-		for k := range e {
-			mx, my := mean(k)
-			e[k] = ((x-mx)*(x-mx) + (y-my)*(y-my)) / (2 * sd * sd)
+		for k, c := range d.centres {
+			e[k] = ((x-c[0])*(x-c[0]) + (y-c[1])*(y-c[1])) / (2 * sd * sd)
 			near = min(near, e[k])
 		}
 		sum := 0.0

@@ -126,6 +126,10 @@ func TestPointSets(t *testing.T) {
 		"synthetic/rings": {1, 0.15}, "synthetic/ring8": {2, 0.1},
 	} {
 		s := load(t, name, Options{Limit: 16000})
+		centres, sd, ok := Modes(name)
+		if !ok || len(centres) != 8 || sd != radii[1] || math.Abs(centres[2][1]-radii[0]) > 1e-12 {
+			t.Errorf("%s: modes %v, %g", name, centres, sd)
+		}
 		count, spread := make([]int, 8), 0.0
 		for i, k := range s.Labels {
 			sin, cos := math.Sincos(math.Pi / 4 * float64(k))
@@ -184,6 +188,9 @@ func TestLogDensity(t *testing.T) {
 	}
 	if _, ok := LogDensity("mnist"); ok {
 		t.Error("mnist has a density")
+	}
+	if _, _, ok := Modes("synthetic/two-rings"); ok {
+		t.Error("rings have Gaussian modes")
 	}
 }
 

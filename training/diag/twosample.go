@@ -13,7 +13,7 @@ import (
 // the pairs of different rows of a.
 func kernelMean(a, b []float32, dim int, same bool, k func(d2 float64) float64) float64 {
 	sum := 0.0
-	forBlocks(a, b, dim, same, func(i, j int, d2 float64) {
+	forBlocks(a, b, dim, func(i, j int, d2 float64) {
 		if !same || i != j {
 			sum += k(d2)
 		}
@@ -27,7 +27,7 @@ func kernelMean(a, b []float32, dim int, same bool, k func(d2 float64) float64) 
 
 // forBlocks calls f with the squared distance of every row i of a and row j of b. Vectors of many
 // values go through matrix products; few values are subtracted directly, which is also more exact.
-func forBlocks(a, b []float32, dim int, same bool, f func(i, j int, d2 float64)) {
+func forBlocks(a, b []float32, dim int, f func(i, j int, d2 float64)) {
 	if dim < 16 {
 		for i := 0; i < len(a); i += dim {
 			for j := 0; j < len(b); j += dim {
@@ -101,7 +101,7 @@ func MMD2(real, samples []float32, dim int, bandwidth float64) (float64, error) 
 func medianDistance(x []float32, dim int) float64 {
 	x = spaced(x, dim, 1000)
 	var d []float64
-	forBlocks(x, x, dim, true, func(i, j int, d2 float64) {
+	forBlocks(x, x, dim, func(i, j int, d2 float64) {
 		if i < j {
 			d = append(d, math.Sqrt(d2))
 		}
@@ -286,7 +286,7 @@ func NearestNeighbours(samples, train []float32, dim int) (distance []float64, r
 	for i := range distance {
 		distance[i] = math.Inf(1)
 	}
-	forBlocks(samples, train, dim, false, func(i, j int, d2 float64) {
+	forBlocks(samples, train, dim, func(i, j int, d2 float64) {
 		if d2 < distance[i] {
 			distance[i], row[i] = d2, j
 		}
