@@ -4,6 +4,7 @@ package ort
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -295,5 +296,76 @@ func BenchmarkRun(b *testing.B) {
 		if err := p.Run(ctx, in, out); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// shortRun is the energy of a five-layer convolutional network on 3×32×32
+// pictures, LeakyRelu between layers, and its slope in x; the weights are
+// constants.
+func shortRun(t testing.TB, filters int) *graphs.Model {
+	return enginetest.Build(t, func(b *graphs.Builder) {
+		const slope = 0.2
+		x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("batch"), graphs.D(3), graphs.D(32), graphs.D(32)})
+		type layer struct {
+			w, pre *graphs.Value
+			attrs  []*graphs.Attr
+		}
+		var layers []layer
+		channels, h := 3, x
+		for i, l := range []struct{ out, kernel, stride, pad int }{
+			{filters, 3, 1, 1}, {2 * filters, 4, 2, 1}, {4 * filters, 4, 2, 1}, {8 * filters, 4, 2, 1}, {1, 4, 1, 0},
+		} {
+			k, s, p := int64(l.kernel), int64(l.stride), int64(l.pad)
+			w := graphs.NewTensor(graphs.Float32, l.out, channels, l.kernel, l.kernel)
+			for j := range w.F32() {
+				w.F32()[j] = float32(j*7%13-6) / float32(8*l.kernel*l.kernel)
+			}
+			n := layer{w: b.Weight(fmt.Sprintf("w%d", i), w), attrs: []*graphs.Attr{
+				graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("strides", s, s), graphs.IntsAttr("pads", p, p, p, p),
+			}}
+			n.pre = b.Op("Conv", []*graphs.Value{h, n.w}, n.attrs...)
+			h = b.Op("LeakyRelu", []*graphs.Value{n.pre}, graphs.F("alpha", slope))
+			layers, channels = append(layers, n), l.out
+		}
+		last := layers[len(layers)-1].pre
+		b.Output("energy", b.Sum(last, false, 1, 2, 3))
+		d := b.Full(last, 1)
+		for i := len(layers) - 1; i >= 0; i-- {
+			d = b.Op("ConvTranspose", []*graphs.Value{d, layers[i].w}, layers[i].attrs...)
+			if i > 0 {
+				pre := layers[i-1].pre
+				d = b.Mul(d, b.Where(b.Greater(pre, b.Scalar(pre, 0)), b.Scalar(pre, 1), b.Scalar(pre, slope)))
+			}
+		}
+		b.Output("grad/x", d)
+	})
+}
+
+// BenchmarkGradient is one step's work of short-run sampling, 32 filters, batch 16.
+func BenchmarkGradient(b *testing.B) {
+	e := runtime.Check(engineFor(b))
+	for _, provider := range []string{runtime.CPU, runtime.OpenVINO} {
+		b.Run(provider, func(b *testing.B) {
+			p, err := e.Compile(b.Context(), shortRun(b, 32), runtime.Options{Provider: provider})
+			if err != nil {
+				b.Skip(err)
+			}
+			defer p.Close()
+			x := graphs.NewTensor(graphs.Float32, 16, 3, 32, 32)
+			for i := range x.F32() {
+				x.F32()[i] = float32(i%255)/127 - 1
+			}
+			in := []*graphs.Tensor{x}
+			out := []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 16), graphs.NewTensor(graphs.Float32, 16, 3, 32, 32)}
+			if err := p.Run(b.Context(), in, out); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := p.Run(b.Context(), in, out); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
