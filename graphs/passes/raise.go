@@ -31,7 +31,7 @@ func Raise(m *graphs.Model) error {
 		if i < 0 {
 			continue
 		}
-		r := &raiser{root: f.Graph, since: f.Opsets[i].Version, function: true}
+		r := &raiser{root: f.Graph, since: f.Opsets[i].Version, function: true, used: usedValues(f.Graph)}
 		if r.since < MinOpset || r.since > MaxOpset {
 			return fmt.Errorf("passes: raise: function %q: wanted opset %d to %d of ai.onnx, got %d", f.Name, MinOpset, MaxOpset, r.since)
 		}
@@ -43,7 +43,7 @@ func Raise(m *graphs.Model) error {
 	if m.IR < 4 {
 		m.Graph.Inputs = slices.DeleteFunc(m.Graph.Inputs, func(v *graphs.Value) bool { return v.Const != nil })
 	}
-	r := &raiser{root: m.Graph, since: m.Opset("")}
+	r := &raiser{root: m.Graph, since: m.Opset(""), used: usedValues(m.Graph)}
 	if err := r.graph(m.Graph); err != nil {
 		return fmt.Errorf("passes: raise: %w", err)
 	}
@@ -55,6 +55,18 @@ func Raise(m *graphs.Model) error {
 
 func isStandard(o graphs.Opset) bool { return o.Domain == "" || o.Domain == "ai.onnx" }
 
+// usedValues are the values that some node or output reads.
+func usedValues(g *graphs.Graph) map[*graphs.Value]bool {
+	used := map[*graphs.Value]bool{}
+	for _, v := range g.Outputs {
+		used[v] = true
+	}
+	for _, n := range g.Nodes {
+		reads(n, func(v *graphs.Value) { used[v] = true })
+	}
+	return used
+}
+
 // A raiser rewrites the nodes of one graph or function body. Values are inferred
 // on the way, so a rule sees the types of its node's inputs.
 type raiser struct {
@@ -62,6 +74,7 @@ type raiser struct {
 	since    int64         // opset the nodes were written in
 	function bool          // function bodies are untyped and hold no initializers
 	nested   bool          // inside a subgraph
+	used     map[*graphs.Value]bool
 
 	g   *graphs.Graph // graph being rewritten
 	out []*graphs.Node
@@ -148,9 +161,24 @@ func (r *raiser) add(n *graphs.Node) error {
 		if err := inferNode(n, graphs.OpsetVersion); err != nil && !r.nested {
 			return err
 		}
+		if x := n.In(0); x != nil && typeOfFirst[n.Op] && n.Domain == "" {
+			for _, v := range n.Outputs {
+				if v != nil && v.Type == graphs.Undefined {
+					v.Type = x.Type
+				}
+			}
+		}
 	}
 	r.out = append(r.out, n)
 	return nil
+}
+
+// typeOfFirst lists ops that may be outside the op table and whose outputs have
+// the type of the first input, which rules for later nodes may need.
+var typeOfFirst = map[string]bool{
+	"Resize": true, "GridSample": true, "RoiAlign": true, "MaxRoiPool": true, "MaxUnpool": true, "DeformConv": true,
+	"DFT": true, "LSTM": true, "GRU": true, "RNN": true, "Compress": true, "ReverseSequence": true, "CenterCropPad": true,
+	"Col2Im": true, "Det": true, "AffineGrid": true,
 }
 
 // op appends a new node named after n and returns its output.

@@ -57,6 +57,9 @@ func intsToInput(r *raiser, n *graphs.Node, attr string, i int) error {
 	if a.Ref != "" {
 		return fmt.Errorf("attribute %s refers to the function's attribute %q: no form in opset %d", attr, a.Ref, graphs.OpsetVersion)
 	}
+	if a.Kind != graphs.AttrInts {
+		return fmt.Errorf("attribute %s: wanted a list of integers, got kind %d", attr, a.Kind)
+	}
 	drop(n, attr)
 	v, err := r.constant(n, graphs.Ints(a.Ints...))
 	set(n, i, v)
@@ -154,14 +157,17 @@ func raiseSplit(r *raiser, n *graphs.Node) error {
 }
 
 // raiseDropout: the ratio became an input in opset 12; a node without the new
-// input training_mode drops nothing, then as now. The mask, which was no bool
-// before opset 10, is refused.
+// input training_mode drops nothing, then as now. The mask was no bool before
+// opset 10: one that is used is refused.
 func raiseDropout(r *raiser, n *graphs.Node) error {
 	if r.since >= 12 {
 		return errUnchanged
 	}
-	if r.since < 10 && n.Out(1) != nil {
-		return fmt.Errorf("the mask of a Dropout before opset 10 has no form in opset %d", graphs.OpsetVersion)
+	if r.since < 10 {
+		if r.used[n.Out(1)] {
+			return fmt.Errorf("the mask of a Dropout before opset 10 has no form in opset %d", graphs.OpsetVersion)
+		}
+		n.Outputs = n.Outputs[:1]
 	}
 	if a := n.Attr("ratio"); a != nil {
 		drop(n, "ratio")
@@ -329,6 +335,7 @@ func raiseResize(r *raiser, n *graphs.Node) error {
 	if scales == nil {
 		return errors.New("scales are missing")
 	}
+	enlarges := n.Op == "Upsample" // by definition
 	n.Op, n.Inputs = "Resize", []*graphs.Value{n.Inputs[0], nil, scales}
 	setAttr(n, graphs.S("coordinate_transformation_mode", "asymmetric"))
 	if n.Str("mode", "nearest") == "bilinear" {
@@ -338,17 +345,19 @@ func raiseResize(r *raiser, n *graphs.Node) error {
 		return errUnchanged
 	}
 	rounding := "floor"
-	if scales.Const == nil {
-		return errors.New("nearest resizing by scales computed at run time: the direction of rounding is not known")
-	}
-	s, err := scales.Const.AsFloats()
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(s, func(f float64) bool { return f < 1 }) {
-		rounding = "ceil"
-		if slices.ContainsFunc(s, func(f float64) bool { return f > 1 }) {
-			return fmt.Errorf("nearest resizing that enlarges one axis and shrinks another has no form in opset %d", graphs.OpsetVersion)
+	if !enlarges {
+		if scales.Const == nil {
+			return errors.New("nearest resizing by scales computed at run time: the direction of rounding is not known")
+		}
+		s, err := scales.Const.AsFloats()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(s, func(f float64) bool { return f < 1 }) {
+			rounding = "ceil"
+			if slices.ContainsFunc(s, func(f float64) bool { return f > 1 }) {
+				return fmt.Errorf("nearest resizing that enlarges one axis and shrinks another has no form in opset %d", graphs.OpsetVersion)
+			}
 		}
 	}
 	setAttr(n, graphs.S("nearest_mode", rounding))
@@ -412,19 +421,17 @@ func lowerRMSNorm(r *raiser, n *graphs.Node) error {
 		return errors.New("scale is missing")
 	}
 	x, scale := n.Inputs[0], n.Inputs[1]
-	axis := n.Int("axis", -1)
-	end := int64(0)
-	if axis >= 0 {
-		if x.Rank() < 0 {
-			return fmt.Errorf("axis %d needs a known rank of input %q", axis, x.Name)
-		}
-		end = int64(x.Rank())
+	if x.Rank() < 0 {
+		return fmt.Errorf("the rank of input %q must be known", x.Name)
+	}
+	axis, err := graphs.NormAxis(n.Int("axis", -1), x.Rank())
+	if err != nil {
+		return err
 	}
 	axes := []int64{}
-	for a := axis; a < end; a++ {
-		axes = append(axes, a)
+	for a := axis; a < x.Rank(); a++ {
+		axes = append(axes, int64(a))
 	}
-	var err error
 	op := func(op string, in []*graphs.Value, attrs ...*graphs.Attr) (v *graphs.Value) {
 		if err == nil {
 			v, err = r.op(n, op, in, attrs...)

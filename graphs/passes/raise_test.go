@@ -113,8 +113,13 @@ func TestRaise(t *testing.T) {
 			}
 		})
 	}
+	m := old(9, "Dropout", 2, one(input("x", 2)))
+	m.Graph.Outputs = m.Graph.Outputs[:1]
+	if err := Raise(m); err != nil || len(m.Graph.Nodes[0].Outputs) != 1 {
+		t.Errorf("error %v: a mask that nobody reads", err)
+	}
 	// The axis that remains when the flattened ones but one have size 1.
-	m := old(11, "Softmax", 1, one(x(2, 3, 1, 1)))
+	m = old(11, "Softmax", 1, one(x(2, 3, 1, 1)))
 	if err := Raise(m); err != nil || m.Graph.Nodes[0].Int("axis", 9) != 1 {
 		t.Errorf("error %v, axis %d", err, m.Graph.Nodes[0].Int("axis", 9))
 	}
