@@ -179,6 +179,13 @@ func inferConv(c *inferer) error {
 	if len(k.Shape) != len(x.Shape) {
 		return fmt.Errorf("input %s and kernel %s have different ranks", x, k)
 	}
+	if c.n.Ints("kernel_shape") == nil && !k.Shape[2:].Known() {
+		// a kernel computed at run time, such as a slope: only the rank is sure
+		s := unknownRank(len(x.Shape))
+		s[0], s[1] = x.Shape[0], k.Shape[0]
+		c.set(0, x.Type, s)
+		return nil
+	}
 	w, err := WindowOf(c.n)
 	if err != nil {
 		return err

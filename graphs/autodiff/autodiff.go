@@ -1,0 +1,262 @@
+package autodiff
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+
+	"ebmrun/graphs"
+)
+
+// ErrNoRule is wrapped by the error for an op that cannot be differentiated.
+var ErrNoRule = errors.New("no gradient rule")
+
+// A Rule appends the backward nodes of n: one slope per input, nil where none
+// flows. dy holds one slope per output, already summed over its users; an entry
+// is nil where no slope arrives (never all of them).
+type Rule func(b *Back, n *graphs.Node, dy []*graphs.Value) []*graphs.Value
+
+// rules is the gradient table. An op is in it, in lowerings, or not
+// differentiable.
+var rules = join(elementwiseRules(), layoutRules(), scatterRules(), reductionRules(), convolutionRules())
+
+func join(tables ...map[string]Rule) map[string]Rule {
+	all := map[string]Rule{}
+	for _, t := range tables {
+		for op, r := range t {
+			all[op] = r
+		}
+	}
+	return all
+}
+
+// Ops lists the ops that can be differentiated, sorted. The value tells a rule
+// from a lowering and from an op with slope zero everywhere.
+func Ops() map[string]string {
+	ops := map[string]string{}
+	for op := range rules {
+		ops[op] = "rule"
+	}
+	for op := range flat {
+		ops[op] = "flat"
+	}
+	for op := range lowerings {
+		ops[op] = "lowered"
+	}
+	return ops
+}
+
+// Back is the builder that rules write to.
+type Back struct {
+	*graphs.Builder
+	active map[*graphs.Value]bool
+}
+
+// Wants reports whether a slope for input i of n is of any use.
+func (b *Back) Wants(n *graphs.Node, i int) bool { return b.active[n.In(i)] }
+
+// Refuse records that a node cannot be differentiated, with the reason.
+func (b *Back) Refuse(n *graphs.Node, format string, args ...any) []*graphs.Value {
+	b.Fail("autodiff: %w", &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: fmt.Errorf(format, args...)})
+	return make([]*graphs.Value, len(n.Inputs))
+}
+
+// Append walks back from of, whose slope is seed (ones if nil: the sum of of is
+// differentiated), and returns the slope of each value in wrt, nil where of
+// does not depend on it. The nodes are appended to the builder's graph, which
+// must hold ops of opset 21 with types and shapes inferred. Composite ops on
+// the way are rewritten in place into primitives.
+func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Value) ([]*graphs.Value, error) {
+	g := builder.Target()
+	if !of.Type.IsFloat() {
+		return nil, fmt.Errorf("autodiff: %s is not of a float type", of)
+	}
+	for _, v := range wrt {
+		if !v.Type.IsFloat() {
+			return nil, fmt.Errorf("autodiff: %s is not of a float type", v)
+		}
+	}
+	of, err := lower(builder, of, wrt)
+	if err != nil {
+		return nil, err
+	}
+	b := &Back{builder, dependents(g, wrt)}
+	slopes := map[*graphs.Value]*graphs.Value{}
+	if seed == nil {
+		seed = b.Full(of, 1)
+	} else if seed.Type != of.Type {
+		return nil, fmt.Errorf("autodiff: the cotangent %s does not have the type of %s", seed, of)
+	}
+	slopes[of] = seed
+	nodes := append([]*graphs.Node{}, g.Nodes...)
+	defer b.Prefix(b.Prefix(""))
+	for i := len(nodes) - 1; i >= 0; i-- {
+		n := nodes[i]
+		dy, any := make([]*graphs.Value, len(n.Outputs)), false
+		for j, o := range n.Outputs {
+			if b.active[o] {
+				dy[j] = slopes[o]
+				any = any || dy[j] != nil
+			}
+		}
+		if !any || flat[n.Op] {
+			continue
+		}
+		rule := rules[n.Op]
+		if rule == nil || !graphs.Known(n) {
+			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: ErrNoRule})
+		}
+		b.Prefix("bwd/" + n.Label())
+		dx := rule(b, n, dy)
+		if err := b.Err(); err != nil {
+			return nil, fmt.Errorf("autodiff: d %s/d %s: node %q (%s): %w", of.Name, wrt[0].Name, n.Label(), n.Op, err)
+		}
+		if len(dx) > len(n.Inputs) {
+			return nil, fmt.Errorf("autodiff: rule of %s gives %d slopes for %d inputs", n.Op, len(dx), len(n.Inputs))
+		}
+		for j, d := range dx {
+			x := n.Inputs[j]
+			if d == nil || !b.active[x] {
+				continue
+			}
+			if err := fits(d, x); err != nil {
+				return nil, fmt.Errorf("autodiff: rule of %s, input %d of node %q: %w", n.Op, j, n.Label(), err)
+			}
+			if s := slopes[x]; s != nil {
+				d = b.Add(s, d)
+				d.Shape = x.Shape
+			}
+			slopes[x] = d
+		}
+	}
+	out := make([]*graphs.Value, len(wrt))
+	for i, v := range wrt {
+		out[i] = slopes[v]
+	}
+	return out, b.Err()
+}
+
+// fits checks that d can be the slope of x and gives it x's shape.
+func fits(d, x *graphs.Value) error {
+	if d.Type != x.Type {
+		return fmt.Errorf("slope %s does not have the type of %s", d, x)
+	}
+	if d.Shape != nil && x.Shape != nil {
+		if len(d.Shape) != len(x.Shape) {
+			return fmt.Errorf("slope %s does not have the rank of %s", d, x)
+		}
+		for i := range d.Shape {
+			if a, c := d.Shape[i], x.Shape[i]; a.Known() && c.Known() && a.N != c.N {
+				return fmt.Errorf("slope %s does not have the shape of %s", d, x)
+			}
+		}
+	}
+	if d.From != nil && !d.Shape.Known() && x.Shape != nil && d.Const == nil {
+		d.Shape = x.Shape
+	}
+	return nil
+}
+
+// dependents is the set of float values that depend on any of the given ones.
+func dependents(g *graphs.Graph, of []*graphs.Value) map[*graphs.Value]bool {
+	set := map[*graphs.Value]bool{}
+	for _, v := range of {
+		set[v] = true
+	}
+	for _, n := range g.Nodes {
+		hit := false
+		for _, v := range n.Inputs {
+			hit = hit || set[v]
+		}
+		for _, v := range captured(n) {
+			hit = hit || set[v]
+		}
+		if !hit {
+			continue
+		}
+		for _, o := range n.Outputs {
+			if o != nil && (o.Type.IsFloat() || o.Type == graphs.Undefined) {
+				set[o] = true
+			}
+		}
+	}
+	delete(set, nil)
+	return set
+}
+
+// captured lists the values of the enclosing graph that the subgraphs of n use.
+func captured(n *graphs.Node) []*graphs.Value {
+	var out []*graphs.Value
+	var walk func(g *graphs.Graph)
+	walk = func(g *graphs.Graph) {
+		for _, m := range g.Nodes {
+			out = append(out, m.Inputs...)
+			for _, a := range m.Attrs {
+				if a.G != nil {
+					walk(a.G)
+				}
+			}
+		}
+		out = append(out, g.Outputs...)
+	}
+	for _, a := range n.Attrs {
+		if a.G != nil {
+			walk(a.G)
+		}
+		for _, g := range a.Graphs {
+			walk(g)
+		}
+	}
+	return out
+}
+
+// A Problem says why a node stops a gradient.
+type Problem struct {
+	Node   *graphs.Node
+	Reason string
+}
+
+// Problems lists the nodes between the float inputs and weights of a graph and
+// its float outputs that cannot be differentiated, in graph order. A rule may
+// still refuse a node for its attributes; [Grad] then says so.
+func Problems(g *graphs.Graph) []Problem {
+	var from []*graphs.Value
+	for _, list := range [][]*graphs.Value{g.Inputs, g.Inits} {
+		for _, v := range list {
+			if v.Type.IsFloat() {
+				from = append(from, v)
+			}
+		}
+	}
+	active := dependents(g, from)
+	var out []Problem
+	for _, n := range g.Nodes {
+		touched := false
+		for _, o := range n.Outputs {
+			touched = touched || active[o]
+		}
+		if !touched {
+			continue
+		}
+		_, hasLowering := lowerings[n.Op]
+		switch {
+		case !graphs.Known(n):
+			out = append(out, Problem{n, (&graphs.UnknownOpError{Op: n.Op, Domain: n.Domain}).Error()})
+		case n.Op == "Dropout" && n.In(2) != nil, n.Op == "BatchNormalization" && n.Int("training_mode", 0) != 0:
+			out = append(out, Problem{n, "training mode has no gradient; export the model in evaluation mode"})
+		case rules[n.Op] == nil && !flat[n.Op] && !hasLowering:
+			out = append(out, Problem{n, ErrNoRule.Error()})
+		}
+	}
+	return out
+}
+
+// sortedOps is used by the generated table of the documentation.
+func sortedOps() []string {
+	var ops []string
+	for op := range Ops() {
+		ops = append(ops, op)
+	}
+	sort.Strings(ops)
+	return ops
+}

@@ -1,0 +1,204 @@
+package autodiff
+
+import (
+	"fmt"
+	"strings"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/passes"
+)
+
+// Options say what to differentiate with respect to what. The zero value
+// differentiates the sum of the only float output with respect to every float
+// input.
+type Options struct {
+	Of             string   // output; "" means the only float output
+	Wrt            []string // inputs (or weights by name); nil means every float input
+	Params         bool     // also every float initializer that Of depends on
+	ParamsAsInputs bool     // weights become graph inputs of the same names
+	VJP            bool     // an input cotangent/<Of> weighs the output's elements
+}
+
+// GradPrefix and CotangentPrefix name the outputs and the input that [Grad] adds.
+const (
+	GradPrefix      = "grad/"
+	CotangentPrefix = "cotangent/"
+)
+
+// Prepare returns a copy of a model in the form that [Append] works on: opset
+// 21, functions expanded, constants folded, types and shapes inferred.
+func Prepare(m *graphs.Model) (*graphs.Model, error) {
+	m = passes.Clone(m)
+	if err := passes.Raise(m); err != nil {
+		return nil, err
+	}
+	if _, err := passes.InlineFunctions(m); err != nil {
+		return nil, err
+	}
+	if err := graphs.InferAll(m.Graph, graphs.OpsetVersion); err != nil {
+		return nil, fmt.Errorf("autodiff: %w", err)
+	}
+	if err := Tidy(m.Graph); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Tidy removes what is dead, double or constant. Names at the graph's edge stay.
+func Tidy(g *graphs.Graph) error {
+	for range 4 {
+		changed := false
+		for _, pass := range []func(*graphs.Graph) (bool, error){passes.FoldConstants, passes.Simplify, passes.CSE, passes.Prune} {
+			c, err := pass(g)
+			if err != nil {
+				return err
+			}
+			changed = changed || c
+		}
+		if !changed {
+			break
+		}
+	}
+	return nil
+}
+
+// Grad returns a model with the inputs and outputs of m, in order, under their
+// own names, and after them one output grad/<name> for each requested input,
+// then one for each weight. In the gradient of a gradient, where grad/<name> is
+// an output of m, the new one is grad/grad/<name>. The model is a graph of standard opset-21 ops; m
+// itself is not changed.
+func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
+	m, err := Prepare(m)
+	if err != nil {
+		return nil, err
+	}
+	g := m.Graph
+	of, err := target(g, o.Of)
+	if err != nil {
+		return nil, err
+	}
+	wrt, err := sources(g, o, of)
+	if err != nil {
+		return nil, err
+	}
+	name := of.Name
+	inputs := g.Inputs
+	if o.ParamsAsInputs {
+		if _, err := passes.WeightsToInputs(g); err != nil {
+			return nil, err
+		}
+	}
+	b := graphs.NewBuilder(g)
+	var seed *graphs.Value
+	if o.VJP {
+		seed = b.Input(CotangentPrefix+name, of.Type, of.Shape)
+		// the cotangent follows the model's own inputs, before the weights
+		weights := append([]*graphs.Value{}, g.Inputs[len(inputs):len(g.Inputs)-1]...)
+		g.Inputs = append(append(inputs[:len(inputs):len(inputs)], seed), weights...)
+	}
+	slopes, err := Append(b, of, seed, wrt...)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range wrt {
+		d := slopes[i]
+		if d == nil {
+			if v.From == nil && !o.Params && len(wrt) == 1 {
+				return nil, fmt.Errorf("autodiff: %s does not depend on %s", name, v.Name)
+			}
+			d = b.Zeros(v)
+		}
+		out := GradPrefix + v.Name
+		for g.Output(out) != nil { // m is a gradient itself
+			out = GradPrefix + out
+		}
+		d = b.Output(out, d)
+		if b.Err() == nil {
+			d.Shape = v.Shape
+		}
+	}
+	if _, err := b.Graph(); err != nil {
+		return nil, err
+	}
+	if err := Tidy(g); err != nil {
+		return nil, err
+	}
+	if err := graphs.Check(g); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func target(g *graphs.Graph, name string) (*graphs.Value, error) {
+	if name != "" {
+		if v := g.Output(name); v != nil {
+			if !v.Type.IsFloat() {
+				return nil, fmt.Errorf("autodiff: output %s is not of a float type", v)
+			}
+			return v, nil
+		}
+		return nil, fmt.Errorf("autodiff: no output %q; the model has %s", name, names(g.Outputs))
+	}
+	var found *graphs.Value
+	for _, v := range g.Outputs {
+		if !v.Type.IsFloat() {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("autodiff: the model has several float outputs (%s): choose one", names(g.Outputs))
+		}
+		found = v
+	}
+	if found == nil {
+		return nil, fmt.Errorf("autodiff: the model has no float output (%s)", names(g.Outputs))
+	}
+	return found, nil
+}
+
+func sources(g *graphs.Graph, o Options, of *graphs.Value) ([]*graphs.Value, error) {
+	inits := map[string]*graphs.Value{}
+	for _, v := range g.Inits {
+		inits[v.Name] = v
+	}
+	var wrt []*graphs.Value
+	for _, name := range o.Wrt {
+		v := g.Input(name)
+		if v == nil {
+			v = inits[name]
+		}
+		switch {
+		case v == nil:
+			return nil, fmt.Errorf("autodiff: no input or weight %q; the inputs are %s", name, names(g.Inputs))
+		case !v.Type.IsFloat():
+			return nil, fmt.Errorf("autodiff: %s is not of a float type", v)
+		}
+		wrt = append(wrt, v)
+	}
+	if o.Wrt == nil {
+		for _, v := range g.Inputs {
+			if v.Type.IsFloat() && inits[v.Name] == nil {
+				wrt = append(wrt, v)
+			}
+		}
+	}
+	if o.Params {
+		needed := ancestors(g, of)
+		for _, v := range passes.Weights(g) {
+			if needed[v] {
+				wrt = append(wrt, v)
+			}
+		}
+	}
+	if len(wrt) == 0 {
+		return nil, fmt.Errorf("autodiff: nothing to differentiate with respect to: the inputs are %s", names(g.Inputs))
+	}
+	return wrt, nil
+}
+
+func names(vs []*graphs.Value) string {
+	s := make([]string, len(vs))
+	for i, v := range vs {
+		s[i] = v.String()
+	}
+	return strings.Join(s, ", ")
+}

@@ -1,0 +1,363 @@
+package autodiff
+
+import (
+	"fmt"
+	"math"
+
+	"ebmrun/graphs"
+)
+
+// A Lowering rewrites a composite op into primitives that have rules and
+// returns the new outputs (nil for one that it does not make), or nil to leave
+// the node as it is.
+type Lowering func(b *graphs.Builder, n *graphs.Node) []*graphs.Value
+
+// lower rewrites in place the composite ops between wrt and of, and returns of
+// as it stands afterwards (the same value, unless its node was rewritten).
+// Values keep their names.
+func lower(b *graphs.Builder, of *graphs.Value, wrt []*graphs.Value) (*graphs.Value, error) {
+	g := b.Target()
+	active, needed := dependents(g, wrt), ancestors(g, of)
+	work := false
+	for _, n := range g.Nodes {
+		work = work || lowerings[n.Op] != nil && touches(n, active, needed)
+	}
+	if !work {
+		return of, nil
+	}
+	old := g.Nodes
+	g.Nodes = make([]*graphs.Node, 0, len(old))
+	now := map[*graphs.Value]*graphs.Value{}
+	defer b.Prefix(b.Prefix(""))
+	for _, n := range old {
+		for i, v := range n.Inputs {
+			if w := now[v]; w != nil {
+				n.Inputs[i] = w
+			}
+		}
+		f := lowerings[n.Op]
+		var out []*graphs.Value
+		if f != nil && graphs.Known(n) && touches(n, active, needed) {
+			b.Prefix(n.Label())
+			out = f(b, n)
+			if err := b.Err(); err != nil {
+				return nil, fmt.Errorf("autodiff: node %q (%s): %w", n.Label(), n.Op, err)
+			}
+		}
+		if out == nil {
+			g.Nodes = append(g.Nodes, n)
+			continue
+		}
+		for i, o := range n.Outputs {
+			if o == nil {
+				continue
+			}
+			if i >= len(out) || out[i] == nil {
+				return nil, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Err: fmt.Errorf("output %d has no lowering", i)})
+			}
+			v := out[i]
+			if v.From == nil || v.From == n || now[v] != nil || isOutput(v, now) {
+				v = b.Identity(v) // an input or shared value cannot take over the name
+			}
+			v.Name = o.Name
+			if v.Shape == nil || !v.Shape.Known() && o.Shape != nil {
+				v.Shape = o.Shape
+			}
+			now[o] = v
+		}
+	}
+	for i, o := range g.Outputs {
+		if v := now[o]; v != nil {
+			g.Outputs[i] = v
+		}
+	}
+	if v := now[of]; v != nil {
+		of = v
+	}
+	return of, b.Err()
+}
+
+func isOutput(v *graphs.Value, now map[*graphs.Value]*graphs.Value) bool {
+	for _, w := range now {
+		if w == v {
+			return true
+		}
+	}
+	return false
+}
+
+func touches(n *graphs.Node, active, needed map[*graphs.Value]bool) bool {
+	for _, o := range n.Outputs {
+		if o != nil && active[o] && needed[o] {
+			return true
+		}
+	}
+	return false
+}
+
+// ancestors is the set of values that of is computed from, itself included.
+func ancestors(g *graphs.Graph, of *graphs.Value) map[*graphs.Value]bool {
+	set := map[*graphs.Value]bool{of: true}
+	for i := len(g.Nodes) - 1; i >= 0; i-- {
+		n := g.Nodes[i]
+		hit := false
+		for _, o := range n.Outputs {
+			hit = hit || o != nil && set[o]
+		}
+		if !hit {
+			continue
+		}
+		for _, v := range n.Inputs {
+			set[v] = true
+		}
+		for _, v := range captured(n) {
+			set[v] = true
+		}
+	}
+	delete(set, nil)
+	return set
+}
+
+// one wraps a lowering with a single output.
+func one(f func(b *graphs.Builder, n *graphs.Node, x val) val) Lowering {
+	return func(b *graphs.Builder, n *graphs.Node) []val { return []val{f(b, n, n.In(0))} }
+}
+
+// lowerings is the table of composite ops.
+var lowerings = map[string]Lowering{
+	"Gelu": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		if n.Str("approximate", "none") == "tanh" {
+			cube := b.Mul(b.Mul(x, x), x)
+			u := b.Scale(b.Add(x, b.Scale(cube, 0.044715)), math.Sqrt(2/math.Pi))
+			return b.Mul(b.Scale(x, 0.5), b.Add(b.Tanh(u), b.Scalar(x, 1)))
+		}
+		phi := b.Add(b.Op("Erf", []val{b.Scale(x, math.Sqrt2/2)}), b.Scalar(x, 1))
+		return b.Mul(b.Scale(x, 0.5), phi)
+	}),
+	// x·σ(αx)
+	"Swish": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		return b.Mul(x, b.Sigmoid(b.Scale(x, n.Float("alpha", 1))))
+	}),
+	"Mish": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		return b.Mul(x, b.Tanh(b.Op("Softplus", []val{x})))
+	}),
+	"HardSigmoid": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		return hardSigmoid(b, x, n.Float("alpha", float64(float32(0.2))), n.Float("beta", 0.5))
+	}),
+	"HardSwish": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		return b.Mul(x, hardSigmoid(b, x, 1.0/6, 0.5))
+	}),
+	// max(0,x) + min(0, α(exp(x/α)−1))
+	"Celu": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		a := n.Float("alpha", 1)
+		e := b.Op("Elu", []val{b.Scale(x, 1/a)})
+		return b.Scale(e, a)
+	}),
+	"Selu": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		e := b.Op("Elu", []val{x}, graphs.F("alpha", n.Float("alpha", float64(float32(1.67326319217681884765625)))))
+		return b.Scale(e, n.Float("gamma", float64(float32(1.05070102214813232421875))))
+	}),
+	"GlobalAveragePool": one(func(b *graphs.Builder, n *graphs.Node, x val) val { return b.Mean(x, true, spatial(x)...) }),
+	"GlobalMaxPool": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		return b.Op("ReduceMax", []val{x, b.Ints(spatial(x)...)})
+	}),
+	"ReduceL1": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return sum(b.Op("Abs", []val{x})) }),
+	"ReduceL2": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return b.Sqrt(sum(b.Mul(x, x))) }),
+	"ReduceSumSquare": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val {
+		return sum(b.Mul(x, x))
+	}),
+	"ReduceLogSum":    reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return b.Log(sum(x)) }),
+	"ReduceLogSumExp": one(logSumExp),
+	"LpNormalization": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		axis := n.Int("axis", -1)
+		if n.Int("p", 2) == 1 {
+			return b.Div(x, b.Sum(b.Op("Abs", []val{x}), true, axis))
+		}
+		return b.Div(x, b.Sqrt(b.Sum(b.Mul(x, x), true, axis)))
+	}),
+	"MeanVarianceNormalization": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
+		axes := n.Ints("axes")
+		if axes == nil {
+			axes = []int64{0, 2, 3}
+		}
+		return standardize(b, x, 1e-9, axes)
+	}),
+	"LayerNormalization":    lowerLayerNorm,
+	"RMSNormalization":      one(lowerRMSNorm),
+	"InstanceNormalization": one(lowerInstanceNorm),
+	"GroupNormalization":    one(lowerGroupNorm),
+	"BatchNormalization":    lowerBatchNorm,
+	"Pad":                   lowerPad,
+}
+
+func hardSigmoid(b *graphs.Builder, x val, alpha, beta float64) val {
+	u := b.Add(b.Scale(x, alpha), b.Scalar(x, beta))
+	return b.Op("Clip", []val{u, b.Scalar(x, 0), b.Scalar(x, 1)})
+}
+
+// spatial lists the axes after batch and channel.
+func spatial(x val) []int64 { return iota64(len(x.Shape))[2:] }
+
+// reduceBy writes a reduction through ReduceSum with the same axes.
+func reduceBy(f func(b *graphs.Builder, x val, sum func(val) val) val) Lowering {
+	return func(b *graphs.Builder, n *graphs.Node) []val {
+		return []val{f(b, n.In(0), func(v val) val { return b.Op("ReduceSum", append([]val{v}, n.Inputs[1:]...), n.Attrs...) })}
+	}
+}
+
+// logSumExp subtracts the maximum, whose own slope cancels, so that nothing
+// overflows: y = m + log Σ exp(x − m).
+func logSumExp(b *graphs.Builder, n *graphs.Node, x val) val {
+	with := func(op string, v val, keep int64) val {
+		attrs := []*graphs.Attr{graphs.I("keepdims", keep), graphs.I("noop_with_empty_axes", n.Int("noop_with_empty_axes", 0))}
+		return b.Op(op, append([]val{v}, n.Inputs[1:]...), attrs...)
+	}
+	keep := n.Int("keepdims", 1)
+	m := with("ReduceMax", x, 1)
+	s := b.Log(with("ReduceSum", b.Exp(b.Sub(x, m)), keep))
+	if keep == 0 {
+		m = with("ReduceMax", x, 0)
+	}
+	return b.Add(s, m)
+}
+
+// standardize subtracts the mean and divides by the deviation over the axes.
+func standardize(b *graphs.Builder, x val, eps float64, axes []int64) val {
+	c := b.Sub(x, b.Mean(x, true, axes...))
+	v := b.Mean(b.Mul(c, c), true, axes...)
+	return b.Div(c, b.Sqrt(b.Add(v, b.Scalar(x, eps))))
+}
+
+func lowerLayerNorm(b *graphs.Builder, n *graphs.Node) []val {
+	x := n.In(0)
+	if x.Shape == nil {
+		b.Fail("%w", errRank(x))
+		return nil
+	}
+	axis, err := graphs.NormAxis(n.Int("axis", -1), len(x.Shape))
+	if err != nil {
+		b.Fail("%w", err)
+		return nil
+	}
+	axes := iota64(len(x.Shape))[axis:]
+	mean := b.Mean(x, true, axes...)
+	c := b.Sub(x, mean)
+	v := b.Mean(b.Mul(c, c), true, axes...)
+	inv := b.Recip(b.Sqrt(b.Add(v, b.Scalar(x, n.Float("epsilon", 1e-5)))))
+	y := b.Mul(b.Mul(c, inv), n.In(1))
+	if n.In(2) != nil {
+		y = b.Add(y, n.In(2))
+	}
+	return []val{y, mean, inv}
+}
+
+func lowerRMSNorm(b *graphs.Builder, n *graphs.Node, x val) val {
+	axis, err := graphs.NormAxis(n.Int("axis", -1), len(x.Shape))
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	v := b.Mean(b.Mul(x, x), true, iota64(len(x.Shape))[axis:]...)
+	return b.Mul(b.Div(x, b.Sqrt(b.Add(v, b.Scalar(x, n.Float("epsilon", 1e-5))))), n.In(1))
+}
+
+// perChannel gives a vector over channels the shape [C, 1, …] of x's rank.
+func perChannel(b *graphs.Builder, v, x val) val {
+	dims := []int64{-1}
+	for range x.Shape[2:] {
+		dims = append(dims, 1)
+	}
+	return b.ReshapeTo(v, dims...)
+}
+
+func lowerInstanceNorm(b *graphs.Builder, n *graphs.Node, x val) val {
+	if x.Shape == nil {
+		return b.Fail("%w", errRank(x))
+	}
+	y := standardize(b, x, n.Float("epsilon", 1e-5), spatial(x))
+	return b.Add(b.Mul(y, perChannel(b, n.In(1), x)), perChannel(b, n.In(2), x))
+}
+
+// lowerGroupNorm: opset 21, where scale and bias are per channel.
+func lowerGroupNorm(b *graphs.Builder, n *graphs.Node, x val) val {
+	if x.Shape == nil {
+		return b.Fail("%w", errRank(x))
+	}
+	groups := n.Int("num_groups", 1)
+	y := standardize(b, b.ReshapeTo(x, 0, groups, -1), n.Float("epsilon", 1e-5), []int64{2})
+	y = b.ReshapeLike(y, x)
+	return b.Add(b.Mul(y, perChannel(b, n.In(1), x)), perChannel(b, n.In(2), x))
+}
+
+// lowerBatchNorm: inference, an affine map per channel.
+func lowerBatchNorm(b *graphs.Builder, n *graphs.Node) []val {
+	x := n.In(0)
+	if n.Int("training_mode", 0) != 0 {
+		b.Fail("training mode has no gradient; export the model in evaluation mode")
+		return nil
+	}
+	if x.Shape == nil {
+		b.Fail("%w", errRank(x))
+		return nil
+	}
+	ch := func(i int) val {
+		if len(x.Shape) <= 2 {
+			return n.In(i)
+		}
+		return perChannel(b, n.In(i), x)
+	}
+	inv := b.Div(ch(1), b.Sqrt(b.Add(ch(4), b.Scalar(x, n.Float("epsilon", 1e-5)))))
+	return []val{b.Add(b.Mul(b.Sub(x, ch(3)), inv), ch(2))}
+}
+
+// lowerPad writes reflect, edge and wrap padding as a Gather along each padded
+// axis; zero padding is left as it is.
+func lowerPad(b *graphs.Builder, n *graphs.Node) []val {
+	mode := n.Str("mode", "constant")
+	if mode == "constant" {
+		return nil
+	}
+	x := n.In(0)
+	if x.Shape == nil {
+		b.Fail("%w", errRank(x))
+		return nil
+	}
+	lo, hi, ok, err := graphs.Pads(n, len(x.Shape))
+	if err != nil || !ok {
+		b.Fail("the pads of mode %s must be constant", mode)
+		return nil
+	}
+	y := x
+	for a := range lo {
+		if lo[a] == 0 && hi[a] == 0 {
+			continue
+		}
+		if !x.Shape[a].Known() {
+			b.Fail("pad mode %s needs a known size of axis %d of %s", mode, a, x)
+			return nil
+		}
+		size := x.Shape[a].N
+		idx := make([]int64, 0, lo[a]+size+hi[a])
+		for i := -lo[a]; i < size+hi[a]; i++ {
+			idx = append(idx, padIndex(mode, i, size))
+		}
+		y = b.Gather(y, b.Ints(idx...), int64(a))
+	}
+	return []val{y}
+}
+
+// padIndex is the element that stands at position i of an axis of the given
+// size, for i outside it.
+func padIndex(mode string, i, size int64) int64 {
+	switch mode {
+	case "edge":
+		return min(max(i, 0), size-1)
+	case "wrap":
+		return ((i % size) + size) % size
+	}
+	if size == 1 {
+		return 0
+	}
+	period := 2 * (size - 1)
+	i = ((i % period) + period) % period
+	return min(i, period-i)
+}

@@ -1,0 +1,319 @@
+package autodiff
+
+import (
+	"fmt"
+
+	"ebmrun/graphs"
+)
+
+func convolutionRules() map[string]Rule {
+	return map[string]Rule{
+		"Conv": convRule, "ConvTranspose": convTransposeRule,
+		"AveragePool": unary(averagePoolBack), "MaxPool": maxPoolRule,
+	}
+}
+
+// convRule: Y = X ∗ W + B: dX is the transposed convolution of dY with W, dW
+// the correlation of X with dY over the batch, dB the sum of dY.
+func convRule(b *Back, n *graphs.Node, dy []val) []val {
+	w, err := graphs.WindowOf(n)
+	if err != nil {
+		return b.Refuse(n, "%v", err)
+	}
+	return b.each(n, func(i int) val {
+		switch i {
+		case 0:
+			return b.convInput(dy[0], n.In(1), n.In(0), w)
+		case 1:
+			return b.convKernel(n.In(0), dy[0], n.In(1), w)
+		}
+		return b.sumButChannel(dy[0])
+	})
+}
+
+// convTransposeRule: the transpose of a convolution is differentiated by the
+// convolution itself: dX = dY ∗ W, and dW is the correlation of dY with X.
+func convTransposeRule(b *Back, n *graphs.Node, dy []val) []val {
+	w, err := graphs.WindowOf(n)
+	if err != nil {
+		return b.Refuse(n, "%v", err)
+	}
+	return b.each(n, func(i int) val {
+		x, k := n.In(0), n.In(1)
+		switch i {
+		case 0:
+			d := b.Op("Conv", []val{dy[0], k}, graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", w.Group),
+				graphs.IntsAttr("pads", append(append([]int64{}, w.Begin...), w.End...)...), graphs.IntsAttr("strides", w.Strides...))
+			return b.cropTo(d, x)
+		case 1:
+			return b.convKernel(dy[0], x, k, w)
+		}
+		return b.sumButChannel(dy[0])
+	})
+}
+
+// sumButChannel sums over the batch and the spatial axes.
+func (b *Back) sumButChannel(d val) val {
+	axes := []int64{0}
+	for i := 2; i < len(d.Shape); i++ {
+		axes = append(axes, int64(i))
+	}
+	return b.Sum(d, false, axes...)
+}
+
+// cropTo drops what stands over the spatial size of like at the end.
+func (b *Back) cropTo(d, like val) val {
+	if b.Err() != nil {
+		return d
+	}
+	var axes, known []int64
+	var parts []val
+	static := true
+	for i := 2; i < len(like.Shape); i++ {
+		if d.Shape[i].Same(like.Shape[i]) {
+			continue
+		}
+		axes = append(axes, int64(i))
+		static = static && like.Shape[i].Known()
+		known = append(known, like.Shape[i].N)
+		parts = append(parts, b.size(like, i))
+	}
+	if len(axes) == 0 {
+		return d
+	}
+	zeros := make([]int64, len(axes))
+	if static {
+		return b.Slice(d, zeros, known, axes, nil)
+	}
+	return b.Op("Slice", []val{d, b.Ints(zeros...), b.Concat(0, parts...), b.Ints(axes...)})
+}
+
+// convInput is the slope of a convolution's input x: the transposed convolution
+// of dy with kernel k. Pads are kept symmetric (providers differ on others);
+// what is then too much or missing at an end is cropped or filled with zeros.
+func (b *Back) convInput(dy, k, x val, w *graphs.Window) val {
+	rank := len(w.Kernel)
+	pads, outPad := make([]int64, 2*rank), make([]int64, rank)
+	begin, end := make([]int64, rank+2), make([]int64, rank+2)
+	late := false
+	for i := range w.Kernel {
+		p := max(min(w.Begin[i], w.End[i]), 0)
+		begin[2+i] = p - w.Begin[i] // crop what the begin pad exceeds p by
+		in, out := x.Shape[2+i], dy.Shape[2+i]
+		switch {
+		case in.Known() && out.Known():
+			// the transposed convolution gives `full`, of which [Begin−p, …+in) is wanted
+			full := (out.N-1)*w.Strides[i] + w.Extent(i) - 2*p
+			end[2+i] = in.N - full - begin[2+i]
+		case w.Strides[i] == 1:
+			end[2+i] = p - w.End[i]
+		default:
+			late = true
+			p = 0
+			begin[2+i] = -w.Begin[i]
+			end[2+i] = w.Strides[i] - 1 + max(w.End[i], 0) // enough; cropped below
+		}
+		pads[i], pads[rank+i] = p, p
+		if r := end[2+i]; begin[2+i] == 0 && r > 0 && r < w.Strides[i] && w.Dilations[i] == 1 && in.Known() {
+			outPad[i], end[2+i] = r, 0
+		}
+	}
+	attrs := []*graphs.Attr{
+		graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", w.Group), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Strides...),
+	}
+	for _, o := range outPad {
+		if o != 0 {
+			attrs = append(attrs, graphs.IntsAttr("output_padding", outPad...))
+			break
+		}
+	}
+	d := b.padAxes(b.Op("ConvTranspose", []val{dy, k}, attrs...), begin, end)
+	if late {
+		d = b.cropTo(d, x)
+	}
+	return d
+}
+
+// convKernel is the slope of a convolution's kernel k, for input x and output
+// slope dy: the correlation of x with dy, with batch and channels exchanged and
+// stride and dilation exchanged.
+func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
+	rank := len(w.Kernel)
+	pads := make([]int64, 2*rank)
+	for i := range w.Kernel {
+		pads[i], pads[rank+i] = w.Begin[i], w.End[i]
+		if in, out := x.Shape[2+i], dy.Shape[2+i]; in.Known() && out.Known() {
+			// leave out the input that no window reached, so that the result has the kernel's size
+			pads[rank+i] = w.Extent(i) + (out.N-1)*w.Strides[i] - in.N - w.Begin[i]
+		}
+	}
+	crop := make([]int64, rank+2)
+	cropEnd := make([]int64, rank+2)
+	for i := range pads { // negative pads crop the input instead
+		if pads[i] < 0 {
+			if i < rank {
+				crop[2+i] = pads[i]
+			} else {
+				cropEnd[2+i-rank] = pads[i]
+			}
+			pads[i] = 0
+		}
+	}
+	x = b.padAxes(x, crop, cropEnd)
+	perm := iota64(rank + 2)
+	perm[0], perm[1] = 1, 0
+	xt := x
+	if w.Group == 1 {
+		xt = b.Transpose(x, perm...)
+	} else {
+		// [N, g·c, …] → [c, g·N, …]
+		c := x.Shape[1]
+		if !c.Known() {
+			return b.Fail("autodiff: the channels of %s must be known", x)
+		}
+		p5 := append([]int64{2, 1, 0}, iota64(rank + 3)[3:]...)
+		split := []val{b.size(x, 0), b.Ints(w.Group, c.N/w.Group)}
+		merge := []val{b.Ints(c.N/w.Group, -1)}
+		for i := 0; i < rank; i++ {
+			split, merge = append(split, b.size(x, 2+i)), append(merge, b.size(x, 2+i))
+		}
+		xt = b.Reshape(b.Transpose(b.Reshape(x, b.Concat(0, split...)), p5...), b.Concat(0, merge...))
+	}
+	d := b.Op("Conv", []val{xt, b.Transpose(dy, perm...)},
+		graphs.IntsAttr("dilations", w.Strides...), graphs.I("group", w.Group), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Dilations...))
+	if b.Err() != nil {
+		return d
+	}
+	return b.cropTo(b.Transpose(d, perm...), k)
+}
+
+// averagePoolBack spreads each mean back over its window.
+func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
+	w, err := graphs.WindowOf(n)
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	rank := len(w.Kernel)
+	counts, err := windowCounts(n, w, x, y)
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	ct, err := graphs.FromFloats(x.Type, counts.values, counts.dims...)
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	d = b.Mul(d, b.Const(ct))
+	// Fold channels into the batch: one kernel of ones serves them all.
+	fold := func(v val) val {
+		dims := []val{b.Ints(-1, 1)}
+		for i := 0; i < rank; i++ {
+			dims = append(dims, b.size(v, 2+i))
+		}
+		return b.Reshape(v, b.Concat(0, dims...))
+	}
+	kdims := append([]int{1, 1}, ints(w.Kernel)...)
+	ones := make([]float64, graphs.Size(kdims))
+	for i := range ones {
+		ones[i] = 1
+	}
+	kt, err := graphs.FromFloats(x.Type, ones, kdims...)
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	flat := &graphs.Value{Shape: append(graphs.Shape{graphs.UnknownDim, graphs.D(1)}, x.Shape[2:]...)}
+	for i := range flat.Shape[2:] {
+		if !flat.Shape[2+i].Known() && w.Strides[i] != 1 {
+			return b.Fail("autodiff: average pooling with stride %d needs a known size of axis %d of %s", w.Strides[i], 2+i, x)
+		}
+	}
+	w.Group = 1
+	return b.ReshapeLike(b.convInput(fold(d), b.Const(kt), flat, w), x)
+}
+
+func ints(v []int64) []int {
+	out := make([]int, len(v))
+	for i, x := range v {
+		out[i] = int(x)
+	}
+	return out
+}
+
+type countMap struct {
+	values []float64
+	dims   []int
+}
+
+// windowCounts is 1/number of elements averaged, per output position: a scalar
+// where it is the same everywhere.
+func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) (countMap, error) {
+	include := n.Int("count_include_pad", 0) != 0
+	rank := len(w.Kernel)
+	padded := false
+	for i := range w.Kernel {
+		padded = padded || w.Begin[i] > 0 || w.End[i] > 0
+	}
+	if !w.Ceil && (!padded || include) {
+		total := 1.0
+		for _, k := range w.Kernel {
+			total *= float64(k)
+		}
+		return countMap{[]float64{1 / total}, []int{}}, nil
+	}
+	dims := []int{1, 1}
+	perAxis := make([][]float64, rank)
+	for i := range w.Kernel {
+		in, out := x.Shape[2+i], y.Shape[2+i]
+		if !in.Known() || !out.Known() {
+			return countMap{}, fmt.Errorf("padded or ceil-mode average pooling needs a known size of axis %d of %s", 2+i, x)
+		}
+		lo, hi := int64(0), in.N
+		if include {
+			lo, hi = -w.Begin[i], in.N+w.End[i]
+		}
+		c := make([]float64, out.N)
+		for o := range c {
+			for k := int64(0); k < w.Kernel[i]; k++ {
+				if at := int64(o)*w.Strides[i] - w.Begin[i] + k*w.Dilations[i]; at >= lo && at < hi {
+					c[o]++
+				}
+			}
+		}
+		perAxis[i] = c
+		dims = append(dims, int(out.N))
+	}
+	values := []float64{1}
+	for _, c := range perAxis {
+		var next []float64
+		for _, v := range values {
+			for _, k := range c {
+				next = append(next, v/k)
+			}
+		}
+		values = next
+	}
+	return countMap{values, dims}, nil
+}
+
+// maxPoolRule adds each slope to the element that won its window; the forward
+// node is made to return the winners' flat indices.
+func maxPoolRule(b *Back, n *graphs.Node, dy []val) []val {
+	x := n.In(0)
+	if dy[0] == nil {
+		return nil
+	}
+	if n.Int("storage_order", 0) != 0 {
+		return b.Refuse(n, "%w with storage_order 1", ErrNoRule)
+	}
+	if n.Out(1) == nil {
+		idx := &graphs.Value{Name: b.Target().Fresh(n.Label() + "/indices"), From: n}
+		n.Outputs = append(n.Outputs[:1:1], idx)
+		shape := n.Out(0).Shape
+		if err := graphs.Infer(n, graphs.OpsetVersion); err != nil {
+			return b.Refuse(n, "%v", err)
+		}
+		n.Out(0).Shape = shape
+	}
+	flat := b.ReshapeTo(x, -1)
+	d := b.scatterAdd(flat, b.ReshapeTo(n.Out(1), -1), b.ReshapeTo(dy[0], -1), 0)
+	return []val{b.ReshapeLike(d, x)}
+}

@@ -1,0 +1,236 @@
+package autodiff
+
+import (
+	"fmt"
+	"math"
+
+	"ebmrun/graphs"
+)
+
+// reshapeBack is the rule of every op that only changes the shape.
+var reshapeBack = unary(func(b *Back, n *graphs.Node, x, y, d val) val { return b.ReshapeLike(d, x) })
+
+func layoutRules() map[string]Rule {
+	return map[string]Rule{
+		"Reshape": reshapeBack, "Flatten": reshapeBack, "Squeeze": reshapeBack, "Unsqueeze": reshapeBack,
+		"Transpose": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			if x.Shape == nil {
+				return b.Fail("autodiff: the rank of %s must be known", x)
+			}
+			p := graphs.Perm(n, len(x.Shape))
+			inv := make([]int64, len(p))
+			for i, a := range p {
+				inv[a] = int64(i)
+			}
+			return b.Transpose(d, inv...)
+		}),
+		"Expand": unary(func(b *Back, n *graphs.Node, x, y, d val) val { return b.unbroadcast(d, x) }),
+		"Concat": concatRule,
+		"Split":  splitRule,
+		"Slice":  unary(sliceBack),
+		"Pad":    unary(padBack),
+		"Tile":   unary(tileBack),
+		// DepthToSpace and SpaceToDepth (mode DCR) undo each other.
+		"DepthToSpace": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			if n.Str("mode", "DCR") == "DCR" {
+				return b.Op("SpaceToDepth", []val{d}, graphs.I("blocksize", n.Int("blocksize", 1)))
+			}
+			return b.spaceToDepthCRD(d, x, n.Int("blocksize", 1))
+		}),
+		"SpaceToDepth": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.Op("DepthToSpace", []val{d}, graphs.I("blocksize", n.Int("blocksize", 1)))
+		}),
+		"Trilu": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.Op("Trilu", append([]val{d}, n.Inputs[1:]...), graphs.I("upper", n.Int("upper", 1)))
+		}),
+	}
+}
+
+// spaceToDepthCRD undoes DepthToSpace in column-row-depth mode: the channel of
+// x is c·s² + i·s + j for pixel (i, j) of a block.
+func (b *Back) spaceToDepthCRD(d, x val, s int64) val {
+	h, w := b.size(x, 2), b.size(x, 3)
+	one, bs := b.Ints(-1), b.Ints(s)
+	n := b.size(x, 0)
+	d = b.Reshape(d, b.Concat(0, n, one, h, bs, w, bs))
+	return b.ReshapeLike(b.Transpose(d, 0, 1, 3, 5, 2, 4), x)
+}
+
+func concatRule(b *Back, n *graphs.Node, dy []val) []val {
+	axis, err := graphs.NormAxis(n.Int("axis", 0), len(n.Out(0).Shape))
+	if err != nil {
+		return b.Refuse(n, "%v", err)
+	}
+	known := true
+	for _, x := range n.Inputs {
+		known = known && x.Shape[axis].Known()
+	}
+	from, fromV := int64(0), b.Ints(0)
+	return b.eachInOrder(n, func(i int, want bool) val {
+		x := n.In(i)
+		var d val
+		if known {
+			if want {
+				d = b.Slice(dy[0], []int64{from}, []int64{from + x.Shape[axis].N}, []int64{int64(axis)}, nil)
+			}
+			from += x.Shape[axis].N
+			return d
+		}
+		to := b.Add(fromV, b.size(x, axis))
+		if want {
+			d = b.Op("Slice", []val{dy[0], fromV, to, b.Ints(int64(axis))})
+		}
+		fromV = to
+		return d
+	})
+}
+
+// eachInOrder visits all inputs, the wanted and the others.
+func (b *Back) eachInOrder(n *graphs.Node, f func(i int, want bool) val) []val {
+	dx := make([]val, len(n.Inputs))
+	for i := range dx {
+		dx[i] = f(i, b.Wants(n, i))
+	}
+	return dx
+}
+
+func splitRule(b *Back, n *graphs.Node, dy []val) []val {
+	parts := make([]val, len(dy))
+	for i, d := range dy {
+		if parts[i] = d; d == nil {
+			parts[i] = b.Zeros(n.Out(i))
+		}
+	}
+	return []val{b.Concat(n.Int("axis", 0), parts...)}
+}
+
+// sliceBack puts the slope back where the slice was taken: one axis at a time,
+// spread out by the step, reversed where the step is negative, then padded.
+func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
+	if x.Shape == nil {
+		return b.Fail("autodiff: the rank of %s must be known", x)
+	}
+	p, err := graphs.Slices(n, len(x.Shape))
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	if p.Axes == nil || p.Steps == nil {
+		return b.Fail("autodiff: axes and steps of a slice must be constant")
+	}
+	rank := len(x.Shape)
+	begin, end := make([]int64, rank), make([]int64, rank)
+	var late []int // axes whose padding is worked out at run time
+	for i, a := range p.Axes {
+		step, size := p.Steps[i], x.Shape[a]
+		if step == 1 {
+			if p.Known && size.Known() {
+				first, count := graphs.SliceRange(p.Starts[i], p.Ends[i], 1, size.N)
+				begin[a], end[a] = first, size.N-first-count
+			} else if !y.Shape[a].Same(size) {
+				late = append(late, i)
+			}
+			continue
+		}
+		if !p.Known || !size.Known() {
+			return b.Fail("autodiff: a slice with step %d needs a known size of axis %d of %s", step, a, x)
+		}
+		first, count := graphs.SliceRange(p.Starts[i], p.Ends[i], step, size.N)
+		if count == 0 {
+			return b.Zeros(x)
+		}
+		if step < 0 { // x[first], x[first−s], … reversed starts at the last element taken
+			d = b.Slice(d, []int64{-1}, []int64{math.MinInt64}, []int64{a}, []int64{-1})
+			step = -step
+			first -= (count - 1) * step
+		}
+		d = b.spread(d, int(a), step)
+		begin[a], end[a] = first, size.N-first-count*step
+	}
+	d = b.padAxes(d, begin, end)
+	for _, i := range late {
+		a := int(p.Axes[i])
+		start := n.In(1)
+		if start.Type != graphs.Int64 {
+			start = b.Cast(start, graphs.Int64)
+		}
+		if len(p.Axes) > 1 {
+			start = b.Slice(start, []int64{int64(i)}, []int64{int64(i) + 1}, []int64{0}, nil)
+		}
+		size, zero := b.size(x, a), b.Ints(0)
+		start = b.Where(b.Less(start, zero), b.Add(start, size), start)
+		start = b.Op("Min", []val{b.Op("Max", []val{start, zero}), size})
+		rest := b.Sub(b.Sub(size, start), b.size(y, a))
+		d = b.Op("Pad", []val{d, b.Concat(0, start, rest), nil, b.Ints(int64(a))})
+	}
+	return d
+}
+
+// spread puts step−1 zeros after every element along an axis.
+func (b *Back) spread(d val, axis int, step int64) val {
+	rank := len(d.Shape)
+	d = b.Unsqueeze(d, int64(axis+1))
+	begin, end := make([]int64, rank+1), make([]int64, rank+1)
+	end[axis+1] = step - 1
+	d = b.padAxes(d, begin, end)
+	dims := make([]int64, rank)
+	for i := range dims {
+		dims[i] = 0
+	}
+	// 0 keeps an axis in front; the axes behind shifted by one and must be known.
+	dims[axis] = -1
+	for i := axis + 1; i < rank; i++ {
+		s := d.Shape[i+1]
+		if !s.Known() {
+			return b.Fail("autodiff: the size of axis %d of %s must be known", i+1, d)
+		}
+		dims[i] = s.N
+	}
+	return b.ReshapeTo(d, dims...)
+}
+
+// padBack crops; only zero (constant) padding gets here, the other modes are
+// lowered to Gather.
+func padBack(b *Back, n *graphs.Node, x, y, d val) val {
+	if x.Shape == nil {
+		return b.Fail("autodiff: the rank of %s must be known", x)
+	}
+	lo, hi, ok, err := graphs.Pads(n, len(x.Shape))
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	if !ok {
+		if n.In(3) != nil && n.In(3).Const == nil {
+			return b.Fail("autodiff: the axes of a Pad must be constant")
+		}
+		in := []val{d, b.Neg(n.In(1)), nil, n.In(3)}
+		if n.In(3) == nil {
+			in = in[:2]
+		}
+		return b.Op("Pad", in)
+	}
+	for i := range lo {
+		lo[i], hi[i] = -lo[i], -hi[i]
+	}
+	return b.padAxes(d, lo, hi)
+}
+
+// tileBack sums over the copies.
+func tileBack(b *Back, n *graphs.Node, x, y, d val) val {
+	r, ok := graphs.ConstInts(n.In(1))
+	if !ok || x.Shape == nil {
+		return b.Fail("autodiff: the repeats of a Tile and the rank of its input must be known")
+	}
+	var parts []val
+	var axes []int64
+	for i := range r {
+		parts = append(parts, b.Ints(r[i]), b.size(x, i))
+		axes = append(axes, int64(2*i))
+	}
+	if len(parts) == 0 {
+		return d
+	}
+	return b.Sum(b.Reshape(d, b.Concat(0, parts...)), false, axes...)
+}
+
+// errRank says that a rank must be known.
+func errRank(v val) error { return fmt.Errorf("the rank of %s must be known", v) }

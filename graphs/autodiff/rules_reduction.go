@@ -1,0 +1,184 @@
+package autodiff
+
+import "ebmrun/graphs"
+
+func reductionRules() map[string]Rule {
+	return map[string]Rule{
+		// y = Σ x: every element gets dy.
+		"ReduceSum": unary(func(b *Back, n *graphs.Node, x, y, d val) val { return b.expandLike(b.unreduce(n, d), x) }),
+		// y = Σ x / N with N = size(x) / size(y).
+		"ReduceMean": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.expandLike(b.unreduce(n, b.Div(d, b.ratio(x, y))), x)
+		}),
+		"ReduceMax": unary(reduceExtreme),
+		"ReduceMin": unary(reduceExtreme),
+		"MatMul":    matMulRule,
+		"Gemm":      gemmRule,
+		// y = running sum: dx is the running sum from the other end.
+		"CumSum": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.Op("CumSum", []val{d, n.In(1)}, graphs.I("exclusive", n.Int("exclusive", 0)), graphs.I("reverse", 1-n.Int("reverse", 0)))
+		}),
+	}
+}
+
+// unreduce puts back the axes of size 1 that a reduction removed.
+func (b *Back) unreduce(n *graphs.Node, d val) val {
+	x := n.In(0)
+	if n.Int("keepdims", 1) != 0 {
+		return d
+	}
+	if x.Shape == nil {
+		return b.Fail("autodiff: the rank of %s must be known", x)
+	}
+	var axes []int64
+	if a := n.In(1); a != nil {
+		v, ok := graphs.ConstInts(a)
+		if !ok {
+			return b.Fail("autodiff: axes that are computed at run time need keepdims")
+		}
+		axes = v
+	}
+	if len(axes) == 0 {
+		if n.Int("noop_with_empty_axes", 0) != 0 {
+			return d
+		}
+		axes = iota64(len(x.Shape))
+	}
+	if len(axes) == 0 {
+		return d
+	}
+	return b.Unsqueeze(d, axes...)
+}
+
+// ratio is size(x)/size(y) as a float scalar of x's type.
+func (b *Back) ratio(x, y val) val {
+	if q, ok := sizeRatio(x, y); ok {
+		return b.Scalar(x, q)
+	}
+	f := func(v val) val { return b.Cast(b.Op("Size", []val{v}), x.Type) }
+	return b.Div(f(x), f(y))
+}
+
+// sizeRatio is size(x)/size(y) where symbolic axes cancel.
+func sizeRatio(x, y val) (float64, bool) {
+	if x.Shape == nil || y.Shape == nil {
+		return 0, false
+	}
+	q := 1.0
+	left := map[string]int{}
+	for _, d := range x.Shape {
+		if d.Known() {
+			q *= float64(d.N)
+		} else {
+			left[d.Name]++
+		}
+	}
+	for _, d := range y.Shape {
+		if d.Known() {
+			q /= float64(d.N)
+		} else {
+			left[d.Name]--
+		}
+	}
+	for name, k := range left {
+		if k != 0 || name == "" {
+			return 0, false
+		}
+	}
+	return q, q > 0
+}
+
+// reduceExtreme: the elements that reach the extreme share the slope evenly.
+func reduceExtreme(b *Back, n *graphs.Node, x, y, d val) val {
+	hit := b.step(b.Equal(x, b.unreduce(n, y)), x)
+	in := append([]val{hit}, n.Inputs[1:]...)
+	count := b.Op("ReduceSum", in, graphs.I("keepdims", 1), graphs.I("noop_with_empty_axes", n.Int("noop_with_empty_axes", 0)))
+	return b.Mul(hit, b.Div(b.unreduce(n, d), count))
+}
+
+// swap transposes the last two axes.
+func (b *Back) swap(x val) val {
+	p := iota64(len(x.Shape))
+	k := len(p)
+	p[k-1], p[k-2] = p[k-2], p[k-1]
+	return b.Transpose(x, p...)
+}
+
+// matMulRule: Y = A·B: dA = dY·Bᵀ, dB = Aᵀ·dY, summed over broadcast axes.
+// Vectors are handled as matrices with one row or column.
+func matMulRule(b *Back, n *graphs.Node, dy []val) []val {
+	x, w, d := n.In(0), n.In(1), dy[0]
+	if x.Shape == nil || w.Shape == nil {
+		return b.Refuse(n, "the ranks of the operands must be known")
+	}
+	a, c := x, w
+	rank := max(len(x.Shape), len(w.Shape))
+	if len(x.Shape) == 1 {
+		a = b.Unsqueeze(x, 0)
+		if len(w.Shape) > 1 {
+			d = b.Unsqueeze(d, -2)
+		}
+	}
+	if len(w.Shape) == 1 {
+		c = b.Unsqueeze(w, 1)
+		d = b.Unsqueeze(d, -1)
+		if rank == 1 {
+			d = b.ReshapeTo(d, 1, 1)
+		}
+	}
+	if b.Err() != nil {
+		return nil
+	}
+	return b.each(n, func(i int) val {
+		if i == 0 {
+			g := b.unbroadcast(b.MatMul(d, b.swap(c)), a)
+			if a != x {
+				g = b.ReshapeLike(g, x)
+			}
+			return g
+		}
+		var g val
+		if len(c.Shape) == 2 && len(a.Shape) > 2 {
+			// One product over all rows at once instead of a batch of products.
+			k, m := a.Shape[len(a.Shape)-1], c.Shape[1]
+			if k.Known() && m.Known() {
+				g = b.MatMul(b.swap(b.ReshapeTo(a, -1, k.N)), b.ReshapeTo(d, -1, m.N))
+			}
+		}
+		if g == nil {
+			g = b.unbroadcast(b.MatMul(b.swap(a), d), c)
+		}
+		if c != w {
+			g = b.ReshapeLike(g, w)
+		}
+		return g
+	})
+}
+
+// gemmRule: Y = α·op(A)·op(B) + β·C.
+func gemmRule(b *Back, n *graphs.Node, dy []val) []val {
+	ta, tb, alpha, beta := n.Int("transA", 0), n.Int("transB", 0), n.Float("alpha", 1), n.Float("beta", 1)
+	gemm := func(x, y val, tx, ty int64) val {
+		attrs := []*graphs.Attr{graphs.I("transA", tx), graphs.I("transB", ty)}
+		if alpha != 1 {
+			attrs = append(attrs, graphs.F("alpha", alpha))
+		}
+		return b.Op("Gemm", []val{x, y}, attrs...)
+	}
+	d := dy[0]
+	return b.each(n, func(i int) val {
+		switch i {
+		case 0:
+			if ta != 0 {
+				return gemm(n.In(1), d, tb, 1) // Aᵀ = A': dA = op(B)·dYᵀ
+			}
+			return gemm(d, n.In(1), 0, 1-tb)
+		case 1:
+			if tb != 0 {
+				return gemm(d, n.In(0), 1, ta)
+			}
+			return gemm(n.In(0), d, 1-ta, 0)
+		}
+		return b.unbroadcast(b.Scale(d, beta), n.In(2))
+	})
+}

@@ -1,0 +1,109 @@
+package autodiff
+
+import "ebmrun/graphs"
+
+// scatterRules: ops that pick elements by computed indices, and their
+// transposes. Slopes are put back with ScatterElements, which every provider
+// takes whole, rather than ScatterND.
+func scatterRules() map[string]Rule {
+	return map[string]Rule{
+		"Gather": unary(gatherBack),
+		"GatherElements": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.scatterAdd(x, n.In(1), d, n.Int("axis", 0))
+		}),
+		"GatherND": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			if n.Int("batch_dims", 0) != 0 {
+				return b.Fail("%w with batch_dims", ErrNoRule)
+			}
+			return b.Op("ScatterND", []val{b.Zeros(x), n.In(1), d}, graphs.S("reduction", "add"))
+		}),
+		"ScatterElements": func(b *Back, n *graphs.Node, dy []val) []val {
+			axis, idx := graphs.I("axis", n.Int("axis", 0)), n.In(1)
+			return b.scatterSlopes(n, dy[0],
+				func(d val) val { return b.Op("ScatterElements", []val{d, idx, b.Zeros(n.In(2))}, axis) },
+				func(d val) val { return b.Op("GatherElements", []val{d, idx}, axis) })
+		},
+		"ScatterND": func(b *Back, n *graphs.Node, dy []val) []val {
+			idx := n.In(1)
+			return b.scatterSlopes(n, dy[0],
+				func(d val) val { return b.Op("ScatterND", []val{d, idx, b.Zeros(n.In(2))}) },
+				func(d val) val { return b.Op("GatherND", []val{d, idx}) })
+		},
+		// Values only: the slope goes back to where each was found.
+		"TopK": func(b *Back, n *graphs.Node, dy []val) []val {
+			if dy[0] == nil {
+				return nil
+			}
+			return []val{b.scatterAdd(n.In(0), topKIndices(n), dy[0], n.Int("axis", -1))}
+		},
+	}
+}
+
+// topKIndices is the index output of a TopK node.
+func topKIndices(n *graphs.Node) val { return n.Out(1) }
+
+// scatterAdd adds d into zeros like x at the given indices along an axis.
+func (b *Back) scatterAdd(x, idx, d val, axis int64) val {
+	return b.Op("ScatterElements", []val{b.Zeros(x), idx, d}, graphs.I("axis", axis), graphs.S("reduction", "add"))
+}
+
+// scatterSlopes: with reduction add both slopes are copies; without one the
+// overwritten places of the data get no slope.
+func (b *Back) scatterSlopes(n *graphs.Node, d val, erase, pick func(val) val) []val {
+	reduction := n.Str("reduction", "none")
+	if reduction != "none" && reduction != "add" {
+		return b.Refuse(n, "%w with reduction %q", ErrNoRule, reduction)
+	}
+	return b.each(n, func(i int) val {
+		if i == 0 {
+			if reduction == "add" {
+				return d
+			}
+			return erase(d)
+		}
+		return pick(d)
+	})
+}
+
+// gatherBack: one constant index is a Pad; otherwise the indices are spread
+// over the slope's shape and added up.
+func gatherBack(b *Back, n *graphs.Node, x, y, d val) val {
+	idx := n.In(1)
+	if x.Shape == nil || idx.Shape == nil {
+		return b.Fail("autodiff: %w", errRank(x))
+	}
+	axis, err := graphs.NormAxis(n.Int("axis", 0), len(x.Shape))
+	if err != nil {
+		return b.Fail("autodiff: %w", err)
+	}
+	k := len(idx.Shape)
+	if k == 0 {
+		d = b.Unsqueeze(d, int64(axis))
+		if c, ok := graphs.ConstInts(idx); ok && x.Shape[axis].Known() {
+			at, size := c[0], x.Shape[axis].N
+			if at < 0 {
+				at += size
+			}
+			begin, end := make([]int64, len(x.Shape)), make([]int64, len(x.Shape))
+			begin[axis], end[axis] = at, size-at-1
+			return b.padAxes(d, begin, end)
+		}
+		idx = b.Unsqueeze(idx, 0)
+		k = 1
+	}
+	if k > 1 { // merge the index axes into one
+		var parts []val
+		for i := 0; i < axis; i++ {
+			parts = append(parts, b.size(x, i))
+		}
+		parts = append(parts, b.Ints(-1))
+		for i := axis + 1; i < len(x.Shape); i++ {
+			parts = append(parts, b.size(x, i))
+		}
+		d = b.Reshape(d, b.Concat(0, parts...))
+		idx = b.ReshapeTo(idx, -1)
+	}
+	shape := fill(len(x.Shape), 1)
+	shape[axis] = -1
+	return b.scatterAdd(x, b.Expand(b.ReshapeTo(idx, shape...), b.ShapeOf(d)), d, int64(axis))
+}

@@ -1,0 +1,162 @@
+// Package energy builds energy networks: x → U(x) per example.
+//
+// A [Spec] describes a network as data; [Build] makes the graph
+//
+//	score  = f(x)                       the network, summed over its output map
+//	energy = ‖x‖²/(2σ²) − f(x)          with a Gaussian reference N(0, σ²I)
+//	energy = −f(x)                      with a uniform reference
+//
+// so that p(x) ∝ exp(−energy) = exp(f(x))·q(x) (Xie et al., "A Theory of
+// Generative ConvNet", ICML 2016).
+package energy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sort"
+	"strings"
+
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/nn"
+)
+
+// A Layer is one convolution (or, in a network without an image, one dense
+// layer of Filters units) with the activation after it.
+type Layer struct {
+	Filters int  `yaml:"filters"`
+	Kernel  int  `yaml:"kernel,omitempty"`
+	Stride  int  `yaml:"stride,omitempty"` // 0 means 1
+	Pad     int  `yaml:"pad,omitempty"`    // pixels on every side
+	Same    bool `yaml:"same,omitempty"`   // pad to ⌈size/stride⌉ instead
+	Pool    int  `yaml:"pool,omitempty"`   // max pooling after the activation, 0 for none
+}
+
+// A Spec describes an energy network. The last layer has no activation; its
+// map is summed, unless SumActive keeps the activation on it.
+type Spec struct {
+	Layers     []Layer `yaml:"layers"`
+	Activation string  `yaml:"activation"`           // a key of nn.Activations
+	Init       string  `yaml:"init,omitempty"`       // see nn.InitByName
+	SumActive  bool    `yaml:"sum_active,omitempty"` // sum the last layer's activations (texture nets)
+}
+
+// Build makes the network for examples of the given dimensions ([C, H, W], or
+// [D] for points), with weights drawn from the seed. sigma is the standard
+// deviation of the Gaussian reference, 0 for the uniform one.
+func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, error) {
+	init, err := nn.InitByName(s.Init)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Layers) == 0 {
+		return nil, fmt.Errorf("energy: the network has no layers")
+	}
+	if sigma < 0 {
+		return nil, fmt.Errorf("energy: reference sigma %g is negative", sigma)
+	}
+	g := &graphs.Graph{Name: "energy"}
+	b := graphs.NewBuilder(g)
+	net := &nn.Net{Builder: b, Rng: rand.New(rand.NewPCG(seed, 0x656e65726779)), Weights: init}
+	if s.Init == "" || s.Init == "kaiming" {
+		net.Biases = nn.Kaiming // PyTorch draws biases like weights
+	}
+	x := b.Input(onnxmodels.X, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(dims...)...))
+	f := Score(net, s, x)
+	b.Output(onnxmodels.Score, f)
+	b.Prefix("energy")
+	u := b.Neg(f)
+	if sigma > 0 {
+		u = b.Sub(b.Scale(net.SumAll(b.Mul(x, x)), 1/(2*sigma*sigma)), f)
+	}
+	b.Output(onnxmodels.Energy, u)
+	g.Outputs[0], g.Outputs[1] = g.Outputs[1], g.Outputs[0]
+	if _, err := b.Graph(); err != nil {
+		return nil, fmt.Errorf("energy: network of %d layers on %v: %w", len(s.Layers), dims, err)
+	}
+	return onnxmodels.Of(graphs.NewModel(g))
+}
+
+// Score appends the network itself: f(x) [batch].
+func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
+	h := x
+	dense := len(x.Shape) == 2
+	for i, l := range s.Layers {
+		name := fmt.Sprintf("layer%d", i+1)
+		if dense {
+			h = net.Dense(name, h, l.Filters)
+		} else {
+			h = net.Conv(name, h, nn.Conv{Filters: l.Filters, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, Same: l.Same})
+		}
+		if i < len(s.Layers)-1 || s.SumActive {
+			old := net.Prefix(name)
+			h = net.Activate(s.Activation, h)
+			net.Prefix(old)
+		}
+		if l.Pool > 1 {
+			h = net.MaxPool(h, l.Pool)
+		}
+	}
+	defer net.Prefix(net.Prefix("score"))
+	return net.SumAll(h)
+}
+
+// Nets is the table of networks with a name. {n} filters are per the source.
+var Nets = map[string]struct {
+	Title string
+	Spec  Spec
+}{
+	"digits28": {"small net for 28×28: 16-32-64 filters, swish", Spec{
+		Layers:     []Layer{{Filters: 16, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 64, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 1, Kernel: 3}},
+		Activation: "swish",
+	}},
+	"short-run-28":      {"short-run net for 28×28, n = 32", shortRun(32, 3, 3, "leaky.05")},
+	"short-run-32":      {"short-run net for 32×32, n = 32 (Nijkamp et al., 2019)", shortRun(32, 3, 4, "leaky.05")},
+	"short-run-64":      {"short-run net for 64×64, n = 32", shortRun(32, 4, 4, "leaky.05")},
+	"short-run-32-wide": {"short-run net for 32×32, n = 64, leaky 0.2: the authors' CIFAR-10 net", shortRun(64, 3, 4, "leaky")},
+	"swish-32":          {"short-run shape for 32×32, n = 16, swish", shortRun(16, 3, 4, "swish")},
+	"swish-64":          {"short-run shape for 64×64, n = 16, swish", shortRun(16, 4, 4, "swish")},
+	"texture": {"generative ConvNet for textures of 224×224 (released code of Xie et al.)", Spec{
+		Layers: []Layer{{Filters: 100, Kernel: 15, Stride: 3, Same: true, Pool: 3}, {Filters: 64, Kernel: 5, Stride: 2, Same: true, Pool: 2},
+			{Filters: 30, Kernel: 5, Stride: 2, Same: true}, {Filters: 1, Kernel: 3}},
+		Activation: "relu", Init: "normal:0.01",
+	}},
+	"object": {"generative ConvNet for objects of 110×110 (released code of Xie et al.)", Spec{
+		Layers: []Layer{{Filters: 100, Kernel: 7, Stride: 2, Same: true}, {Filters: 64, Kernel: 5, Stride: 2},
+			{Filters: 20, Kernel: 3, Stride: 2}, {Filters: 1, Kernel: 10}},
+		Activation: "leaky.01", Init: "normal:0.01",
+	}},
+	"texture-small": {"texture net for 64×64 and up: 24-16-8 filters, summed ReLU maps", Spec{
+		Layers:     []Layer{{Filters: 24, Kernel: 9, Stride: 2, Pad: 4}, {Filters: 16, Kernel: 5, Pad: 2}, {Filters: 8, Kernel: 3, Pad: 1}},
+		Activation: "relu", SumActive: true, Init: "normal:0.01",
+	}},
+	"mlp": {"multi-layer perceptron 128-128 for points", Spec{
+		Layers: []Layer{{Filters: 128}, {Filters: 128}, {Filters: 1}}, Activation: "swish",
+	}},
+	"toy": {"the 2-D net of Nijkamp et al., \"On the Anatomy of MCMC-based MLE\": 32-64-64-64", Spec{
+		Layers: []Layer{{Filters: 32}, {Filters: 64}, {Filters: 64}, {Filters: 64}, {Filters: 1}}, Activation: "leaky.05",
+	}},
+}
+
+// shortRun is a 3×3 convolution with n filters, `halvings` 4×4 convolutions of
+// stride 2 with twice the filters each (at most 8n), and a k×k window to one number.
+func shortRun(n, halvings, k int, activation string) Spec {
+	layers := []Layer{{Filters: n, Kernel: 3, Pad: 1}}
+	for i := range halvings {
+		layers = append(layers, Layer{Filters: n << min(i+1, 3), Kernel: 4, Stride: 2, Pad: 1})
+	}
+	return Spec{Layers: append(layers, Layer{Filters: 1, Kernel: k}), Activation: activation}
+}
+
+// ByName returns a named network.
+func ByName(name string) (Spec, error) {
+	if e, ok := Nets[name]; ok {
+		return e.Spec, nil
+	}
+	var known []string
+	for k := range Nets {
+		known = append(known, k)
+	}
+	sort.Strings(known)
+	return Spec{}, fmt.Errorf("energy: unknown network %q: have %s", name, strings.Join(known, ", "))
+}

@@ -1,0 +1,168 @@
+// Package nn appends neural-network layers to a graph under construction and
+// draws their initial weights.
+//
+// A [Net] remembers the builder, the random source and the initialisation;
+// each layer is one call that names its weights NAME.weight and NAME.bias.
+package nn
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"ebmrun/graphs"
+)
+
+// An Init fills the weights of a layer with fanIn inputs and fanOut outputs per
+// weight.
+type Init func(rng *rand.Rand, w []float32, fanIn, fanOut int)
+
+// Normal draws from N(0, sd²): the authors' usual choice (sd 0.002 to 0.02).
+func Normal(sd float64) Init {
+	return func(rng *rand.Rand, w []float32, _, _ int) {
+		for i := range w {
+			w[i] = float32(rng.NormFloat64() * sd)
+		}
+	}
+}
+
+// Kaiming draws from U(−1/√fanIn, 1/√fanIn), the default of PyTorch's Conv and
+// Linear layers.
+func Kaiming(rng *rand.Rand, w []float32, fanIn, _ int) {
+	bound := 1 / math.Sqrt(float64(fanIn))
+	for i := range w {
+		w[i] = float32((2*rng.Float64() - 1) * bound)
+	}
+}
+
+// Xavier draws from U(−a, a) with a = √(6/(fanIn+fanOut)) (Glorot and Bengio, 2010).
+func Xavier(rng *rand.Rand, w []float32, fanIn, fanOut int) {
+	a := math.Sqrt(6 / float64(fanIn+fanOut))
+	for i := range w {
+		w[i] = float32((2*rng.Float64() - 1) * a)
+	}
+}
+
+// A Net appends layers.
+type Net struct {
+	*graphs.Builder
+	Rng     *rand.Rand
+	Weights Init
+	Biases  Init // nil is zero
+}
+
+func (n *Net) weight(name string, init Init, fanIn, fanOut int, dims ...int) *graphs.Value {
+	w := make([]float32, graphs.Size(dims))
+	if init != nil {
+		init(n.Rng, w, fanIn, fanOut)
+	}
+	return n.Weight(name, graphs.Of(w, dims...))
+}
+
+// A Conv describes a convolution over square windows.
+type Conv struct {
+	Filters, Kernel, Stride, Pad int
+	Same                         bool // pad so that the output has ⌈size/stride⌉ positions, the odd pixel at the end
+}
+
+// Conv appends a convolution of x [batch, C, H, W].
+func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
+	if n.Err() != nil || len(x.Shape) != 4 || !x.Shape[1].Known() {
+		return n.Fail("nn: layer %s: input %v is not [batch, channels, height, width]", name, x)
+	}
+	defer n.Prefix(n.Prefix(name))
+	in := int(x.Shape[1].N)
+	k := int64(c.Kernel)
+	s := int64(max(c.Stride, 1))
+	fan := in * c.Kernel * c.Kernel
+	w := n.weight(name+".weight", n.Weights, fan, c.Filters*c.Kernel*c.Kernel, c.Filters, in, c.Kernel, c.Kernel)
+	bias := n.weight(name+".bias", n.Biases, fan, c.Filters, c.Filters)
+	pads := []int64{int64(c.Pad), int64(c.Pad), int64(c.Pad), int64(c.Pad)}
+	if c.Same {
+		for i := range 2 {
+			d := x.Shape[2+i]
+			if !d.Known() {
+				return n.Fail("nn: layer %s: same padding needs a known size of %v", name, x)
+			}
+			total := max(((d.N+s-1)/s-1)*s+k-d.N, 0)
+			pads[i], pads[2+i] = total/2, total-total/2
+		}
+	}
+	return n.Op("Conv", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s))
+}
+
+// Dense appends x·W + b for x [batch, in].
+func (n *Net) Dense(name string, x *graphs.Value, out int) *graphs.Value {
+	if n.Err() != nil || len(x.Shape) != 2 || !x.Shape[1].Known() {
+		return n.Fail("nn: layer %s: input %v is not [batch, features]", name, x)
+	}
+	defer n.Prefix(n.Prefix(name))
+	in := int(x.Shape[1].N)
+	w := n.weight(name+".weight", n.Weights, in, out, in, out)
+	return n.Op("Gemm", []*graphs.Value{x, w, n.weight(name+".bias", n.Biases, in, out, out)})
+}
+
+// MaxPool appends non-overlapping pooling over k×k windows.
+func (n *Net) MaxPool(x *graphs.Value, k int) *graphs.Value {
+	return n.Op("MaxPool", []*graphs.Value{x}, graphs.IntsAttr("kernel_shape", int64(k), int64(k)), graphs.IntsAttr("strides", int64(k), int64(k)))
+}
+
+// Flatten appends a reshape to [batch, features].
+func (n *Net) Flatten(x *graphs.Value) *graphs.Value {
+	return n.Op("Flatten", []*graphs.Value{x}, graphs.I("axis", 1))
+}
+
+// SumAll appends the sum over everything but the batch: [batch].
+func (n *Net) SumAll(x *graphs.Value) *graphs.Value {
+	if n.Err() != nil || len(x.Shape) < 2 {
+		return n.Fail("nn: %v has no batch axis", x)
+	}
+	axes := make([]int64, len(x.Shape)-1)
+	for i := range axes {
+		axes[i] = int64(i + 1)
+	}
+	return n.Sum(x, false, axes...)
+}
+
+// Activations by name.
+var Activations = map[string]func(b *graphs.Builder, x *graphs.Value) *graphs.Value{
+	"relu":     func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Relu", []*graphs.Value{x}) },
+	"leaky":    leaky(0.2),
+	"leaky.01": leaky(0.01),
+	"leaky.05": leaky(0.05),
+	"swish":    func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Mul(x, b.Sigmoid(x)) },
+	"softplus": func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Softplus", []*graphs.Value{x}) },
+	"elu":      func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Elu", []*graphs.Value{x}) },
+	"tanh":     func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Tanh(x) },
+	"linear":   func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return x },
+}
+
+func leaky(a float64) func(b *graphs.Builder, x *graphs.Value) *graphs.Value {
+	return func(b *graphs.Builder, x *graphs.Value) *graphs.Value {
+		return b.Op("LeakyRelu", []*graphs.Value{x}, graphs.F("alpha", a))
+	}
+}
+
+// Activate appends the named activation.
+func (n *Net) Activate(name string, x *graphs.Value) *graphs.Value {
+	f := Activations[name]
+	if f == nil {
+		return n.Fail("nn: unknown activation %q", name)
+	}
+	return f(n.Builder, x)
+}
+
+// InitByName is "kaiming" (also ""), "xavier" or "normal:SD".
+func InitByName(name string) (Init, error) {
+	switch name {
+	case "", "kaiming":
+		return Kaiming, nil
+	case "xavier":
+		return Xavier, nil
+	}
+	var sd float64
+	if _, err := fmt.Sscanf(name, "normal:%g", &sd); err != nil || sd <= 0 {
+		return nil, fmt.Errorf("nn: unknown initialisation %q: want kaiming, xavier or normal:SD", name)
+	}
+	return Normal(sd), nil
+}

@@ -1,0 +1,478 @@
+// Package bind connects models to an engine: it compiles the gradient graphs of
+// an energy and gives it to the learning systems as a [training.Energy].
+package bind
+
+import (
+	"context"
+	"fmt"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/autodiff"
+	"ebmrun/graphs/passes"
+	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/chain"
+	"ebmrun/runtime"
+	"ebmrun/training"
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
+)
+
+// Energy is an energy model on an engine. Weights are graph inputs while it can
+// learn, so an update touches a slice and no session; an energy made by
+// [Freeze] has them as constants, which libraries run faster. Programs are
+// compiled once per number of chains and kept. It is not safe for concurrent use.
+type Energy struct {
+	model   *onnxmodels.Model
+	engine  runtime.Engine
+	options runtime.Options
+	frozen  bool
+
+	params  []optim.Param
+	weights []*graphs.Tensor // what the programs are fed: the params, normalised if asked
+	norms   []*spectral      // per parameter, nil entries for those left alone
+
+	field  *graphs.Model // x, weights → energy, score, grad/x
+	learn  *graphs.Model // x, weight, l2, weights → score, grad/…
+	fields map[int]*call
+	learns map[int]*call
+	chains map[chainKey]*call
+
+	ctx context.Context
+}
+
+var (
+	_ training.Energy = (*Energy)(nil)
+	_ training.Fuser  = (*Energy)(nil)
+	_ optim.Stateful  = (*Energy)(nil)
+)
+
+// Options of an energy.
+type Options struct {
+	Runtime runtime.Options
+
+	// Spectral divides every weight of rank 2 or more by its largest singular
+	// value, estimated by one power iteration per update (Miyato et al., 2018).
+	Spectral bool
+}
+
+// Names of inputs and outputs of the learning graph.
+const (
+	weightInput = "weight" // [batch]: w_i
+	l2Input     = "l2"     // []: strength of the score penalty
+)
+
+// New binds a model whose weights can be learned. ctx ends running calls.
+func New(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Options) (*Energy, error) {
+	b, err := bindModel(ctx, m, e, o)
+	if err != nil {
+		return nil, err
+	}
+	values := passes.Weights(b.model.Graph)
+	for _, v := range values {
+		if v.Type != graphs.Float32 {
+			return nil, fmt.Errorf("bind: weight %s: learning needs float32", v)
+		}
+		w := append([]float32(nil), v.Const.F32()...)
+		b.params = append(b.params, optim.Param{Name: v.Name, W: w, G: make([]float32, len(w))})
+		t := graphs.Of(w, v.Const.Dims...)
+		var n *spectral
+		if o.Spectral && len(v.Const.Dims) >= 2 {
+			n = newSpectral(w, v.Const.Dims[0])
+			t = graphs.Of(n.scaled, v.Const.Dims...)
+		}
+		b.norms, b.weights = append(b.norms, n), append(b.weights, t)
+	}
+	if _, err := passes.WeightsToInputs(b.field.Graph); err != nil {
+		return nil, err
+	}
+	if b.learn, err = learnGraph(m); err != nil {
+		return nil, err
+	}
+	b.Refresh()
+	return b, nil
+}
+
+// Freeze binds a model for sampling only.
+func Freeze(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Options) (*Energy, error) {
+	b, err := bindModel(ctx, m, e, o)
+	if b != nil {
+		b.frozen = true
+	}
+	return b, err
+}
+
+func bindModel(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Options) (*Energy, error) {
+	grad, err := chain.Gradient(m)
+	if err != nil {
+		return nil, err
+	}
+	return &Energy{
+		model: m, engine: e, options: o.Runtime, field: grad, ctx: ctx,
+		fields: map[int]*call{}, learns: map[int]*call{}, chains: map[chainKey]*call{},
+	}, nil
+}
+
+// learnGraph makes x, weight, l2, weights → score, grad/weights of
+// Σ w_i·f_i + (l2/2)·Σ f_i².
+func learnGraph(m *onnxmodels.Model) (*graphs.Model, error) {
+	p, err := autodiff.Prepare(m.Model)
+	if err != nil {
+		return nil, err
+	}
+	g := p.Graph
+	if err := passes.CutAt(g, onnxmodels.Score); err != nil {
+		return nil, err
+	}
+	weights := passes.Weights(g)
+	b := graphs.NewBuilder(g)
+	score := g.Output(onnxmodels.Score)
+	w := b.Input(weightInput, graphs.Float32, graphs.Shape{onnxmodels.Batch})
+	l2 := b.Input(l2Input, graphs.Float32, graphs.Shape{})
+	b.Prefix("seed")
+	seed := b.Add(w, b.Mul(l2, score))
+	slopes, err := autodiff.Append(b, score, seed, weights...)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range weights {
+		if slopes[i] == nil {
+			slopes[i] = b.Zeros(v)
+		}
+		b.Output(autodiff.GradPrefix+v.Name, slopes[i])
+	}
+	if _, err := b.Graph(); err != nil {
+		return nil, err
+	}
+	if _, err := passes.WeightsToInputs(g); err != nil {
+		return nil, err
+	}
+	if err := autodiff.Tidy(g); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Model returns the model with the present weights as initializers, spectral
+// normalisation applied; average, if not nil, is used in place of the weights.
+func (e *Energy) Model(average *optim.EMA) (*onnxmodels.Model, error) {
+	m := passes.Clone(e.model.Model)
+	byName := map[string]*graphs.Tensor{}
+	for i, p := range e.params {
+		w := append([]float32(nil), e.weights[i].F32()...)
+		if average != nil {
+			copy(w, average.Weights(p.Name))
+			if n := e.norms[i]; n != nil && n.sigma[0] > 0 {
+				for j := range w {
+					w[j] /= n.sigma[0]
+				}
+			}
+		}
+		byName[p.Name] = graphs.Of(w, e.weights[i].Dims...)
+	}
+	for _, v := range m.Graph.Inits {
+		if t := byName[v.Name]; t != nil {
+			v.Const = t
+		}
+	}
+	return onnxmodels.Of(m)
+}
+
+// Dims are the sizes of one example.
+func (e *Energy) Dims() []int { return e.model.Dims }
+
+// Params implements [training.Energy].
+func (e *Energy) Params() []optim.Param { return e.params }
+
+// Refresh implements [training.Energy].
+func (e *Energy) Refresh() {
+	for i, n := range e.norms {
+		if n != nil {
+			n.iterate(e.params[i].W)
+			n.rescale(e.params[i].W)
+		}
+	}
+}
+
+// State implements [optim.Stateful]: what spectral normalisation remembers.
+func (e *Energy) State() optim.State {
+	s := optim.State{Tensors: map[string][]float32{}, Counts: map[string]uint64{}}
+	for i, n := range e.norms {
+		if n != nil {
+			name := e.params[i].Name
+			s.Tensors[name+"/u"], s.Tensors[name+"/v"], s.Tensors[name+"/sigma"] = n.u, n.v, n.sigma
+		}
+	}
+	return s
+}
+
+// Restore implements [optim.Stateful]. The weights must be restored first.
+func (e *Energy) Restore(s optim.State) error {
+	live := e.State()
+	for name, t := range live.Tensors {
+		if len(s.Tensors[name]) != len(t) {
+			return fmt.Errorf("bind: spectral norm %q: wanted %d values, got %d", name, len(t), len(s.Tensors[name]))
+		}
+		copy(t, s.Tensors[name])
+	}
+	for i, n := range e.norms {
+		if n != nil {
+			n.rescale(e.params[i].W)
+		}
+	}
+	return nil
+}
+
+// EnergyGrad implements [sampler.Field].
+func (e *Energy) EnergyGrad(x, u, g []float32) error {
+	n := len(u)
+	c := e.fields[n]
+	if c == nil {
+		var err error
+		if c, err = e.compile(e.field, n, runtime.Options{}); err != nil {
+			return err
+		}
+		c.out = make([]*graphs.Tensor, 3)
+		c.out[1] = graphs.NewTensor(graphs.Float32, n)
+		e.fields[n] = c
+	}
+	e.view(&c.in[0], x, n)
+	share(&c.out[0], u, n)
+	e.view(&c.out[2], g, n)
+	return c.program.Run(e.ctx, c.in, c.out)
+}
+
+// Scores writes f(x_i) for n = len(f) examples.
+func (e *Energy) Scores(x, u, f []float32) error {
+	g := make([]float32, len(x))
+	if err := e.EnergyGrad(x, u, g); err != nil {
+		return err
+	}
+	copy(f, e.fields[len(u)].out[1].F32())
+	return nil
+}
+
+// Learn implements [training.Energy].
+func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []float32) error {
+	if e.frozen {
+		return fmt.Errorf("bind: this energy is frozen and cannot learn")
+	}
+	n := len(w)
+	c := e.learns[n]
+	if c == nil {
+		var err error
+		if c, err = e.compile(e.learn, n, runtime.Options{}); err != nil {
+			return err
+		}
+		c.in[2] = graphs.Of(make([]float32, 1))
+		c.out = make([]*graphs.Tensor, 1+len(e.params))
+		for i, p := range e.params {
+			c.out[1+i] = graphs.Of(p.G, e.weights[i].Dims...)
+		}
+		e.learns[n] = c
+	}
+	e.view(&c.in[0], x, n)
+	share(&c.in[1], w, n)
+	c.in[2].F32()[0] = l2
+	share(&c.out[0], score, n)
+	if err := c.program.Run(ctx, c.in, c.out); err != nil {
+		return err
+	}
+	for i, s := range e.norms {
+		if s != nil {
+			s.pullBack(e.params[i].G)
+		}
+	}
+	return nil
+}
+
+// A call is a compiled program with its tensors.
+type call struct {
+	program runtime.Program
+	in, out []*graphs.Tensor
+}
+
+// compile compiles a model for n examples and fills in the weights, whose
+// inputs are found by name.
+func (e *Energy) compile(m *graphs.Model, n int, o runtime.Options) (*call, error) {
+	m = passes.Clone(m)
+	if _, err := passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n); err != nil {
+		return nil, err
+	}
+	opts := e.options
+	opts.Probe = o.Probe
+	p, err := e.engine.Compile(e.ctx, m, opts)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{program: p}
+	for _, in := range p.Inputs() {
+		var t *graphs.Tensor
+		for i, q := range e.params {
+			if q.Name == in.Name {
+				t = e.weights[i]
+			}
+		}
+		c.in = append(c.in, t)
+	}
+	return c, nil
+}
+
+// view points a tensor [n, dims…] at a slice without copying it.
+func (e *Energy) view(t **graphs.Tensor, s []float32, n int) {
+	if !same(*t, s) {
+		*t = graphs.Of(s, append([]int{n}, e.model.Dims...)...)
+	}
+}
+
+// share does so for a vector.
+func share(t **graphs.Tensor, s []float32, n int) {
+	if !same(*t, s) {
+		*t = graphs.Of(s, n)
+	}
+}
+
+func same(t *graphs.Tensor, s []float32) bool {
+	if t == nil {
+		return false
+	}
+	v := t.F32()
+	return len(v) == len(s) && (len(s) == 0 || &v[0] == &s[0])
+}
+
+// Close frees the compiled programs.
+func (e *Energy) Close() error {
+	var first error
+	shut := func(c *call) {
+		if err := c.program.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	for _, c := range e.fields {
+		shut(c)
+	}
+	for _, c := range e.learns {
+		shut(c)
+	}
+	for _, c := range e.chains {
+		shut(c)
+	}
+	return first
+}
+
+// Reports tells what the compiled programs run on, one line of facts per kind.
+func (e *Energy) Reports() map[string]runtime.Report {
+	out := map[string]runtime.Report{}
+	for n, c := range e.fields {
+		out[fmt.Sprintf("energy gradient, batch %d", n)] = runtime.Describe(c.program)
+	}
+	for n, c := range e.learns {
+		out[fmt.Sprintf("parameter gradient, batch %d", n)] = runtime.Describe(c.program)
+	}
+	for k, c := range e.chains {
+		out[fmt.Sprintf("%d fused steps, batch %d", k.k, k.n)] = runtime.Describe(c.program)
+	}
+	return out
+}
+
+type chainKey struct {
+	k, n int
+	step chain.Step
+}
+
+// Chain returns the energy's fused Langevin chain with the given settings: as
+// many steps per call as the noise holds.
+func (e *Energy) Chain(l sampler.Langevin) sampler.Chain { return &fused{e: e, step: StepOf(l)} }
+
+// StepOf translates the sampler's settings into those of a chain graph.
+func StepOf(l sampler.Langevin) chain.Step {
+	return chain.Step{
+		Size: float64(l.Size), Noise: float64(l.Noise), GradClip: float64(l.GradClip),
+		ClampMin: float64(l.ClampMin), ClampMax: float64(l.ClampMax),
+	}
+}
+
+type fused struct {
+	e    *Energy
+	step chain.Step
+	x    []float32 // the start, since a program must not read what it writes
+}
+
+// RunChain implements [sampler.Chain].
+func (f *fused) RunChain(ctx context.Context, x, u, noise []float32) (sampler.Info, error) {
+	n, k := len(u), len(noise)/len(x)
+	key := chainKey{k, n, f.step}
+	c := f.e.chains[key]
+	if c == nil {
+		var err error
+		if c, err = f.compile(k, n); err != nil {
+			return sampler.Info{}, err
+		}
+		f.e.chains[key] = c
+	}
+	if len(f.x) != len(x) {
+		f.x = make([]float32, len(x))
+	}
+	copy(f.x, x)
+	f.e.view(&c.in[0], f.x, n)
+	if !same(c.in[1], noise) {
+		c.in[1] = graphs.Of(noise, append([]int{k, n}, f.e.model.Dims...)...)
+	}
+	f.e.view(&c.out[0], x, n)
+	share(&c.out[1], u, n)
+	if err := c.program.Run(ctx, c.in, c.out); err != nil {
+		return sampler.Info{}, err
+	}
+	info := sampler.Info{Accepted: 1}
+	for _, s := range c.out[2].F32() {
+		info.Drift += float64(s) * f.step.Size * f.step.Size / 2 / float64(n)
+	}
+	if lo, hi := float32(f.step.ClampMin), float32(f.step.ClampMax); lo != 0 || hi != 0 {
+		held := 0
+		for _, v := range x {
+			if v <= lo || v >= hi {
+				held++
+			}
+		}
+		info.Clamped = float64(held) / float64(len(x))
+	}
+	return info, nil
+}
+
+func (f *fused) compile(k, n int) (*call, error) {
+	build := func(k int) (*graphs.Model, error) {
+		m, err := chain.Unroll(f.e.model, f.step, k)
+		if err != nil {
+			return nil, err
+		}
+		if !f.e.frozen {
+			if _, err := passes.WeightsToInputs(m.Graph); err != nil {
+				return nil, err
+			}
+		}
+		return m, nil
+	}
+	m, err := build(k)
+	if err != nil {
+		return nil, err
+	}
+	// Rounding grows along a chain, so providers are compared on two steps.
+	short := min(k, 2)
+	probe, err := build(short)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := passes.SetBatch(probe.Graph, onnxmodels.Batch.Name, n); err != nil {
+		return nil, err
+	}
+	size := n * f.e.model.Size()
+	c, err := f.e.compile(m, n, runtime.Options{Probe: &runtime.Probe{Model: probe, Inputs: func(in []*graphs.Tensor) []*graphs.Tensor {
+		cut := append([]*graphs.Tensor(nil), in...)
+		cut[1] = graphs.Of(in[1].F32()[:short*size], append([]int{short, n}, f.e.model.Dims...)...)
+		return cut
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	c.out = []*graphs.Tensor{nil, nil, graphs.NewTensor(graphs.Float32, n)}
+	return c, nil
+}

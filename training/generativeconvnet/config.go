@@ -1,0 +1,83 @@
+package generativeconvnet
+
+import (
+	"fmt"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+)
+
+// The places where chains start in every iteration.
+const (
+	Persistent  = "persistent" // where they ended last time, out of a bank
+	FromData    = "data"       // at the data batch: contrastive divergence
+	FromNoise   = "noise"      // at fresh noise: short-run sampling
+	Uniform     = "uniform"    // noise inside the clamp, or [−1, 1]
+	Gaussian    = "gaussian"   // noise N(0, σ_ref²), or N(0, 1)
+	defaultSize = 2000
+)
+
+// Config are the settings of the system; see the presets for values that work.
+type Config struct {
+	Net  string       `yaml:"net"`            // a named network
+	Spec *energy.Spec `yaml:"spec,omitempty"` // or one written out
+
+	Batch     int               `yaml:"batch"` // data examples, and chains, per iteration
+	Langevin  training.Langevin `yaml:"langevin"`
+	Chains    Chains            `yaml:"chains"`
+	Reference struct {
+		Sigma float64 `yaml:"sigma"` // of the Gaussian reference density; 0 is the uniform one
+	} `yaml:"reference"`
+	Data struct {
+		Noise float64 `yaml:"noise"` // deviation of the noise added to every data batch
+	} `yaml:"data"`
+	Optim    training.Optim `yaml:"optim"`
+	ScoreL2  float64        `yaml:"score_l2"` // weight of mean f² of both batches, which holds scores near 0
+	Spectral bool           `yaml:"spectral"` // spectral normalisation of the weights
+	EMA      float64        `yaml:"ema"`      // decay of the averaged weights that are exported; 0 exports the last
+	Guard    training.Guard `yaml:"guard"`
+}
+
+// Chains say where sampling starts.
+type Chains struct {
+	Init    string  `yaml:"init"`    // persistent, data or noise
+	Start   string  `yaml:"start"`   // the noise they begin with: uniform (default) or gaussian
+	Buffer  int     `yaml:"buffer"`  // persistent: chains in the bank [2000]
+	Restart float64 `yaml:"restart"` // persistent: share of chains begun anew in every iteration
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	switch {
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case c.Chains.Init != Persistent && c.Chains.Init != FromData && c.Chains.Init != FromNoise:
+		return fmt.Errorf("chains.init: wanted persistent, data or noise, got %q", c.Chains.Init)
+	case c.Chains.Start != "" && c.Chains.Start != Uniform && c.Chains.Start != Gaussian:
+		return fmt.Errorf("chains.start: wanted uniform or gaussian, got %q", c.Chains.Start)
+	case c.Chains.Init == Persistent && c.Chains.Buffer != 0 && c.Chains.Buffer < c.Batch:
+		return fmt.Errorf("chains.buffer: wanted at least the batch of %d, got %d", c.Batch, c.Chains.Buffer)
+	case c.Chains.Restart < 0 || c.Chains.Restart > 1:
+		return fmt.Errorf("chains.restart: wanted a share from 0 to 1, got %g", c.Chains.Restart)
+	case c.Reference.Sigma < 0:
+		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case c.Data.Noise < 0:
+		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
+	case c.EMA < 0 || c.EMA >= 1:
+		return fmt.Errorf("ema: wanted a decay from 0 to below 1, got %g", c.EMA)
+	case c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}:
+		return fmt.Errorf("reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one")
+	}
+	return nil
+}
+
+// Network is the network's description.
+func (c *Config) Network() (energy.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return energy.ByName(c.Net)
+}

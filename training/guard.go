@@ -1,0 +1,59 @@
+package training
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
+)
+
+// A Guard stops a run that has gone wrong before it wastes hours. Its zero
+// value uses the defaults in brackets.
+type Guard struct {
+	MaxValue float64 `yaml:"max_value"` // largest |V| [1000]
+	MaxStd   float64 `yaml:"max_std"`   // largest sample deviation, as a multiple of the data's [3]
+	Patience int     `yaml:"patience"`  // iterations in a row that may exceed max_std [3]
+	Recover  int     `yaml:"recover"`   // rollbacks to the last good checkpoint before giving up [3]
+
+	wide int
+}
+
+// ErrGuard is wrapped by the error of a run that a guard has stopped for good.
+var ErrGuard = errors.New("numeric guard")
+
+// Check judges the metrics of one iteration.
+func (g *Guard) Check(m Metrics) error {
+	for name, v := range m {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("%w: metric %s is %v", ErrGuard, name, v)
+		}
+	}
+	if v, limit := math.Abs(m[Value]), orDefault(g.MaxValue, 1000); v > limit {
+		return fmt.Errorf("%w: |V| = %.4g exceeds %g", ErrGuard, v, limit)
+	}
+	if limit := orDefault(g.MaxStd, 3) * m[DataStd]; m[SampleStd] > limit && limit > 0 {
+		if g.wide++; g.wide >= int(orDefault(float64(g.Patience), 3)) {
+			g.wide = 0
+			return fmt.Errorf("%w: the samples' deviation %.4g exceeds %.4g, %g times the data's", ErrGuard, m[SampleStd], limit, orDefault(g.MaxStd, 3))
+		}
+	} else {
+		g.wide = 0
+	}
+	return nil
+}
+
+func orDefault(v, def float64) float64 {
+	if v == 0 {
+		return def
+	}
+	return v
+}
+
+// numeric reports whether an error means that numbers have gone bad, which a
+// smaller learning rate may cure.
+func numeric(err error) bool {
+	var bad *sampler.NonFiniteError
+	return errors.As(err, &bad) || errors.Is(err, optim.ErrNonFinite) || errors.Is(err, ErrGuard)
+}

@@ -1,0 +1,115 @@
+package training
+
+import (
+	"fmt"
+
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
+)
+
+// Langevin are the settings of short Langevin runs in data or latent space.
+type Langevin struct {
+	Steps    int        `yaml:"steps"`     // steps per learning iteration
+	Step     float64    `yaml:"step"`      // step size s; Δt = s², δ = s²/2
+	Noise    float64    `yaml:"noise"`     // noise multiplier τ: 1 samples, 0 descends
+	GradClip float64    `yaml:"grad_clip"` // each entry of ∂U/∂x is held within ±grad_clip; 0 is off
+	Clamp    [2]float64 `yaml:"clamp"`     // each entry of x is held inside; both 0 is off
+	Fused    bool       `yaml:"fused"`     // all steps of an iteration in one graph
+}
+
+// Kernel is the sampler with these settings.
+func (l Langevin) Kernel() sampler.Langevin {
+	return sampler.Langevin{
+		Size: float32(l.Step), Noise: float32(l.Noise), GradClip: float32(l.GradClip),
+		ClampMin: float32(l.Clamp[0]), ClampMax: float32(l.Clamp[1]),
+	}
+}
+
+// Check reports the first setting that makes no sense.
+func (l Langevin) Check() error {
+	switch {
+	case l.Steps < 1:
+		return fmt.Errorf("langevin.steps: wanted at least 1, got %d", l.Steps)
+	case !(l.Step > 0):
+		return fmt.Errorf("langevin.step: wanted a positive step size, got %g", l.Step)
+	case !(l.Noise >= 0):
+		return fmt.Errorf("langevin.noise: wanted 0 or more, got %g", l.Noise)
+	case !(l.GradClip >= 0):
+		return fmt.Errorf("langevin.grad_clip: wanted 0 or more, got %g", l.GradClip)
+	case l.Clamp[0] > l.Clamp[1]:
+		return fmt.Errorf("langevin.clamp: wanted [low, high], got %v", l.Clamp)
+	}
+	return nil
+}
+
+// String gives the step size in the three notations that papers use.
+func (l Langevin) String() string {
+	return fmt.Sprintf("%d steps of s = %g (Δt = s² = %g, δ = s²/2 = %g), noise multiplier %g", l.Steps, l.Step, l.Step*l.Step, l.Step*l.Step/2, l.Noise)
+}
+
+// Optim are the settings of an optimizer.
+type Optim struct {
+	Name  string     `yaml:"name"`  // adam (default), sgd or rmsprop
+	LR    float64    `yaml:"lr"`    // learning rate
+	Betas [2]float64 `yaml:"betas"` // of adam; the first is the momentum of sgd
+	Clip  float64    `yaml:"clip"`  // largest joint norm of all gradients; 0 is off
+	Decay float64    `yaml:"decay"` // the rate falls along a half cosine to decay·lr; 0 keeps it
+	Over  int        `yaml:"over"`  // iterations that the fall takes
+}
+
+// An Optimizer updates weights and can be slowed down.
+type Optimizer struct {
+	chain *optim.Chained
+	clip  *optim.NormClip
+	slow  float64
+}
+
+// New builds the optimizer.
+func (o Optim) New() (*Optimizer, error) {
+	if !(o.LR > 0) {
+		return nil, fmt.Errorf("optim.lr: wanted a positive rate, got %g", o.LR)
+	}
+	rate := optim.Constant(o.LR)
+	if o.Decay > 0 {
+		if o.Over < 1 {
+			return nil, fmt.Errorf("optim.over: wanted the iterations of the decay, got %d", o.Over)
+		}
+		rate = optim.Cosine(o.LR, o.Decay*o.LR, o.Over)
+	}
+	opt := &Optimizer{slow: 1}
+	var parts []optim.Transform
+	// The clip comes first, also where it is off: it measures the gradient norm.
+	limit := o.Clip
+	if limit <= 0 {
+		limit = 1e30
+	}
+	opt.clip = optim.ClipNorm(limit)
+	parts = append(parts, opt.clip)
+	switch o.Name {
+	case "", "adam":
+		parts = append(parts, optim.Adam(o.Betas[0], o.Betas[1], 1e-8))
+	case "sgd":
+		if o.Betas[0] > 0 {
+			parts = append(parts, optim.Momentum(o.Betas[0], false))
+		}
+	case "rmsprop":
+		parts = append(parts, optim.RMSProp(o.Betas[1], 1e-8))
+	default:
+		return nil, fmt.Errorf("optim.name: wanted adam, sgd or rmsprop, got %q", o.Name)
+	}
+	parts = append(parts, optim.LearningRate(func(step int) float64 { return opt.slow * rate(step) }))
+	opt.chain = optim.Chain(parts...)
+	return opt, nil
+}
+
+// Update descends along the gradients and returns their norm before clipping.
+func (o *Optimizer) Update(p []optim.Param) (norm float64, err error) {
+	err = optim.Step(o.chain, p)
+	return o.clip.Seen(), err
+}
+
+// Slow multiplies the learning rate.
+func (o *Optimizer) Slow(factor float64) { o.slow *= factor }
+
+// Rate is the factor that Slow has reached.
+func (o *Optimizer) Rate() float64 { return o.slow }
