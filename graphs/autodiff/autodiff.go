@@ -57,7 +57,7 @@ func (b *Back) Wants(n *graphs.Node, i int) bool { return b.active[n.In(i)] }
 
 // Refuse records that a node cannot be differentiated, with the reason.
 func (b *Back) Refuse(n *graphs.Node, format string, args ...any) []*graphs.Value {
-	b.Fail("autodiff: %w", &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: fmt.Errorf(format, args...)})
+	b.Fail(format, args...)
 	return make([]*graphs.Value, len(n.Inputs))
 }
 
@@ -109,7 +109,7 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 		b.Prefix("bwd/" + n.Label())
 		dx := rule(b, n, dy)
 		if err := b.Err(); err != nil {
-			return nil, fmt.Errorf("autodiff: d %s/d %s: node %q (%s): %w", of.Name, wrt[0].Name, n.Label(), n.Op, err)
+			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
 		}
 		if len(dx) > len(n.Inputs) {
 			return nil, fmt.Errorf("autodiff: rule of %s gives %d slopes for %d inputs", n.Op, len(dx), len(n.Inputs))

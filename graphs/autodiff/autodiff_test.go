@@ -157,6 +157,52 @@ func TestRulesAgainstFiniteDifferences(t *testing.T) {
 	}
 }
 
+// Convolutions and pools serve every image size, too.
+func TestConvolutionsWithSymbolicSize(t *testing.T) {
+	served := 0
+	for _, c := range cases {
+		if !strings.HasPrefix(c.op, "Conv") && !strings.HasSuffix(c.op, "Pool") || c.op == "Concat" {
+			continue
+		}
+		t.Run(c.op+"/"+c.name, func(t *testing.T) {
+			g := &graphs.Graph{}
+			b := graphs.NewBuilder(g)
+			var x []val
+			rng := rand.New(rand.NewPCG(5, 7))
+			var in []*graphs.Tensor
+			for i, a := range c.args {
+				s := graphs.MakeShape(a.dims...)
+				if i == 0 {
+					s[0] = graphs.Sym("batch")
+					for k := 2; k < len(s); k++ {
+						s[k] = graphs.Sym(fmt.Sprintf("size%d", k))
+					}
+				}
+				x = append(x, b.Input(fmt.Sprintf("x%d", i), graphs.Float64, s))
+				in = append(in, a.draw(rng))
+			}
+			y := c.build(b, x)
+			if b.Err() != nil {
+				t.Skip("the forward graph needs a known size: ", b.Err())
+			}
+			b.Output("y", y)
+			f := graphs.NewModel(g)
+			g1, err := Grad(f, Options{Of: "y", VJP: true})
+			if err != nil {
+				if strings.Contains(err.Error(), "needs a known size") {
+					t.Skip(err)
+				}
+				t.Fatal(err)
+			}
+			check(t, rng, f, g1, in, 0, len(in))
+			served++
+		})
+	}
+	if served < 15 {
+		t.Errorf("only %d cases work with symbolic sizes", served)
+	}
+}
+
 // With symbolic axes the same graph must serve every size.
 func TestRulesWithSymbolicBatch(t *testing.T) {
 	for _, c := range cases {

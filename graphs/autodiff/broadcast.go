@@ -10,7 +10,7 @@ func (b *Back) unbroadcast(d, like *graphs.Value) *graphs.Value {
 		return d
 	}
 	if d.Shape == nil || like.Shape == nil {
-		return b.Fail("autodiff: the ranks of %s and %s must be known", d, like)
+		return b.Fail("the ranks of %s and %s must be known", d, like)
 	}
 	extra := len(d.Shape) - len(like.Shape)
 	if extra > 0 {

@@ -41,7 +41,7 @@ func lower(b *graphs.Builder, of *graphs.Value, wrt []*graphs.Value) (*graphs.Va
 			b.Prefix(n.Label())
 			out = f(b, n)
 			if err := b.Err(); err != nil {
-				return nil, fmt.Errorf("autodiff: node %q (%s): %w", n.Label(), n.Op, err)
+				return nil, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
 			}
 		}
 		if out == nil {

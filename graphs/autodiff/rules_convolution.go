@@ -169,7 +169,7 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 		// [N, g·c, …] → [c, g·N, …]
 		c := x.Shape[1]
 		if !c.Known() {
-			return b.Fail("autodiff: the channels of %s must be known", x)
+			return b.Fail("the channels of %s must be known", x)
 		}
 		p5 := append([]int64{2, 1, 0}, iota64(rank + 3)[3:]...)
 		split := []val{b.size(x, 0), b.Ints(w.Group, c.N/w.Group)}
@@ -191,16 +191,16 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 	w, err := graphs.WindowOf(n)
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
 	rank := len(w.Kernel)
 	counts, err := windowCounts(n, w, x, y)
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
 	ct, err := graphs.FromFloats(x.Type, counts.values, counts.dims...)
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
 	d = b.Mul(d, b.Const(ct))
 	// Fold channels into the batch: one kernel of ones serves them all.
@@ -218,16 +218,14 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 	}
 	kt, err := graphs.FromFloats(x.Type, ones, kdims...)
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
-	flat := &graphs.Value{Shape: append(graphs.Shape{graphs.UnknownDim, graphs.D(1)}, x.Shape[2:]...)}
-	for i := range flat.Shape[2:] {
-		if !flat.Shape[2+i].Known() && w.Strides[i] != 1 {
-			return b.Fail("autodiff: average pooling with stride %d needs a known size of axis %d of %s", w.Strides[i], 2+i, x)
-		}
+	like := &graphs.Value{Shape: append(graphs.Shape{graphs.UnknownDim, graphs.D(1)}, x.Shape[2:]...)}
+	if !x.Shape[2:].Known() {
+		like = fold(x) // its size is asked for at run time
 	}
 	w.Group = 1
-	return b.ReshapeLike(b.convInput(fold(d), b.Const(kt), flat, w), x)
+	return b.ReshapeLike(b.convInput(fold(d), b.Const(kt), like, w), x)
 }
 
 func ints(v []int64) []int {

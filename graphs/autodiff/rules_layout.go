@@ -15,7 +15,7 @@ func layoutRules() map[string]Rule {
 		"Reshape": reshapeBack, "Flatten": reshapeBack, "Squeeze": reshapeBack, "Unsqueeze": reshapeBack,
 		"Transpose": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
 			if x.Shape == nil {
-				return b.Fail("autodiff: the rank of %s must be known", x)
+				return b.Fail("the rank of %s must be known", x)
 			}
 			p := graphs.Perm(n, len(x.Shape))
 			inv := make([]int64, len(p))
@@ -108,14 +108,14 @@ func splitRule(b *Back, n *graphs.Node, dy []val) []val {
 // spread out by the step, reversed where the step is negative, then padded.
 func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 	if x.Shape == nil {
-		return b.Fail("autodiff: the rank of %s must be known", x)
+		return b.Fail("the rank of %s must be known", x)
 	}
 	p, err := graphs.Slices(n, len(x.Shape))
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
 	if p.Axes == nil || p.Steps == nil {
-		return b.Fail("autodiff: axes and steps of a slice must be constant")
+		return b.Fail("axes and steps of a slice must be constant")
 	}
 	rank := len(x.Shape)
 	begin, end := make([]int64, rank), make([]int64, rank)
@@ -132,7 +132,7 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 			continue
 		}
 		if !p.Known || !size.Known() {
-			return b.Fail("autodiff: a slice with step %d needs a known size of axis %d of %s", step, a, x)
+			return b.Fail("a slice with step %d needs a known size of axis %d of %s", step, a, x)
 		}
 		first, count := graphs.SliceRange(p.Starts[i], p.Ends[i], step, size.N)
 		if count == 0 {
@@ -181,7 +181,7 @@ func (b *Back) spread(d val, axis int, step int64) val {
 	for i := axis + 1; i < rank; i++ {
 		s := d.Shape[i+1]
 		if !s.Known() {
-			return b.Fail("autodiff: the size of axis %d of %s must be known", i+1, d)
+			return b.Fail("the size of axis %d of %s must be known", i+1, d)
 		}
 		dims[i] = s.N
 	}
@@ -192,15 +192,15 @@ func (b *Back) spread(d val, axis int, step int64) val {
 // lowered to Gather.
 func padBack(b *Back, n *graphs.Node, x, y, d val) val {
 	if x.Shape == nil {
-		return b.Fail("autodiff: the rank of %s must be known", x)
+		return b.Fail("the rank of %s must be known", x)
 	}
 	lo, hi, ok, err := graphs.Pads(n, len(x.Shape))
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
 	if !ok {
 		if n.In(3) != nil && n.In(3).Const == nil {
-			return b.Fail("autodiff: the axes of a Pad must be constant")
+			return b.Fail("the axes of a Pad must be constant")
 		}
 		in := []val{d, b.Neg(n.In(1)), nil, n.In(3)}
 		if n.In(3) == nil {
@@ -218,7 +218,7 @@ func padBack(b *Back, n *graphs.Node, x, y, d val) val {
 func tileBack(b *Back, n *graphs.Node, x, y, d val) val {
 	r, ok := graphs.ConstInts(n.In(1))
 	if !ok || x.Shape == nil {
-		return b.Fail("autodiff: the repeats of a Tile and the rank of its input must be known")
+		return b.Fail("the repeats of a Tile and the rank of its input must be known")
 	}
 	var parts []val
 	var axes []int64

@@ -28,13 +28,13 @@ func (b *Back) unreduce(n *graphs.Node, d val) val {
 		return d
 	}
 	if x.Shape == nil {
-		return b.Fail("autodiff: the rank of %s must be known", x)
+		return b.Fail("the rank of %s must be known", x)
 	}
 	var axes []int64
 	if a := n.In(1); a != nil {
 		v, ok := graphs.ConstInts(a)
 		if !ok {
-			return b.Fail("autodiff: axes that are computed at run time need keepdims")
+			return b.Fail("axes that are computed at run time need keepdims")
 		}
 		axes = v
 	}

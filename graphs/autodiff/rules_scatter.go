@@ -70,11 +70,11 @@ func (b *Back) scatterSlopes(n *graphs.Node, d val, erase, pick func(val) val) [
 func gatherBack(b *Back, n *graphs.Node, x, y, d val) val {
 	idx := n.In(1)
 	if x.Shape == nil || idx.Shape == nil {
-		return b.Fail("autodiff: %w", errRank(x))
+		return b.Fail("%w", errRank(x))
 	}
 	axis, err := graphs.NormAxis(n.Int("axis", 0), len(x.Shape))
 	if err != nil {
-		return b.Fail("autodiff: %w", err)
+		return b.Fail("%w", err)
 	}
 	k := len(idx.Shape)
 	if k == 0 {
