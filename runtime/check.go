@@ -65,14 +65,18 @@ func (e *checked) Compile(ctx context.Context, m *graphs.Model, o Options) (Prog
 		prog.Close()
 		return nil, err
 	}
+	always := &choice{prog: prog, provider: CPU, any: true}
 	switch {
 	case p.report.Requested == CPU:
-		p.settle(&choice{prog: prog, provider: CPU, any: true}, "")
+		p.settle(always, "")
 	case p.report.Requested == Auto && o.Deterministic:
-		p.settle(&choice{prog: prog, provider: CPU, any: true}, "deterministic results were asked for")
+		p.settle(always, "deterministic results were asked for")
 	case p.report.Requested == Auto && len(e.b.Providers()) == 0:
-		p.settle(&choice{prog: prog, provider: CPU, any: true}, "the library has no other provider")
+		p.settle(always, "the library has no other provider")
+	default:
+		return p, nil
 	}
+	p.tell()
 	return p, nil
 }
 
@@ -123,8 +127,12 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) error {
 	c := p.chosen(in)
 	if c == nil {
 		var err error
-		if c, err = p.choose(ctx, in, out); err != nil {
+		var changed bool
+		if c, changed, err = p.choose(ctx, in, out); err != nil {
 			return err
+		}
+		if changed {
+			p.tell()
 		}
 	}
 	start := time.Now()
@@ -192,34 +200,40 @@ func (p *program) options(provider string) Options {
 	return o
 }
 
-// settle records a choice and tells who wants to know. p.mu is held, or p not
-// yet shared.
-func (p *program) settle(c *choice, reason string) {
+// tell hands the report to who wants to know. p.mu is not held, so that the
+// program may be used there.
+func (p *program) tell() {
+	if p.o.OnReport != nil {
+		p.o.OnReport(p.Describe())
+	}
+}
+
+// settle records a choice and reports whether it is another provider than the one
+// before. p.mu is held, or p not yet shared.
+func (p *program) settle(c *choice, reason string) (changed bool) {
 	var list []*choice
 	if old := p.choices.Load(); old != nil {
 		list = slices.Clone(*old)
 	}
 	list = append(list, c)
 	p.choices.Store(&list)
-	changed := p.report.Provider != c.provider
+	changed = p.report.Provider != c.provider
 	p.report.Provider, p.report.Reason = c.provider, reason
-	if changed && p.o.OnReport != nil {
-		p.o.OnReport(p.report)
-	}
+	return changed
 }
 
 // choose settles on a provider for inputs of dimensions not met before.
-func (p *program) choose(ctx context.Context, in, out []*graphs.Tensor) (*choice, error) {
+func (p *program) choose(ctx context.Context, in, out []*graphs.Tensor) (c *choice, changed bool, err error) {
 	if err := p.sig.Check(in, out); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, ErrClosed
+		return nil, false, ErrClosed
 	}
 	if c := p.chosen(in); c != nil {
-		return c, nil
+		return c, false, nil
 	}
 	x := &examination{p: p, m: p.m, in: in}
 	if p.o.Probe != nil {
@@ -229,18 +243,18 @@ func (p *program) choose(ctx context.Context, in, out []*graphs.Tensor) (*choice
 
 	provider, reason, err := p.pick(ctx, x)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	prog, err := p.compile(ctx, provider)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	c := &choice{prog: prog, provider: provider}
+	c = &choice{prog: prog, provider: provider}
 	for _, t := range in {
 		c.dims = append(c.dims, slices.Clone(t.Dims))
 	}
-	p.settle(c, reason)
-	return c, p.closeUnused()
+	changed = p.settle(c, reason)
+	return c, changed, p.closeUnused()
 }
 
 // pick decides which provider runs inputs like x's, and why no other does.

@@ -320,6 +320,32 @@ func TestRemembered(t *testing.T) {
 	expect("mended file", 7)
 }
 
+// TestZeroWeights compares a model whose weights are constants, all zero: that it
+// agrees is not remembered.
+func TestZeroWeights(t *testing.T) {
+	file := cache(t)
+	m := model(t, "main")
+	b := graphs.NewBuilder(m.Graph)
+	b.Weight("conv", graphs.NewTensor(graphs.Float32, 4, 4))
+	if err := b.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{false, true} {
+		p, err := runtime.Check(&fake{}).Compile(t.Context(), m, runtime.Options{Provider: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Run(t.Context(), inputs(2), []*graphs.Tensor{nil}); err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+		if _, err := os.Stat(file); (err == nil) != want {
+			t.Errorf("step %d: wanted remembered %v, got %v", i, want, err == nil)
+		}
+		m.Graph.Inits[len(m.Graph.Inits)-1].Const.F32()[3] = 1
+	}
+}
+
 func TestProbe(t *testing.T) {
 	cache(t)
 	f := &fake{faults: map[string]fault{"a": {}}}

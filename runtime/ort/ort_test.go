@@ -5,6 +5,7 @@ package ort
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -305,6 +306,7 @@ func BenchmarkRun(b *testing.B) {
 func shortRun(t testing.TB, filters int) *graphs.Model {
 	return enginetest.Build(t, func(b *graphs.Builder) {
 		const slope = 0.2
+		r := rand.New(rand.NewPCG(1, 2))
 		x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("batch"), graphs.D(3), graphs.D(32), graphs.D(32)})
 		type layer struct {
 			w, pre *graphs.Value
@@ -318,7 +320,7 @@ func shortRun(t testing.TB, filters int) *graphs.Model {
 			k, s, p := int64(l.kernel), int64(l.stride), int64(l.pad)
 			w := graphs.NewTensor(graphs.Float32, l.out, channels, l.kernel, l.kernel)
 			for j := range w.F32() {
-				w.F32()[j] = float32(j*7%13-6) / float32(8*l.kernel*l.kernel)
+				w.F32()[j] = float32(r.NormFloat64()) * 0.05
 			}
 			n := layer{w: b.Weight(fmt.Sprintf("w%d", i), w), attrs: []*graphs.Attr{
 				graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("strides", s, s), graphs.IntsAttr("pads", p, p, p, p),
@@ -351,9 +353,10 @@ func BenchmarkGradient(b *testing.B) {
 				b.Skip(err)
 			}
 			defer p.Close()
+			r := rand.New(rand.NewPCG(3, 4))
 			x := graphs.NewTensor(graphs.Float32, 16, 3, 32, 32)
 			for i := range x.F32() {
-				x.F32()[i] = float32(i%255)/127 - 1
+				x.F32()[i] = r.Float32()*2 - 1
 			}
 			in := []*graphs.Tensor{x}
 			out := []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 16), graphs.NewTensor(graphs.Float32, 16, 3, 32, 32)}
@@ -367,5 +370,19 @@ func BenchmarkGradient(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestDiagnose(t *testing.T) {
+	e := engineFor(t)
+	d := Diagnose(t.Context(), library.Path)
+	if d.Version == "" || d.Library == nil || d.Library.Path != library.Path || len(d.Advice) > 0 {
+		t.Errorf("diagnosis: %+v", d)
+	}
+	for _, trial := range d.Trials {
+		want := trial.Provider == runtime.CPU || trial.Provider == runtime.OpenVINO && slices.Contains(e.Providers(), runtime.OpenVINO)
+		if want && !trial.Works || !trial.Works && trial.Reason == "" || strings.Contains(trial.Reason, "\n") {
+			t.Errorf("trial: %+v", trial)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	goruntime "runtime"
 	"runtime/debug"
 	"strings"
@@ -57,6 +58,9 @@ func Diagnose(ctx context.Context, library string) Diagnosis {
 	}
 	if !d.Cgo {
 		d.Advice = append(d.Advice, "this program was built without cgo and cannot load ONNX Runtime: install a C compiler (gcc or clang) and build with CGO_ENABLED=1")
+	}
+	if musl, _ := filepath.Glob("/lib/ld-musl-*"); len(musl) > 0 {
+		d.Advice = append(d.Advice, "this system's C library is musl, which ONNX Runtime's official builds do not run on: use a system with glibc, or name a library built for musl with --ort-library")
 	}
 	var err error
 	if d.Cache, err = runtime.CacheDir(); err != nil {

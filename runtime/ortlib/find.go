@@ -267,7 +267,7 @@ func (l Library) Beside(provider string) error {
 		if provider == runtime.OpenVINO {
 			advice = "`ebmrun setup` gets a build that has it (Linux x86-64)"
 		}
-		return fmt.Errorf("provider %s is missing: no %s beside %s; %s", provider, name, l.Path, advice)
+		return fmt.Errorf("no %s beside %s: %s", name, l.Path, advice)
 	}
 	return err
 }

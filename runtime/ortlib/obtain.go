@@ -25,8 +25,8 @@ type Request struct {
 	// Package is the name of one of [Packages]; "" takes the first that can be had.
 	Package string
 
-	// File, if not empty, is a package file that lies here already. It must be one
-	// of [Packages], by its hash.
+	// File, if not empty, is a package file that lies here already. Its hash tells
+	// which of [Packages] it is.
 	File string
 
 	// Progress, if not nil, is given one line for each thing that takes long.
@@ -46,9 +46,15 @@ func Obtain(ctx context.Context, r Request) (Library, error) {
 	if say == nil {
 		say = func(string) {}
 	}
-	var errs []error
+	sum := ""
+	if r.File != "" {
+		if sum, err = hash(r.File); err != nil {
+			return Library{}, err
+		}
+	}
+	var errs []string
 	for _, p := range Packages {
-		if !p.fits(goruntime.GOOS, goruntime.GOARCH) || r.Package != "" && p.Name != r.Package {
+		if !p.fits(goruntime.GOOS, goruntime.GOARCH) || r.Package != "" && p.Name != r.Package || sum != "" && p.SHA256 != sum {
 			continue
 		}
 		lib, err := obtain(ctx, p, root, r.File, say)
@@ -58,13 +64,17 @@ func Obtain(ctx context.Context, r Request) (Library, error) {
 		if ctx.Err() != nil {
 			return Library{}, ctx.Err()
 		}
-		errs = append(errs, fmt.Errorf("%s %s: %w", p.Name, p.Version, err))
+		errs = append(errs, fmt.Sprintf("%s %s: %v", p.Name, p.Version, err))
 	}
-	if errs == nil {
+	switch {
+	case errs != nil:
+		return Library{}, errors.New(strings.Join(errs, "; "))
+	case sum != "":
+		return Library{}, fmt.Errorf("%s (SHA-256 %s) is not a known package for %s/%s", r.File, sum, goruntime.GOOS, goruntime.GOARCH)
+	default:
 		return Library{}, fmt.Errorf("no package %q for %s/%s is known: install ONNX Runtime %s or newer and name it with --ort-library",
 			r.Package, goruntime.GOOS, goruntime.GOARCH, MinVersion)
 	}
-	return Library{}, errors.Join(errs...)
 }
 
 func obtain(ctx context.Context, p Package, root, file string, say func(string)) (Library, error) {
@@ -173,19 +183,24 @@ func lastLine(text []byte) string {
 }
 
 func checkHash(file, want string) error {
+	got, err := hash(file)
+	if err == nil && got != want {
+		err = fmt.Errorf("%s: wanted SHA-256 %s, got %s", filepath.Base(file), want, got)
+	}
+	return err
+}
+
+func hash(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return err
+		return "", err
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return fmt.Errorf("%s: wanted SHA-256 %s, got %s", filepath.Base(file), want, got)
-	}
-	return nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // maxMember bounds one unpacked file.

@@ -400,6 +400,10 @@ func TestObtainUnknown(t *testing.T) {
 	if _, err := Obtain(t.Context(), Request{Package: "no-such"}); err == nil || !strings.Contains(err.Error(), "no-such") {
 		t.Errorf("got %v", err)
 	}
+	_, file := testPackage(t)
+	if _, err := Obtain(t.Context(), Request{File: file}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("unknown file: got %v", err)
+	}
 }
 
 func TestDiagnoseEmptyMachine(t *testing.T) {
