@@ -24,7 +24,8 @@ const maxFolded = 64 << 10
 // Weights (see [IsWeight]) and inputs with a default are not constants here.
 // Kept as they are: nodes that make a graph output, ops that are random, train
 // or have subgraphs, ops that eval refuses, and results of a size that is not
-// known or larger than both 64 KiB and the operands together. Values must have
+// known or larger than both 64 KiB and the operands together, and convolutions,
+// poolings and Einsum, whose work those sizes do not bound. Values must have
 // their types and shapes, as after [Reinfer]. Subgraphs are folded too.
 func Fold(g *graphs.Graph, eval Evaluator) (changed bool, err error) {
 	f := &folder{eval: eval, root: g}
@@ -112,6 +113,10 @@ func (f *folder) node(n *graphs.Node) ([]*graphs.Tensor, error) {
 		}
 	}
 	if f.eval == nil || !graphs.Known(n) || len(n.Inputs) == 0 {
+		return nil, nil
+	}
+	switch n.Op {
+	case "Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "Einsum":
 		return nil, nil
 	}
 	in := make([]*graphs.Tensor, len(n.Inputs))

@@ -192,6 +192,16 @@ func TestSimplify(t *testing.T) {
 			return b.Op("ReduceSumSquare", one(x), graphs.I("noop_with_empty_axes", 1))
 		}, "ReduceSumSquare"},
 		{"Sum of one", func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Sum", one(x)) }, ""},
+		{"Where", func(b *graphs.Builder, x *graphs.Value) *graphs.Value {
+			no, yes := b.Const(graphs.Of([]bool{false, false, false}, 3)), b.Const(graphs.Of([]bool{true}))
+			return b.Where(yes, b.Where(no, b.Scalar(x, 7), x), b.Scalar(x, 8))
+		}, ""},
+		{"Where on both", func(b *graphs.Builder, x *graphs.Value) *graphs.Value {
+			return b.Where(b.Const(graphs.Of([]bool{true, false, true}, 3)), x, b.Scalar(x, 7))
+		}, "Where"},
+		{"Where widened", func(b *graphs.Builder, x *graphs.Value) *graphs.Value {
+			return b.Where(b.Const(graphs.Of([]bool{true, true}, 2, 1, 1, 1)), x, b.Scalar(x, 7))
+		}, "Where"},
 		{"Dropout", func(b *graphs.Builder, x *graphs.Value) *graphs.Value {
 			return b.Op("Dropout", one(x, b.Scalar(x, 0.5)))
 		}, ""},

@@ -8,15 +8,16 @@ import (
 
 // Simplify removes nodes that provably do nothing (Identity, x·1, x+0, x^1,
 // inference-mode Dropout, Cast to the same type, Reshape, Expand, Slice and the
-// like to the same shape, reductions over no axes or over axes of size 1) and
-// merges pairs (Transpose of Transpose, Reshape of Reshape, Neg of Neg). Then it
-// prunes. Values must have their types and shapes, as after [Reinfer]; outputs
-// keep their names, types and shapes. Weights are never taken for the constants
-// they now hold (see [IsWeight]). Subgraphs are simplified too.
+// like to the same shape, Where on a constant condition, reductions over no axes
+// or over axes of size 1) and merges pairs (Transpose of Transpose, Reshape of
+// Reshape, Neg of Neg). Then it prunes. Values must have their types and shapes,
+// as after [Reinfer]; outputs keep their names, types and shapes. Weights are
+// never taken for the constants they now hold (see [IsWeight]). Subgraphs are
+// simplified too.
 //
 // A zero added to −0 is dropped, although the sum is +0.
 func Simplify(g *graphs.Graph) (changed bool, err error) {
-	s := &simplifier{root: g, uses: map[*graphs.Value]int{}, same: map[*graphs.Value]*graphs.Value{}}
+	s := &simplifier{uses: map[*graphs.Value]int{}, same: map[*graphs.Value]*graphs.Value{}}
 	each(g, func(sub *graphs.Graph) error {
 		s.inputs = append(s.inputs, sub.Inputs...)
 		for _, v := range sub.Outputs {
@@ -39,7 +40,6 @@ func Simplify(g *graphs.Graph) (changed bool, err error) {
 }
 
 type simplifier struct {
-	root    *graphs.Graph
 	inputs  []*graphs.Value
 	uses    map[*graphs.Value]int
 	same    map[*graphs.Value]*graphs.Value // a value and what stands for it
@@ -181,6 +181,8 @@ func (s *simplifier) rewrite(n *graphs.Node) *graphs.Value {
 		}
 	case "Transpose":
 		return s.transpose(n)
+	case "Where":
+		return s.where(n)
 	case "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd":
 		// With the shape kept, no axis is reduced but such of size 1.
 		if unchanged {
@@ -224,6 +226,23 @@ func (s *simplifier) neutral(n *graphs.Node, element float64, either bool) *grap
 		return n.Inputs[1]
 	}
 	return nil
+}
+
+// where finds the branch that a constant condition always takes, if it has the
+// shape of the result.
+func (s *simplifier) where(n *graphs.Node) *graphs.Value {
+	if len(n.Inputs) != 3 || !s.constant(n.Inputs[0]) || n.Inputs[0].Const.Type != graphs.Bool {
+		return nil
+	}
+	cond, err := n.Inputs[0].Const.AsInts()
+	if err != nil || len(cond) == 0 || !all(cond, cond[0]) {
+		return nil
+	}
+	x := n.Inputs[2-cond[0]]
+	if x == nil || !x.Shape.Same(n.Outputs[0].Shape) {
+		return nil
+	}
+	return x
 }
 
 // transpose merges a Transpose with one before it and drops one that permutes
