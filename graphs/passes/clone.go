@@ -96,9 +96,6 @@ func (c *copier) graph(g *graphs.Graph) *graphs.Graph {
 func (c *copier) node(n *graphs.Node) *graphs.Node {
 	m := *n
 	m.Metadata = slices.Clone(n.Metadata)
-	if c.name != nil && n.Name != "" {
-		m.Name = c.name(n.Name)
-	}
 	m.Inputs = make([]*graphs.Value, len(n.Inputs))
 	for i, v := range n.Inputs {
 		if v != nil {
@@ -110,6 +107,14 @@ func (c *copier) node(n *graphs.Node) *graphs.Node {
 		if w := c.define(v); w != nil {
 			w.From = &m
 			m.Outputs[i] = w
+		}
+	}
+	if c.name != nil && n.Name != "" {
+		// A node often has the name of what it makes; the copy keeps that.
+		if i := slices.IndexFunc(n.Outputs, func(v *graphs.Value) bool { return v != nil && v.Name == n.Name }); i >= 0 {
+			m.Name = m.Outputs[i].Name
+		} else {
+			m.Name = c.name(n.Name)
 		}
 	}
 	m.Attrs = c.attrs(n.Attrs)

@@ -147,6 +147,13 @@ func TestPrune(t *testing.T) {
 	if then := g.Nodes[1].Attr("then_branch").G; ops(then) != "Neg" {
 		t.Errorf("branch keeps %s", ops(then))
 	}
+	b = graphs.NewBuilder(g)
+	b.Output("p", b.Ops("MaxPool", 2, one(b.Input("i", graphs.Float32, graphs.MakeShape(1, 1, 4))), graphs.IntsAttr("kernel_shape", 2))[0])
+	changed, err = Prune(g)
+	check(t, g, err)
+	if !changed || len(g.Output("p").From.Outputs) != 1 {
+		t.Error("indices that nobody reads are kept")
+	}
 	if changed, _ := Prune(g); changed {
 		t.Error("pruning twice changes something")
 	}
@@ -240,7 +247,7 @@ func TestInlineUnrollsOverSharedWeights(t *testing.T) {
 	if len(c.Nodes) != 3*len(g.Nodes) || inits(c) != inits(g) {
 		t.Errorf("%d nodes and initializers %s, want %d and %s", len(c.Nodes), inits(c), 3*len(g.Nodes), inits(g))
 	}
-	if c.Nodes[0].Name != "step0/MatMul" || c.Nodes[0].Inputs[1] != c.Find("w0") {
+	if c.Nodes[0].Name != "step0/MatMul" || c.Nodes[0].Outputs[0].Name != "step0/MatMul" || c.Nodes[0].Inputs[1] != c.Find("w0") {
 		t.Errorf("first node %q reads %s", c.Nodes[0].Name, c.Nodes[0].Inputs[1])
 	}
 	// Another graph with a weight of the same name keeps its own.

@@ -6,8 +6,9 @@ import (
 	"ebmrun/graphs"
 )
 
-// Prune removes nodes and initializers that no output needs, in subgraphs too.
-// Graph inputs stay, and so do the defaults of inputs. It never fails.
+// Prune removes nodes and initializers that no output needs, in subgraphs too,
+// and the extra outputs of MaxPool, Dropout and LayerNormalization that nobody
+// reads. Graph inputs stay, and so do the defaults of inputs. It never fails.
 func Prune(g *graphs.Graph) (changed bool, err error) {
 	needed := map[*graphs.Value]bool{}
 	for _, v := range g.Outputs {
@@ -25,6 +26,13 @@ func Prune(g *graphs.Graph) (changed bool, err error) {
 			continue
 		}
 		keep[i] = true
+		switch n.Op {
+		case "MaxPool", "Dropout", "LayerNormalization":
+			for k := len(n.Outputs); k > 1 && !needed[n.Outputs[k-1]] && n.Domain == ""; k-- {
+				n.Outputs = n.Outputs[:k-1]
+				changed = true
+			}
+		}
 		for _, s := range subgraphs(n) {
 			c, err := Prune(s)
 			if err != nil {

@@ -139,7 +139,7 @@ func (r *raiser) refuse(n *graphs.Node) error {
 		return nil
 	}
 	if newOps[n.Op] {
-		return fmt.Errorf("%s is new in opset 23 and has no form in opset %d", n.Op, graphs.OpsetVersion)
+		return fmt.Errorf("%s is new in opset 23 and has no form in opset %d: export the model with that opset", n.Op, graphs.OpsetVersion)
 	}
 	for _, v := range slices.Concat(n.Inputs, n.Outputs) {
 		switch {
