@@ -12,7 +12,7 @@ import (
 func f32(dims ...int) *graphs.Tensor { return graphs.NewTensor(graphs.Float32, dims...) }
 
 // mlp is y = tanh(x·w0 + b0)·w1 + b1 with two equal biases.
-func mlp(t *testing.T) *graphs.Graph {
+func mlp(t testing.TB) *graphs.Graph {
 	t.Helper()
 	b := graphs.NewBuilder(&graphs.Graph{Name: "mlp"})
 	x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("batch"), graphs.D(4)})
@@ -22,7 +22,7 @@ func mlp(t *testing.T) *graphs.Graph {
 	return finish(t, b)
 }
 
-func finish(t *testing.T, b *graphs.Builder) *graphs.Graph {
+func finish(t testing.TB, b *graphs.Builder) *graphs.Graph {
 	t.Helper()
 	g, err := b.Graph()
 	if err != nil {
@@ -81,7 +81,7 @@ func inits(g *graphs.Graph) string {
 }
 
 // branch is a graph whose If node uses the outer value y only inside a branch.
-func branch(t *testing.T) *graphs.Graph {
+func branch(t testing.TB) *graphs.Graph {
 	t.Helper()
 	b := graphs.NewBuilder(&graphs.Graph{Name: "branch"})
 	cond := b.Input("cond", graphs.Bool, graphs.Shape{})
