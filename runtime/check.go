@@ -36,7 +36,8 @@ type Backend interface {
 // inputs of other dimensions, the model (or Options.Probe) runs on both providers
 // with the call's inputs. They agree if each float output has a relative L2
 // distance of at most 1e-9 (float64), 1e-3 (float32), 2e-2 (float16) or 0.15
-// (bfloat16) and all other outputs are equal. Inputs that are all zero would
+// (bfloat16), the tolerance of Options.Precision if that is larger, and all other
+// outputs are equal. Inputs that are all zero would
 // prove nothing and are replaced by small numbers. A provider that gives
 // convolutions or matrix products back to the CPU provider is refused as well.
 // The CPU provider's session is closed afterwards. Graphs that draw random
@@ -52,6 +53,11 @@ type checked struct{ b Backend }
 // Compile implements Engine.
 func (e *checked) Compile(ctx context.Context, m *graphs.Model, o Options) (Program, error) {
 	p := &program{b: e.b, m: m, o: o, open: map[string]Program{}}
+	switch o.Precision {
+	case graphs.Undefined, graphs.Float32, graphs.Float16, graphs.BFloat16:
+	default:
+		return nil, fmt.Errorf("precision %v: wanted float32, float16 or bfloat16", o.Precision)
+	}
 	p.report = Report{Requested: normal(o.Provider), Library: e.b.Library(), Threads: o.Threads}
 	first := p.report.Requested
 	if first == Auto {
@@ -195,7 +201,7 @@ func (p *program) options(provider string) Options {
 	o := p.o
 	o.Provider, o.Probe, o.OnReport = provider, nil, nil
 	if provider == CPU {
-		o.ProviderOptions = nil
+		o.ProviderOptions, o.Precision = nil, graphs.Undefined
 	}
 	return o
 }

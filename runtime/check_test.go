@@ -168,7 +168,11 @@ func TestNamedProvider(t *testing.T) {
 		name  string
 		fault fault
 		want  string // in the error; "" if it is fine
+		low   graphs.DType
 	}{
+		{name: "low precision", fault: fault{scale: 5e-3}, low: graphs.Float16},
+		{name: "lower precision", fault: fault{scale: 5e-2}, low: graphs.BFloat16},
+		{name: "too low", fault: fault{scale: 5e-2}, low: graphs.Float16, want: "wrong"},
 		{name: "right"},
 		{name: "rounding", fault: fault{scale: 5e-4}},
 		{name: "wrong", fault: fault{scale: 5e-3}, want: `provider a: output "y" is wrong: relative distance 0.005`},
@@ -182,7 +186,7 @@ func TestNamedProvider(t *testing.T) {
 			cache(t)
 			f := &fake{faults: map[string]fault{"a": c.fault}}
 			for range 2 { // the second time with what is remembered
-				r, y, err := once(t, f, runtime.Options{Provider: "A"})
+				r, y, err := once(t, f, runtime.Options{Provider: "A", Precision: c.low})
 				if c.want != "" {
 					if err == nil || !strings.Contains(err.Error(), c.want) {
 						t.Errorf("wanted an error with %q, got %v", c.want, err)
@@ -394,7 +398,11 @@ func TestCheckEndsWithContext(t *testing.T) {
 func TestCheckConcurrent(t *testing.T) {
 	cache(t)
 	f := &fake{providers: []string{"a"}, faults: map[string]fault{}}
-	p, err := runtime.Check(f).Compile(t.Context(), model(t, "main"), runtime.Options{Provider: runtime.Auto})
+	var p runtime.Program
+	p, err := runtime.Check(f).Compile(t.Context(), model(t, "main"), runtime.Options{
+		Provider: runtime.Auto,
+		OnReport: func(runtime.Report) { runtime.Describe(p) }, // not under a lock
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,9 @@ func (x *examination) key(provider string) string {
 		dims[i] = strings.Trim(strings.ReplaceAll(fmt.Sprint(t.Dims), " ", "x"), "[]")
 	}
 	var opts []string
+	precision := graphs.Undefined.String()
 	if provider != CPU {
+		precision = o.Precision.String()
 		for k, v := range o.ProviderOptions {
 			opts = append(opts, k+"="+v)
 		}
@@ -91,7 +93,7 @@ func (x *examination) key(provider string) string {
 	}
 	return strings.Join([]string{
 		hash(x.m), strings.Join(dims, ","), provider, strings.Join(opts, ","), x.p.b.Library(), processor(),
-		fmt.Sprint(o.Threads), o.Optimize.String(),
+		fmt.Sprint(o.Threads), o.Optimize.String(), precision,
 	}, "|")
 }
 
@@ -140,7 +142,7 @@ func (x *examination) prepare(ctx context.Context) error {
 func (x *examination) examine(ctx context.Context, provider string) Verdict {
 	v := Verdict{Provider: provider}
 	fail := func(format string, a ...any) Verdict {
-		v.Reason = fmt.Sprintf(format, a...)
+		v.Reason = brief(fmt.Sprintf(format, a...))
 		return v
 	}
 	prog, err := x.program(ctx, provider)
@@ -169,7 +171,11 @@ func (x *examination) examine(ctx context.Context, provider string) Verdict {
 		return fail("%v", err)
 	}
 	for i, w := range x.want {
-		d, limit := distance(w, got[i])
+		limit := tolerance(w.Type)
+		if w.Type.IsFloat() {
+			limit = max(limit, tolerance(x.p.o.Precision))
+		}
+		d := distance(w, got[i], limit)
 		if !(d <= limit) {
 			return fail("output %q is wrong: relative distance %.2g from the CPU provider, wanted at most %.2g",
 				prog.Outputs()[i].Name, d, limit)
@@ -181,6 +187,17 @@ func (x *examination) examine(ctx context.Context, provider string) Verdict {
 	}
 	v.OK = true
 	return v
+}
+
+// brief is a message on one line, without its middle if it is long: libraries put
+// what happened first and why last.
+func brief(s string) string {
+	const head, tail = 80, 240
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > head+tail {
+		s = string(r[:head]) + " … " + string(r[len(r)-tail:])
+	}
+	return s
 }
 
 // timeCalls is the duration, in seconds, of the fastest of a few calls: what else
@@ -273,18 +290,17 @@ func tolerance(t graphs.DType) float64 {
 	return 0
 }
 
-// distance is ‖got − want‖ / ‖want‖ and what it may be. Elements that are not
+// distance is ‖got − want‖ / ‖want‖, which may be at most limit. Elements that are not
 // finite must be the same in both. Elements of want count as at least a thousandth
 // of the limit, so that rounding about zero is no difference.
-func distance(want, got *graphs.Tensor) (d, limit float64) {
-	limit = tolerance(want.Type)
+func distance(want, got *graphs.Tensor, limit float64) float64 {
 	if want.Type != got.Type || !slices.Equal(want.Dims, got.Dims) {
-		return math.Inf(1), limit
+		return math.Inf(1)
 	}
 	w, err := want.AsFloats()
 	g, err2 := got.AsFloats()
 	if err != nil || err2 != nil {
-		return math.Inf(1), limit
+		return math.Inf(1)
 	}
 	var diff, norm float64
 	for i := range w {
@@ -296,17 +312,17 @@ func distance(want, got *graphs.Tensor) (d, limit float64) {
 		}
 		e := w[i] - g[i]
 		if math.IsNaN(e) || math.IsInf(e, 0) {
-			return math.Inf(1), limit
+			return math.Inf(1)
 		}
 		diff += e * e
 		norm += w[i] * w[i]
 	}
 	if diff == 0 {
-		return 0, limit
+		return 0
 	}
 	floor := 0.0
 	if limit > 0 {
 		floor = 1e-3 * limit * math.Sqrt(float64(len(w)))
 	}
-	return math.Sqrt(diff) / (math.Sqrt(norm) + floor), limit
+	return math.Sqrt(diff) / (math.Sqrt(norm) + floor)
 }

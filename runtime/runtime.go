@@ -88,6 +88,11 @@ type Options struct {
 	// ProviderOptions are handed to a provider other than the CPU's as they are.
 	ProviderOptions map[string]string
 
+	// Precision, if not Undefined or Float32, is BFloat16 or Float16: a provider may
+	// compute float32 nodes in it, and is compared with the CPU provider at that
+	// type's tolerance. The CPU provider computes in the graph's own types.
+	Precision graphs.DType
+
 	// Threads is the number of threads within one call, 0 for one a core.
 	Threads int
 

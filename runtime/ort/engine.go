@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -117,7 +118,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 		defer opts.Destroy()
 		p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
 		if err != nil {
-			return fmt.Errorf("graph %q: %w", m.Graph.Name, err)
+			return fmt.Errorf("graph %q: %w", m.Graph.Name, plain(err))
 		}
 		return nil
 	})
@@ -125,6 +126,15 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 		return nil, err
 	}
 	return p, nil
+}
+
+// plain is the library's text on one line, without the binding's preface.
+func plain(err error) error {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	for _, preface := range []string{"Error creating C session: ", "Error running network: "} {
+		text = strings.TrimPrefix(text, preface)
+	}
+	return errors.New(text)
 }
 
 func names(vs []*graphs.Value) []string {
@@ -191,7 +201,7 @@ func sessionOptions(o runtime.Options, profile string) (*onnx.SessionOptions, er
 	set = append(set, appendProvider(opts, o))
 	if err := errors.Join(set...); err != nil {
 		opts.Destroy()
-		return nil, err
+		return nil, plain(err)
 	}
 	return opts, nil
 }
@@ -199,45 +209,47 @@ func sessionOptions(o runtime.Options, profile string) (*onnx.SessionOptions, er
 // appendProvider puts the provider in front of the CPU provider, which the
 // library always adds.
 func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
-	switch strings.ToLower(o.Provider) {
+	low := o.Precision == graphs.Float16 || o.Precision == graphs.BFloat16
+	name := strings.ToLower(o.Provider)
+	if low && name != runtime.OpenVINO {
+		return fmt.Errorf("precision %v: only provider openvino computes in another type than the graph's", o.Precision)
+	}
+	if err := loaded.Beside(name); err != nil {
+		return err
+	}
+	with := func(defaults map[string]string) map[string]string {
+		maps.Copy(defaults, o.ProviderOptions)
+		return defaults
+	}
+	switch name {
 	case "", runtime.CPU:
 		return nil
 	case runtime.OpenVINO:
-		if err := loaded.Beside(runtime.OpenVINO); err != nil {
-			return err
-		}
 		threads := o.Threads
 		if threads == 0 {
 			threads = goruntime.NumCPU()
 		}
-		// The hint for float32 keeps processors with bfloat16 units from using them.
-		kv := map[string]string{"device_type": "CPU", "num_of_threads": strconv.Itoa(threads), "precision": "FP32"}
-		for k, v := range o.ProviderOptions {
-			kv[k] = v
+		// Left alone, a processor with bfloat16 units would use them.
+		hint := map[graphs.DType]string{graphs.BFloat16: "bf16", graphs.Float16: "f16"}[o.Precision]
+		if !low {
+			hint = "f32"
 		}
-		return opts.AppendExecutionProviderOpenVINO(kv)
+		return opts.AppendExecutionProviderOpenVINO(with(map[string]string{
+			"device_type": "CPU", "num_of_threads": strconv.Itoa(threads),
+			"load_config": fmt.Sprintf(`{"CPU": {"INFERENCE_PRECISION_HINT": %q}}`, hint),
+		}))
 	case runtime.CUDA:
-		if err := loaded.Beside(runtime.CUDA); err != nil {
-			return err
-		}
 		cuda, err := onnx.NewCUDAProviderOptions()
 		if err != nil {
 			return err
 		}
 		defer cuda.Destroy()
 		// Tensor cores would round float32 to 10 bits.
-		kv := map[string]string{"use_tf32": "0"}
-		for k, v := range o.ProviderOptions {
-			kv[k] = v
-		}
-		if err := cuda.Update(kv); err != nil {
+		if err := cuda.Update(with(map[string]string{"use_tf32": "0"})); err != nil {
 			return err
 		}
 		return opts.AppendExecutionProviderCUDA(cuda)
 	case runtime.TensorRT:
-		if err := loaded.Beside(runtime.TensorRT); err != nil {
-			return err
-		}
 		trt, err := onnx.NewTensorRTProviderOptions()
 		if err != nil {
 			return err

@@ -386,3 +386,57 @@ func TestDiagnose(t *testing.T) {
 		}
 	}
 }
+
+// TestPartialProvider runs a graph that OpenVINO may refuse, take in part, or get
+// wrong: "auto" must give the right numbers whichever it does.
+func TestPartialProvider(t *testing.T) {
+	e := engineFor(t)
+	m := enginetest.Build(t, func(b *graphs.Builder) {
+		x := b.Input("x", graphs.Float32, graphs.MakeShape(4, 2))
+		index := b.Input("index", graphs.Int64, graphs.MakeShape(3, 1))
+		update := b.Input("update", graphs.Float32, graphs.MakeShape(3, 2))
+		b.Output("y", b.Op("ScatterND", []*graphs.Value{x, index, update}, graphs.S("reduction", "add")))
+	})
+	var report runtime.Report
+	p := enginetest.Compile(t, runtime.Check(e), m, runtime.Options{Provider: runtime.Auto, OnReport: func(r runtime.Report) { report = r }})
+	in := []*graphs.Tensor{
+		graphs.Of([]float32{1, 2, 3, 4, 5, 6, 7, 8}, 4, 2), graphs.Of([]int64{0, 2, 0}, 3, 1),
+		graphs.Of([]float32{10, 20, 30, 40, 50, 60}, 3, 2),
+	}
+	out := []*graphs.Tensor{nil}
+	if err := p.Run(t.Context(), in, out); err != nil {
+		t.Fatal(err)
+	}
+	enginetest.Close(t, "y", out[0], 1e-6, 61, 82, 3, 4, 35, 46, 7, 8)
+	if report.Provider == "" || report.Provider == runtime.CPU && report.Reason == "" || strings.Contains(report.Reason, "\n") {
+		t.Errorf("the report does not say why: %+v", report)
+	}
+}
+
+// TestPrecision lets OpenVINO compute in bfloat16, where the processor does.
+func TestPrecision(t *testing.T) {
+	e := engineFor(t)
+	m := slope(t)
+	for _, o := range []runtime.Options{{Precision: graphs.Int64}, {Precision: graphs.BFloat16, Provider: runtime.CoreML}} {
+		if _, err := runtime.Check(e).Compile(t.Context(), m, o); err == nil {
+			t.Errorf("precision %v, provider %q: no error", o.Precision, o.Provider)
+		}
+	}
+	if !slices.Contains(e.Providers(), runtime.OpenVINO) {
+		t.Skip("the library has no OpenVINO provider")
+	}
+	distance := func(low graphs.DType) float64 {
+		p := enginetest.Compile(t, runtime.Check(e), m, runtime.Options{Provider: runtime.OpenVINO, Precision: low, Recheck: true})
+		if err := p.Run(t.Context(), []*graphs.Tensor{slopeInput(2)}, make([]*graphs.Tensor, 2)); err != nil {
+			t.Fatal(err)
+		}
+		return runtime.Describe(p).Candidates[0].Distance
+	}
+	if d := distance(graphs.Undefined); d > 1e-5 {
+		t.Errorf("float32: distance %g from the CPU provider", d)
+	}
+	flags, _ := os.ReadFile("/proc/cpuinfo")
+	if d := distance(graphs.BFloat16); d < 1e-4 && strings.Contains(string(flags), "avx512_bf16") {
+		t.Errorf("bfloat16: distance %g from the CPU provider, as if it had not been used", d)
+	}
+}

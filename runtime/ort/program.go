@@ -123,6 +123,8 @@ func (p *program) finish(ctx context.Context, c *call, out []*graphs.Tensor, err
 	if err != nil {
 		if cerr := ctx.Err(); cerr != nil {
 			err = fmt.Errorf("stopped: %w", cerr)
+		} else {
+			err = plain(err)
 		}
 	}
 	for i, v := range c.out {
