@@ -176,8 +176,8 @@ func inferConv(c *inferer) error {
 		c.set(0, x.Type, nil)
 		return nil
 	}
-	if len(k.Shape) != len(x.Shape) {
-		return fmt.Errorf("input %s and kernel %s have different ranks", x, k)
+	if len(k.Shape) != len(x.Shape) || len(x.Shape) < 3 {
+		return fmt.Errorf("input %s and kernel %s: wanted equal ranks of 3 or more", x, k)
 	}
 	if c.n.Ints("kernel_shape") == nil && !k.Shape[2:].Known() {
 		// a kernel computed at run time, such as a slope: only the rank is sure
@@ -221,8 +221,8 @@ func inferConvTranspose(c *inferer) error {
 		c.set(0, x.Type, nil)
 		return nil
 	}
-	if len(k.Shape) != len(x.Shape) {
-		return fmt.Errorf("input %s and kernel %s have different ranks", x, k)
+	if len(k.Shape) != len(x.Shape) || len(x.Shape) < 3 {
+		return fmt.Errorf("input %s and kernel %s: wanted equal ranks of 3 or more", x, k)
 	}
 	w, err := WindowOf(c.n)
 	if err != nil {

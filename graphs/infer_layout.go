@@ -498,18 +498,19 @@ func Slices(n *Node, rank int) (SliceSpec, error) {
 	p.Ends, k2, _ = c.ints(2, "ends")
 	p.Axes, k3, present = c.ints(3, "axes")
 	if !present {
-		k3 = true
+		// without axes the slice is of the first ones, as many as there are starts
+		k3 = k1
 		for i := range p.Starts {
 			p.Axes = append(p.Axes, int64(i))
 		}
 	}
-	p.Axes = append([]int64{}, p.Axes...)
+	if k3 {
+		p.Axes = append([]int64{}, p.Axes...)
+	}
 	p.Steps, k4, present = c.ints(4, "")
 	if !present {
 		k4 = true
-		for range p.Starts {
-			p.Steps = append(p.Steps, 1)
-		}
+		p.Steps = fillOnes(max(len(p.Starts), len(p.Axes)))
 	}
 	p.Known = k1 && k2 && k3 && k4
 	if k3 {
@@ -525,6 +526,14 @@ func Slices(n *Node, rank int) (SliceSpec, error) {
 		return p, fmt.Errorf("starts, ends, axes and steps have different lengths")
 	}
 	return p, nil
+}
+
+func fillOnes(n int) []int64 {
+	v := make([]int64, n)
+	for i := range v {
+		v[i] = 1
+	}
+	return v
 }
 
 // SliceRange clips a start and an end to an axis of size n as the Slice op does

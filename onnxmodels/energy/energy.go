@@ -106,10 +106,8 @@ var Nets = map[string]struct {
 	Title string
 	Spec  Spec
 }{
-	"digits28": {"small net for 28×28: 16-32-64 filters, swish", Spec{
-		Layers:     []Layer{{Filters: 16, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 64, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 1, Kernel: 3}},
-		Activation: "swish",
-	}},
+	"digits28":          {"small net for 28×28: 16-32-64 filters, swish", digits("swish")},
+	"digits28-leaky":    {"small net for 28×28: 16-32-64 filters, leaky ReLU 0.05", digits("leaky.05")},
 	"short-run-28":      {"short-run net for 28×28, n = 32", shortRun(32, 3, 3, "leaky.05")},
 	"short-run-32":      {"short-run net for 32×32, n = 32 (Nijkamp et al., 2019)", shortRun(32, 3, 4, "leaky.05")},
 	"short-run-64":      {"short-run net for 64×64, n = 32", shortRun(32, 4, 4, "leaky.05")},
@@ -136,6 +134,13 @@ var Nets = map[string]struct {
 	"toy": {"the 2-D net of Nijkamp et al., \"On the Anatomy of MCMC-based MLE\": 32-64-64-64", Spec{
 		Layers: []Layer{{Filters: 32}, {Filters: 64}, {Filters: 64}, {Filters: 64}, {Filters: 1}}, Activation: "leaky.05",
 	}},
+}
+
+func digits(activation string) Spec {
+	return Spec{
+		Layers:     []Layer{{Filters: 16, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 64, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 1, Kernel: 3}},
+		Activation: activation,
+	}
 }
 
 // shortRun is a 3×3 convolution with n filters, `halvings` 4×4 convolutions of

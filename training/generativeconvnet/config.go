@@ -22,6 +22,7 @@ type Config struct {
 	Net  string       `yaml:"net"`            // a named network
 	Spec *energy.Spec `yaml:"spec,omitempty"` // or one written out
 
+	Steps     int               `yaml:"steps"` // learning iterations
 	Batch     int               `yaml:"batch"` // data examples, and chains, per iteration
 	Langevin  training.Langevin `yaml:"langevin"`
 	Chains    Chains            `yaml:"chains"`
@@ -52,6 +53,8 @@ func (c *Config) Check() error {
 		return err
 	}
 	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
 	case c.Batch < 1:
 		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
 	case c.Chains.Init != Persistent && c.Chains.Init != FromData && c.Chains.Init != FromNoise:
