@@ -1,0 +1,90 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// The groups that the help text lists verbs under.
+const (
+	groupLearn   = "learn"
+	groupONNX    = "onnx"
+	groupMachine = "machine"
+)
+
+var groups = []*cobra.Group{
+	{ID: groupLearn, Title: "Learn and sample:"},
+	{ID: groupONNX, Title: "ONNX files:"},
+	{ID: groupMachine, Title: "This machine:"},
+}
+
+// commands is every verb, in the order of the help text.
+var commands = []struct {
+	group string
+	make  func(*common) *cobra.Command
+}{
+	{groupLearn, systemsCommand},
+	{groupLearn, dataCommand},
+	{groupONNX, gradCommand},
+	{groupONNX, inspectCommand},
+	{groupMachine, setupCommand},
+	{groupMachine, doctorCommand},
+	{groupMachine, versionCommand},
+}
+
+// The help text keeps the table's order.
+func init() { cobra.EnableCommandSorting = false }
+
+// newRoot assembles the command tree over c.
+func newRoot(c *common) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ebmrun",
+		Short: "Deep energy-based learning on ONNX Runtime",
+		Long: `ebmrun trains, samples and ships deep energy-based models.
+
+Energies, generators and flows are ONNX graphs; so are their gradients, which
+ebmrun derives; ONNX Runtime runs them all.
+
+Exit status: 0 done; 1 failure; 2 bad usage or input; 3 a numeric guard tripped
+and recovery failed; 4 time limit reached, the checkpoint is valid; 5 acceptance
+not met; 130 interrupted.`,
+		Example: `  ebmrun setup
+  ebmrun data mnist --preview mnist.png
+  ebmrun grad energy.onnx -o energy-grad.onnx`,
+		Version:           version(),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return c.check() },
+	}
+	root.SetOut(c.out)
+	root.SetErr(c.errOut)
+	root.SetVersionTemplate("ebmrun {{.Version}}\n")
+	c.addFlags(root.PersistentFlags())
+	root.AddGroup(groups...)
+	for _, row := range commands {
+		cmd := row.make(c)
+		cmd.GroupID = row.group
+		c.track(cmd)
+		root.AddCommand(cmd)
+	}
+	root.SetHelpCommandGroupID(groupMachine)
+	root.SetCompletionCommandGroupID(groupMachine)
+	return root
+}
+
+// track notes when a verb starts: an error before that is one of usage.
+func (c *common) track(cmd *cobra.Command) {
+	if inner := cmd.RunE; inner != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			c.running = true
+			return inner(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		c.track(sub)
+	}
+}
+
+// example joins the lines of an Example text.
+func example(lines ...string) string { return "  " + strings.Join(lines, "\n  ") }

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
+
+	"ebmrun/runtime"
+)
+
+// refProvider is the provider name of the pure-Go interpreter.
+const refProvider = "ref"
+
+var providers = []string{runtime.Auto, runtime.CPU, runtime.OpenVINO, runtime.CUDA, runtime.TensorRT, runtime.CoreML, refProvider}
+
+// common is what all verbs share: flags, output and log.
+type common struct {
+	seed       uint64
+	threads    int
+	provider   string
+	ortLibrary string
+	gradients  string
+	precision  string
+	quiet      bool
+	logFormat  string
+
+	out, errOut io.Writer
+	screen      *screen
+	log         *logrus.Logger
+	interrupt   *interrupt
+	running     bool // the verb itself has started
+	now         func() time.Time
+	reportMu    sync.Mutex
+	reported    map[string]bool // what logReport has said
+}
+
+func newCommon(stdout, stderr io.Writer) *common {
+	c := &common{out: stdout, errOut: stderr, screen: &screen{w: stderr}, now: time.Now, reported: map[string]bool{}}
+	c.interrupt = &interrupt{stop: make(chan struct{})}
+	c.log = logrus.New()
+	c.log.SetOutput(c.screen)
+	c.log.SetFormatter(lineFormatter{})
+	return c
+}
+
+func (c *common) addFlags(f *pflag.FlagSet) {
+	f.Uint64Var(&c.seed, "seed", 1, "seed of all random numbers")
+	f.IntVar(&c.threads, "threads", 0, "threads within one call, 0 for one a core")
+	f.StringVar(&c.provider, "provider", runtime.Auto, "execution provider: "+strings.Join(providers, ", "))
+	f.StringVar(&c.ortLibrary, "ort-library", "", "ONNX Runtime library, a file or folder (default: found as doctor shows)")
+	f.StringVar(&c.gradients, "gradients", "builtin", "where gradient graphs come from: builtin")
+	f.StringVar(&c.precision, "precision", "float32", "type that networks compute in: float32")
+	f.BoolVar(&c.quiet, "quiet", false, "no progress and no remarks, only results, warnings and errors")
+	f.StringVar(&c.logFormat, "log-format", "text", "what progress and logs look like: text, json (one object a line)")
+}
+
+// check refuses what the shared flags cannot mean and sets the log up.
+func (c *common) check() error {
+	switch c.logFormat {
+	case "text":
+	case "json":
+		c.log.SetFormatter(jsonFormatter())
+	default:
+		return fmt.Errorf("--log-format: wanted text or json, got %q", c.logFormat)
+	}
+	if c.quiet {
+		c.log.SetLevel(logrus.WarnLevel)
+	}
+	switch {
+	case c.threads < 0:
+		return fmt.Errorf("--threads: wanted 0 or more, got %d", c.threads)
+	case !slices.Contains(providers, c.provider):
+		return fmt.Errorf("--provider: wanted one of %s, got %q", strings.Join(providers, ", "), c.provider)
+	case c.gradients == "ort-training":
+		return errors.New("--gradients ort-training: this build takes gradients from its own graphs only (builtin), which run on every provider")
+	case c.gradients != "builtin":
+		return fmt.Errorf("--gradients: wanted builtin, got %q", c.gradients)
+	case c.precision != "float32":
+		return fmt.Errorf("--precision %s: this build computes in float32 only", c.precision)
+	}
+	return nil
+}
+
+// fail reports the error that ends the command, on one line.
+func (c *common) fail(err error, status int) {
+	msg := oneLine(err.Error())
+	if c.logFormat == "json" {
+		c.log.SetFormatter(jsonFormatter()) // a bad flag leaves the log as it was
+		c.log.WithField("status", status).Error(msg)
+		return
+	}
+	fmt.Fprintf(c.screen, "ebmrun: %s\n", msg)
+}
+
+// say logs a remark; it has the form that libraries take for progress lines.
+func (c *common) say(line string) { c.log.Info(line) }
+
+// printJSON writes v to standard output, indented.
+func (c *common) printJSON(v any) error {
+	enc := json.NewEncoder(c.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func jsonFormatter() logrus.Formatter {
+	return &logrus.JSONFormatter{TimestampFormat: time.RFC3339Nano}
+}
+
+// lineFormatter writes an entry as "message key=value …".
+type lineFormatter struct{}
+
+func (lineFormatter) Format(e *logrus.Entry) ([]byte, error) {
+	var b strings.Builder
+	if e.Level <= logrus.WarnLevel {
+		b.WriteString(e.Level.String() + ": ")
+	}
+	b.WriteString(oneLine(e.Message))
+	keys := make([]string, 0, len(e.Data))
+	for k := range e.Data {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		fmt.Fprintf(&b, "  %s=%s", k, fieldText(e.Data[k]))
+	}
+	b.WriteByte('\n')
+	return []byte(b.String()), nil
+}
+
+func fieldText(v any) string {
+	switch v := v.(type) {
+	case float64:
+		return fmt.Sprintf("%.4g", v)
+	case error:
+		return oneLine(v.Error())
+	}
+	return oneLine(fmt.Sprint(v))
+}
+
+// jsonNumber keeps JSON valid: it has no NaN and no infinities.
+func jsonNumber(v float64) any {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Sprint(v)
+	}
+	return v
+}

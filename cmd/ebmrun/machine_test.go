@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// bare is a machine without library, package clients or cache.
+func bare(t *testing.T) (cache string) {
+	t.Helper()
+	cache = t.TempDir()
+	t.Setenv("EBMRUN_CACHE", cache)
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("EBMRUN_ORT_LIBRARY", filepath.Join(cache, "no-such-library.so"))
+	return cache
+}
+
+func TestDoctorOnBareMachine(t *testing.T) {
+	cache := bare(t)
+	r := ebmrun(t, "doctor")
+	r.wantOut(t, "no-such-library.so", "EBMRUN_ORT_LIBRARY", "to mend", "in plain Go", cache, "pip", "not installed")
+
+	r = ebmrun(t, "doctor", "--json", "--provider", "cpu")
+	r.wantError(t, 1, "provider cpu does not run")
+	var h health
+	if err := json.Unmarshal([]byte(r.out), &h); err != nil {
+		t.Fatal(err)
+	}
+	if h.Library != nil || h.EBMRun == "" || len(h.Advice) == 0 {
+		t.Errorf("got %+v", h)
+	}
+	ebmrun(t, "doctor", "--provider", "ref").wantOut(t)
+}
+
+func TestSetupOnBareMachine(t *testing.T) {
+	bare(t)
+	ebmrun(t, "setup").wantError(t, 1, "EBMRUN_ORT_LIBRARY")
+	os.Unsetenv("EBMRUN_ORT_LIBRARY")
+	ebmrun(t, "setup", "--ort-library", "no/such/place").wantError(t, 2, "no/such/place")
+	ebmrun(t, "setup", "--list").wantOut(t, "onnxruntime", "sha256")
+}
+
+// TestWithoutLibrary runs in processes of its own, because a library once loaded
+// stays.
+func TestWithoutLibrary(t *testing.T) {
+	bare(t)
+	model := save(t, tiny(t))
+	out := filepath.Join(t.TempDir(), "g.onnx")
+	grad := []string{"grad", model, "--check", "-o", out}
+	process(t, append(grad, "--provider", "cpu")...).wantError(t, 1, "EBMRUN_ORT_LIBRARY", "--provider ref")
+	if exists(out) {
+		t.Error("a gradient that could not be checked was written")
+	}
+	process(t, append(grad, "--ort-library", "no/such/place")...).wantError(t, 2, "no/such/place")
+	r := process(t, grad...)
+	r.wantOut(t, "grad/x")
+	if !strings.Contains(r.errOut, "interpreter runs this") {
+		t.Errorf("the fallback was not logged: %q", r.errOut)
+	}
+}
+
+func TestData(t *testing.T) {
+	bare(t)
+	ebmrun(t, "data", "--list").wantOut(t, "mnist", "with go", "synthetic/rings", "drawn when used")
+	ebmrun(t, "data", "mnist", "--info").wantOut(t, "CC-BY-SA", "11.6 MB with go", "go mod download")
+	ebmrun(t, "data", "synthetic/rings").wantOut(t, "drawn when used")
+	ebmrun(t, "data", "mnist", "--quiet").wantError(t, 1, "mnist", "go")
+	ebmrun(t, "data").wantError(t, 2, "--list")
+	ebmrun(t, "data", "mnist", "--list").wantError(t, 2, "takes no name")
+	ebmrun(t, "data", "mnits").wantError(t, 2, `"mnits"`, "--list")
+}
+
+func TestDataPreview(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"synthetic/glyph16", "synthetic/tex-a-rgb", "synthetic/rings"} {
+		out := filepath.Join(dir, filepath.Base(name)+".png")
+		ebmrun(t, "data", name, "--preview", out).wantOut(t, name)
+		f, err := os.Open(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := png.Decode(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		colours := map[any]bool{}
+		for x := range img.Bounds().Dx() {
+			for y := range img.Bounds().Dy() {
+				colours[img.At(x, y)] = true
+			}
+		}
+		if len(colours) < 3 {
+			t.Errorf("%s: the preview shows %d colours", name, len(colours))
+		}
+	}
+	// a preview is a picture of a path, too
+	again := filepath.Join(dir, "again.png")
+	ebmrun(t, "data", filepath.Join(dir, "glyph16.png"), "--preview", again).wantOut(t)
+	if !exists(again) {
+		t.Error("no preview of a path")
+	}
+	vectors := write(t, filepath.Join(dir, "v.csv"), []byte("1,2,3\n4,5,6\n"))
+	ebmrun(t, "data", vectors, "--preview", again).wantError(t, 2, "cannot preview")
+}
+
+// process runs a command line in a process of its own.
+func process(t *testing.T, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "EBMRUN_TEST_MAIN=1")
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return result{cmd.ProcessState.ExitCode(), out.String(), errOut.String()}
+}
+
+// TestMain lets the test binary stand in for the program.
+func TestMain(m *testing.M) {
+	if os.Getenv("EBMRUN_TEST_MAIN") == "1" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

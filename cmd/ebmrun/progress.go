@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/schollz/progressbar/v3"
+	"github.com/sirupsen/logrus"
+)
+
+// progressEvery is the shortest time between two plain lines of progress.
+const progressEvery = 2 * time.Second
+
+// A screen is where logs go; it takes a progress bar out of the way first.
+type screen struct {
+	mu  sync.Mutex
+	w   io.Writer
+	bar *progressbar.ProgressBar
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		s.bar.Clear()
+	}
+	return s.w.Write(p)
+}
+
+func (s *screen) show(bar *progressbar.ProgressBar) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bar = bar
+}
+
+// A progress tells how far a long job is: a bar on a terminal, elsewhere a line
+// at most every two seconds and one at the end (a JSON object with --log-format
+// json), nothing with --quiet. It serves one goroutine.
+type progress struct {
+	c     *common
+	what  string
+	total int
+	bar   *progressbar.ProgressBar // nil without a terminal
+
+	start, told  time.Time
+	first, shown int // steps done at the start, and when told last
+	done         int
+	values       map[string]float64
+}
+
+// progress starts to report on a job of total steps, of which done lie behind.
+// Finish must be called.
+func (c *common) progress(what string, done, total int) *progress {
+	p := &progress{c: c, what: what, total: total, first: done, shown: done, done: done, start: c.now()}
+	p.told = p.start
+	if !c.quiet && c.logFormat == "text" && isTerminal(c.errOut) {
+		p.bar = progressbar.NewOptions(total,
+			progressbar.OptionSetWriter(c.errOut),
+			progressbar.OptionSetDescription(what),
+			progressbar.OptionSetWidth(24),
+			progressbar.OptionShowCount(),
+			progressbar.OptionShowIts(),
+			progressbar.OptionSetPredictTime(true),
+			progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionClearOnFinish(),
+		)
+		c.screen.show(p.bar)
+	}
+	return p
+}
+
+// step says that done steps lie behind, and what was measured last.
+func (p *progress) step(done int, values map[string]float64) {
+	p.done, p.values = done, values
+	if p.bar != nil {
+		p.bar.Describe(strings.Join(append([]string{p.what}, valueTexts(values)...), " "))
+		p.bar.Set(done)
+		return
+	}
+	if p.c.now().Sub(p.told) >= progressEvery {
+		p.tell()
+	}
+}
+
+// finish ends the report, with the last line where it has not been said yet.
+func (p *progress) finish() {
+	if p.bar != nil {
+		p.bar.Finish()
+		p.c.screen.show(nil)
+		return
+	}
+	if p.done > p.shown {
+		p.tell()
+	}
+}
+
+func (p *progress) tell() {
+	now := p.c.now()
+	p.told, p.shown = now, p.done
+	elapsed := now.Sub(p.start).Seconds()
+	rate := 0.0
+	if elapsed > 0 {
+		rate = float64(p.done-p.first) / elapsed
+	}
+	if p.c.logFormat == "json" {
+		f := logrus.Fields{"step": p.done, "total": p.total, "seconds": elapsed, "steps_per_second": rate}
+		for k, v := range p.values {
+			f[k] = jsonNumber(v)
+		}
+		p.c.log.WithFields(f).Info(p.what)
+		return
+	}
+	text := []string{fmt.Sprintf("%s %d/%d", p.what, p.done, p.total)}
+	text = append(text, valueTexts(p.values)...)
+	if rate > 0 {
+		left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second))
+		text = append(text, fmt.Sprintf("%.3g/s, %v left", rate, left.Round(time.Second)))
+	}
+	p.c.log.Info(strings.Join(text, "  "))
+}
+
+// valueTexts writes values in the order of their names.
+func valueTexts(values map[string]float64) []string {
+	var out []string
+	for k, v := range values {
+		out = append(out, fmt.Sprintf("%s=%.4g", k, v))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	goruntime "runtime"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"ebmrun/runtime"
+	"ebmrun/runtime/ortlib"
+)
+
+func setupCommand(c *common) *cobra.Command {
+	var plain, list bool
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Find or obtain ONNX Runtime and check that it runs",
+		Long: `Find ONNX Runtime on this machine, or obtain it with the machine's package client
+(pip, else npm), check the file against its known hash and unpack it in the cache
+folder. Then load it and run a small gradient graph.
+
+A library is looked for as --ort-library says, then in the variables
+EBMRUN_ORT_LIBRARY, ONNXRUNTIME_SHARED_LIBRARY_PATH and ORT_DYLIB_PATH, beside
+the program, in the cache folder, in Python's site-packages and in the system's
+library folders. Only where all this leads nowhere something is downloaded.`,
+		Example: example("ebmrun setup", "ebmrun setup --plain", "ebmrun setup --list"),
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if list {
+				return c.listPackages()
+			}
+			return c.setup(cmd.Context(), plain)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&plain, "plain", false, "obtain the plain package: smaller, CPU provider only")
+	f.BoolVar(&list, "list", false, "list the packages for this system and obtain nothing")
+	return cmd
+}
+
+// packagesHere lists the packages for this system, by preference.
+func packagesHere() []ortlib.Package {
+	var out []ortlib.Package
+	for _, p := range ortlib.Packages {
+		if p.GOOS == goruntime.GOOS && p.GOARCH == goruntime.GOARCH {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (c *common) listPackages() error {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	for _, p := range packagesHere() {
+		fmt.Fprintf(w, "%s\t%s\t%s\twith %s\tsha256 %s\n", p.Name, p.Version, byteText(p.Size), p.Client, p.SHA256)
+	}
+	return w.Flush()
+}
+
+func (c *common) setup(ctx context.Context, plain bool) error {
+	lib, err := c.library(ctx, plain)
+	if err != nil {
+		return err
+	}
+	if !cgoOn {
+		fmt.Fprintf(c.out, "%s (%s)\n", lib.Path, lib.Rule)
+		return fmt.Errorf("the library is there, but this build cannot load it: %s", cgoFix)
+	}
+	c.ortLibrary = lib.Path
+	e, err := c.engine(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := try(ctx, e, runtime.Options{Provider: runtime.CPU, Threads: c.threads})
+	if err != nil {
+		return fmt.Errorf("%s: running a graph: %w", lib.Path, err)
+	}
+	if first, err := ortlib.Find(""); err == nil && first.Path != lib.Path {
+		c.say(fmt.Sprintf("other verbs find %s first; EBMRUN_ORT_LIBRARY=%s makes them use this one", first.Path, lib.Path))
+	}
+	fmt.Fprintf(c.out, "%s: %s (%s), runs\n", r.Library, lib.Path, lib.Rule)
+	return nil
+}
+
+// library finds the library or obtains it. Plain asks for the plain package
+// even where another library is at hand, unless one was named.
+func (c *common) library(ctx context.Context, plain bool) (ortlib.Library, error) {
+	lib, err := ortlib.Find(c.ortLibrary)
+	switch {
+	case c.ortLibrary != "" && err != nil:
+		return lib, badInput(err)
+	case c.ortLibrary != "", err == nil && !plain, err == nil && lib.Rule == "asked for":
+		return lib, err
+	case err != nil && !errors.Is(err, ortlib.ErrNotFound):
+		return lib, err // a variable that leads nowhere
+	}
+	request := ortlib.Request{Progress: c.say}
+	if plain {
+		request.Package = plainPackage()
+	}
+	lib, err = ortlib.Obtain(ctx, request)
+	if err != nil {
+		return lib, err
+	}
+	if size, err := sizeOnDisk(filepath.Dir(lib.Path)); err == nil {
+		c.say(fmt.Sprintf("unpacked, %s in %s", byteText(size), filepath.Dir(lib.Path)))
+	}
+	return lib, nil
+}
+
+// plainPackage is the name of the smallest package for this system.
+func plainPackage() string {
+	name, size := "", int64(0)
+	for _, p := range packagesHere() {
+		if name == "" || p.Size < size {
+			name, size = p.Name, p.Size
+		}
+	}
+	return name
+}
