@@ -118,10 +118,8 @@ func convert[D, S number](v []S) []D {
 // load wraps or converts a tensor.
 func (s *settings) load(t *graphs.Tensor) (*array, error) {
 	a := &array{t: t.Type, dims: t.Dims}
-	for _, d := range t.Dims {
-		if d < 0 {
-			return nil, fmt.Errorf("tensor with dims %v", t.Dims)
-		}
+	if err := s.check(t.Dims, 0); err != nil {
+		return nil, err
 	}
 	switch {
 	case t.Type.IsFloat():

@@ -65,7 +65,10 @@ func (c *call) opt(i int) *array {
 
 // check reports dimensions that are too large for one tensor or for the memory
 // that is left.
-func (c *call) check(dims []int) error {
+func (c *call) check(dims []int) error { return c.set.check(dims, c.live) }
+
+// check counts an axis of size 0 as 1: loops run over the other axes too.
+func (s *settings) check(dims []int, live int64) error {
 	n := int64(1)
 	for _, d := range dims {
 		if d < 0 {
@@ -74,10 +77,10 @@ func (c *call) check(dims []int) error {
 		if d > 0 && n > graphs.MaxElements/int64(d) {
 			return fmt.Errorf("dimensions %v overflow", dims)
 		}
-		n *= int64(d)
+		n *= int64(max(d, 1))
 	}
-	if c.live+8*n > c.set.memory {
-		return fmt.Errorf("a value of dimensions %v does not fit in the %d bytes allowed, %d of them in use", dims, c.set.memory, c.live)
+	if live+8*n > s.memory {
+		return fmt.Errorf("a value of dimensions %v does not fit in the %d bytes allowed, %d of them in use", dims, s.memory, live)
 	}
 	return nil
 }

@@ -379,10 +379,14 @@ func operand(a *array) []int64 {
 	if a == nil || len(a.dims) > 1 || !isInt(a.t) {
 		return nil
 	}
-	if d, ok := a.data.([]int64); ok && len(d) <= maxOperand {
-		return d
+	d, ok := a.data.([]int64)
+	switch {
+	case !ok || len(d) > maxOperand:
+		return nil
+	case d == nil:
+		return []int64{}
 	}
-	return nil
+	return d
 }
 
 func (p *plan) fits(in []*array) bool {
@@ -434,21 +438,21 @@ func newPlan(n *graphs.Node, in []*array, opset int64) (*plan, error) {
 // types and outputs have the types that the graph gives them. Absent inputs are
 // nil. Nodes with subgraphs are not supported.
 func Eval(n *graphs.Node, opset int64, in []*graphs.Tensor) ([]*graphs.Tensor, error) {
-	out, err := evalNode(n, opset, in)
+	out, err := evalNode(n, opset, in, Options{Round: true, Workers: 1})
 	if err != nil {
 		return nil, fmt.Errorf("refeval: %w", &graphs.NodeError{Node: n, Opset: opset, Err: err})
 	}
 	return out, nil
 }
 
-func evalNode(n *graphs.Node, opset int64, in []*graphs.Tensor) ([]*graphs.Tensor, error) {
+func evalNode(n *graphs.Node, opset int64, in []*graphs.Tensor, o Options) ([]*graphs.Tensor, error) {
 	if !graphs.Known(n) || kernels[n.Op] == nil {
 		return nil, &graphs.UnknownOpError{Op: n.Op, Domain: n.Domain}
 	}
 	if len(in) != len(n.Inputs) {
 		return nil, fmt.Errorf("wanted %d inputs, got %d", len(n.Inputs), len(in))
 	}
-	c := &call{set: Options{Round: true, Workers: 1}.settings(opset), in: make([]*array, len(in))}
+	c := &call{set: o.settings(opset), in: make([]*array, len(in))}
 	for i, t := range in {
 		if t == nil {
 			continue

@@ -51,6 +51,9 @@ func next(idx, dims []int) bool {
 // writes) the image at at+j*step; n may be 0.
 func (g *geometry) taps(f func(k, o, n, at, step int)) {
 	r := len(g.in)
+	if graphs.Size(g.in) == 0 || graphs.Size(g.out) == 0 {
+		return
+	}
 	st := strides(g.in)
 	kp, op := make([]int, r), make([]int, r)
 	last := r - 1
