@@ -115,7 +115,8 @@ func (c *call) one(t graphs.DType, dims []int, data any) ([]*array, error) {
 	return []*array{c.fresh(t, dims, data)}, nil
 }
 
-// cast converts v to type t (float, integer or bool) as the Cast op does.
+// fromFloats is an array of type t (float, integer or bool) with the given
+// elements, converted as the Cast op does. It may share v.
 func (c *call) fromFloats(t graphs.DType, dims []int, v []float64) *array {
 	switch {
 	case t.IsFloat() && c.set.wide(t):
@@ -162,7 +163,7 @@ func (c *call) parallel(n, cost int, f func(lo, hi int)) {
 	wg.Wait()
 }
 
-// norm maps a possibly negative axis.
+// axis reads an axis attribute and maps a negative one.
 func (c *call) axis(name string, def int64, rank int) (int, error) {
 	return graphs.NormAxis(c.n.Int(name, def), rank)
 }

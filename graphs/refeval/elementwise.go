@@ -20,9 +20,9 @@ func elementwiseKernels() map[string]kernel {
 		"Mul": binary(ops2{row: '*', i: func(x, y int64) int64 { return x * y }}),
 		"Div": binary(ops2{row: '/', nonzero: true, i: func(x, y int64) int64 { return x / y },
 			u: func(x, y int64) int64 { return int64(uint64(x) / uint64(y)) }}),
-		"Max": variadic(ops2{f: maxNaN, i: func(x, y int64) int64 { return max(x, y) },
+		"Max": variadic(ops2{f: larger, i: func(x, y int64) int64 { return max(x, y) },
 			u: func(x, y int64) int64 { return int64(max(uint64(x), uint64(y))) }}),
-		"Min": variadic(ops2{f: minNaN, i: func(x, y int64) int64 { return min(x, y) },
+		"Min": variadic(ops2{f: smaller, i: func(x, y int64) int64 { return min(x, y) },
 			u: func(x, y int64) int64 { return int64(min(uint64(x), uint64(y))) }}),
 		"Sum": variadic(ops2{row: '+'}), "Mean": mean,
 		"BitwiseAnd": binary(ops2{i: func(x, y int64) int64 { return x & y }}),
@@ -148,8 +148,9 @@ func sign(x float64) float64 {
 	return x // 0 and NaN
 }
 
-func maxNaN(x, y float64) float64 { return max(x, y) }
-func minNaN(x, y float64) float64 { return min(x, y) }
+// The built-in max and min give NaN if an operand is NaN, as the ops do.
+func larger(x, y float64) float64  { return max(x, y) }
+func smaller(x, y float64) float64 { return min(x, y) }
 
 func gelu(n *graphs.Node) (func(float64) float64, error) {
 	switch a := n.Str("approximate", "none"); a {

@@ -229,11 +229,11 @@ func einsumOf[T number](c *call, spec graphs.EinsumSpec, dims []int) ([]*array, 
 		}
 	}
 	acc = acc.keep(spec.Out)
-	return c.one(c.in[0].t, dims, transpose(acc.data, acc.dims, order2(acc.labels, spec.Out)))
+	return c.one(c.in[0].t, dims, transpose(acc.data, acc.dims, relabel(acc.labels, spec.Out)))
 }
 
-// order2 is the permutation that brings the labels from into the order to.
-func order2(from, to string) []int {
+// relabel is the permutation that brings the labels from into the order to.
+func relabel(from, to string) []int {
 	p := make([]int, len(to))
 	for i := range to {
 		p[i] = strings.IndexByte(from, to[i])
@@ -321,8 +321,8 @@ func contract[T number](c *call, x, y labelled[T], later string) (labelled[T], e
 		return out, err
 	}
 	nb, m, n, k := count(batch), count(left), count(right), count(sum)
-	a := transpose(x.data, x.dims, order2(x.labels, batch+left+sum))
-	b := transpose(y.data, y.dims, order2(y.labels, batch+sum+right))
+	a := transpose(x.data, x.dims, relabel(x.labels, batch+left+sum))
+	b := transpose(y.data, y.dims, relabel(y.labels, batch+sum+right))
 	out.data = make([]T, nb*m*n)
 	inner := c.serial()
 	if nb < c.set.workers {

@@ -150,13 +150,9 @@ func reduce(f func([]float64) float64, g func([]int64) int64) kernel {
 		if err != nil {
 			return nil, err
 		}
-		if len(axes) == 0 {
-			if c.n.Int("noop_with_empty_axes", 0) != 0 {
-				axes = nil
-			} else {
-				for i := range x.dims {
-					axes = append(axes, int64(i))
-				}
+		if len(axes) == 0 && c.n.Int("noop_with_empty_axes", 0) == 0 {
+			for i := range x.dims {
+				axes = append(axes, int64(i))
 			}
 		}
 		perm, kept, err := lastAxes(axes, len(x.dims))
