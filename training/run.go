@@ -192,15 +192,15 @@ func (r *runner) save() error {
 		return err
 	}
 	st.Tensors[bestTensor] = checkpoint.Scalar(r.best)
-	r.good, r.fell = copyState(st), 0
+	r.good, r.fell = CopyState(st), 0
 	if r.o.Checkpoints == "" {
 		return nil
 	}
 	return checkpoint.Save(r.o.Checkpoints, st, checkpoint.Keep{})
 }
 
-// copyState detaches a state from the live tensors it was made of.
-func copyState(s *checkpoint.State) *checkpoint.State {
+// CopyState detaches a state from the live tensors it was made of.
+func CopyState(s *checkpoint.State) *checkpoint.State {
 	c := &checkpoint.State{Step: s.Step, Meta: append([]byte(nil), s.Meta...), Tensors: map[string]checkpoint.Tensor{}}
 	for name, t := range s.Tensors {
 		switch v := t.Data.(type) {

@@ -24,6 +24,8 @@ var commands = []struct {
 	group string
 	make  func(*common) *cobra.Command
 }{
+	{groupLearn, trainCommand},
+	{groupLearn, sampleCommand},
 	{groupLearn, systemsCommand},
 	{groupLearn, dataCommand},
 	{groupONNX, gradCommand},

@@ -96,10 +96,11 @@ func (h health) write(c *common) error {
 	for _, t := range h.Tools {
 		row(t.Path != "", t.Name, "%s (%s)", cmp.Or(t.Version, t.Path, "not installed"), t.Purpose)
 	}
+	err := w.Flush()
 	for _, line := range h.Advice {
-		fmt.Fprintf(w, "to mend\t\t%s\n", oneLine(line))
+		fmt.Fprintf(c.out, "to mend: %s\n", oneLine(line))
 	}
-	return w.Flush()
+	return err
 }
 
 func trialText(t ortlib.Trial) string {

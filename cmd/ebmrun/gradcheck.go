@@ -51,7 +51,7 @@ func (c *common) checkGradient(ctx context.Context, m *graphs.Model, of string) 
 	}
 	out, err := exact.Run(ctx, l.in)
 	if err != nil {
-		return fmt.Errorf("--check: %w", err)
+		return fmt.Errorf("--check: the model does not run on random inputs (symbolic axes of %d, integers of 0): %w", freeSize, err)
 	}
 	slope, scale, err := l.slope(out)
 	if err != nil {

@@ -1,10 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"ebmrun/onnxmodels"
+	"ebmrun/runtime"
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/data"
+	"ebmrun/training/judge"
 )
 
 // A system is a learning system that can be trained.
@@ -12,11 +21,52 @@ type system struct {
 	Name  string `json:"name"`
 	Title string `json:"title"`
 	Paper string `json:"paper"`
+
+	// preset returns a pointer to the settings that suit the data.
+	preset func(name string, dims []int, examples int) (any, error)
+	// start assembles the system with such settings.
+	start func(ctx context.Context, e environment, settings any) (*job, error)
+	// open restores what a run has learned, without its data.
+	open func(ctx context.Context, e environment, settings any, r *openedRun) error
+}
+
+// An environment is what a system is assembled from.
+type environment struct {
+	engine runtime.Engine
+	bind   bind.Options
+	seed   uint64
+	set    *data.Set
+	dims   []int
+	judge  *judge.Judge
+}
+
+// A job is a system ready to learn.
+type job struct {
+	training.System
+	steps   int
+	guard   training.Guard
+	remarks []string // what a newcomer should read in the manifest
+	reports func() map[string]runtime.Report
+	model   func() (*onnxmodels.Model, error)
+	close   func() error
 }
 
 // systems is every learning system, in the order of the tutorial's chapters.
 var systems = []system{
-	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016"},
+	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
+		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
+}
+
+// findSystem returns the row of a name.
+func findSystem(name string) (system, error) {
+	var known []string
+	for _, s := range systems {
+		if s.Name == name {
+			return s, nil
+		}
+		known = append(known, s.Name)
+	}
+	return system{}, badInput(fmt.Errorf("no system %q; there is %s", name, strings.Join(known, ", ")))
 }
 
 func systemsCommand(c *common) *cobra.Command {

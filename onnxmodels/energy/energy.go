@@ -63,14 +63,13 @@ func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, e
 	}
 	x := b.Input(onnxmodels.X, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(dims...)...))
 	f := Score(net, s, x)
-	b.Output(onnxmodels.Score, f)
 	b.Prefix("energy")
 	u := b.Neg(f)
 	if sigma > 0 {
 		u = b.Sub(b.Scale(net.SumAll(b.Mul(x, x)), 1/(2*sigma*sigma)), f)
 	}
 	b.Output(onnxmodels.Energy, u)
-	g.Outputs[0], g.Outputs[1] = g.Outputs[1], g.Outputs[0]
+	b.Output(onnxmodels.Score, f)
 	if _, err := b.Graph(); err != nil {
 		return nil, fmt.Errorf("energy: network of %d layers on %v: %w", len(s.Layers), dims, err)
 	}

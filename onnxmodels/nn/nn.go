@@ -52,12 +52,23 @@ type Net struct {
 }
 
 func (n *Net) weight(name string, init Init, fanIn, fanOut int, dims ...int) *graphs.Value {
-	w := make([]float32, graphs.Size(dims))
+	size := 1
+	for _, d := range dims {
+		if d < 1 || d > maxWeight/size {
+			return n.Fail("nn: weight %s: wanted 1 to %d numbers, got sizes %v", name, maxWeight, dims)
+		}
+		size *= d
+	}
+	w := make([]float32, size)
 	if init != nil {
 		init(n.Rng, w, fanIn, fanOut)
 	}
 	return n.Weight(name, graphs.Of(w, dims...))
 }
+
+// maxWeight bounds the numbers of one weight (1 GiB): a slip in a settings file
+// is an error and not an allocation that fails.
+const maxWeight = 1 << 28
 
 // A Conv describes a convolution over square windows.
 type Conv struct {
@@ -72,6 +83,9 @@ func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
 	}
 	defer n.Prefix(n.Prefix(name))
 	in := int(x.Shape[1].N)
+	if c.Pad < 0 || c.Stride < 0 {
+		return n.Fail("nn: layer %s: wanted no negative pad or stride, got %d and %d", name, c.Pad, c.Stride)
+	}
 	k := int64(c.Kernel)
 	s := int64(max(c.Stride, 1))
 	fan := in * c.Kernel * c.Kernel
@@ -88,7 +102,17 @@ func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
 			pads[i], pads[2+i] = total/2, total-total/2
 		}
 	}
-	return n.Op("Conv", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s))
+	return n.filled(x, n.Op("Conv", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s)))
+}
+
+// filled refuses a map without positions, whose sum is 0 whatever the weights.
+func (n *Net) filled(x, y *graphs.Value) *graphs.Value {
+	for _, d := range y.Shape {
+		if d.Known() && d.N < 1 {
+			return n.Fail("nn: %v is too small for the windows of %s", x, y.Name)
+		}
+	}
+	return y
 }
 
 // Dense appends x·W + b for x [batch, in].
@@ -104,7 +128,7 @@ func (n *Net) Dense(name string, x *graphs.Value, out int) *graphs.Value {
 
 // MaxPool appends non-overlapping pooling over k×k windows.
 func (n *Net) MaxPool(x *graphs.Value, k int) *graphs.Value {
-	return n.Op("MaxPool", []*graphs.Value{x}, graphs.IntsAttr("kernel_shape", int64(k), int64(k)), graphs.IntsAttr("strides", int64(k), int64(k)))
+	return n.filled(x, n.Op("MaxPool", []*graphs.Value{x}, graphs.IntsAttr("kernel_shape", int64(k), int64(k)), graphs.IntsAttr("strides", int64(k), int64(k))))
 }
 
 // Flatten appends a reshape to [batch, features].

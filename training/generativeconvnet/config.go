@@ -14,7 +14,10 @@ const (
 	FromNoise   = "noise"      // at fresh noise: short-run sampling
 	Uniform     = "uniform"    // noise inside the clamp, or [−1, 1]
 	Gaussian    = "gaussian"   // noise N(0, σ_ref²), or N(0, 1)
-	defaultSize = 2000
+	defaultBank = 2000
+
+	Flip   = "flip"   // sabotage: the sign of the parameter gradient
+	Freeze = "freeze" // sabotage: no updates
 )
 
 // Config are the settings of the system; see the presets for values that work.
@@ -37,6 +40,10 @@ type Config struct {
 	Spectral bool           `yaml:"spectral"` // spectral normalisation of the weights
 	EMA      float64        `yaml:"ema"`      // decay of the averaged weights that are exported; 0 exports the last
 	Guard    training.Guard `yaml:"guard"`
+
+	// Sabotage spoils learning on purpose, to show that an acceptance test can
+	// fail: "flip" climbs where it should descend, "freeze" never updates.
+	Sabotage string `yaml:"sabotage,omitempty"`
 }
 
 // Chains say where sampling starts.
@@ -71,10 +78,20 @@ func (c *Config) Check() error {
 		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
 	case c.EMA < 0 || c.EMA >= 1:
 		return fmt.Errorf("ema: wanted a decay from 0 to below 1, got %g", c.EMA)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
 	case c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}:
 		return fmt.Errorf("reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one")
 	}
 	return nil
+}
+
+// Bank is the number of persistent chains.
+func (c *Config) Bank() int {
+	if c.Chains.Buffer == 0 {
+		return defaultBank
+	}
+	return c.Chains.Buffer
 }
 
 // Network is the network's description.

@@ -79,10 +79,10 @@ func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, erro
 		Config: c, Energy: e, Data: loader, set: set, noise: sampler.Noise{Seed: seed}, opt: opt,
 		x: make([]float32, 2*n*dim), w: make([]float32, 2*n), score: make([]float32, 2*n), ids: sampler.Chains(0, n),
 	}
-	for i := range s.w {
-		s.w[i] = -1 / float32(n)
-		if i >= n {
-			s.w[i] = 1 / float32(n)
+	for i := range n {
+		s.w[i], s.w[n+i] = -1/float32(n), 1/float32(n)
+		if c.Sabotage == Flip {
+			s.w[i], s.w[n+i] = s.w[n+i], s.w[i]
 		}
 	}
 	if c.EMA > 0 {
@@ -92,10 +92,7 @@ func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, erro
 		}
 	}
 	if c.Chains.Init == Persistent {
-		size := c.Chains.Buffer
-		if size == 0 {
-			size = defaultSize
-		}
+		size := c.Bank()
 		s.bank, s.age = make([]float32, size*dim), make([]int64, size)
 		s.begin(s.random(math.MaxInt32), s.bank)
 	}
@@ -161,11 +158,13 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if err := s.Energy.Learn(ctx, s.x, s.w, float32(l2), s.score); err != nil {
 		return nil, err
 	}
-	norm, err := s.opt.Update(s.Energy.Params())
-	if err != nil {
-		return nil, err
+	norm := optim.Norm(s.Energy.Params())
+	if s.Config.Sabotage != Freeze {
+		if norm, err = s.opt.Update(s.Energy.Params()); err != nil {
+			return nil, err
+		}
+		s.Energy.Refresh()
 	}
-	s.Energy.Refresh()
 	m["learning_seconds"] = time.Since(clock).Seconds()
 
 	for k, slot := range slots {
@@ -415,23 +414,12 @@ func (s *System) Restore(st *checkpoint.State) error {
 	case m.Data != s.hash():
 		return fmt.Errorf("generative-convnet: the checkpoint was learned from other data or another scale (hash %.12s, wanted %.12s)", m.Data, s.hash())
 	}
-	if err := training.RestoreParams(st, "weights", s.Energy.Params()); err != nil {
-		return err
-	}
 	if err := s.opt.Restore(st, "optim"); err != nil {
 		return err
 	}
-	if e, ok := s.Energy.(optim.Stateful); ok {
-		if err := training.RestoreMemory(st, "energy", e); err != nil {
-			return err
-		}
-	} else {
-		s.Energy.Refresh()
-	}
-	if s.ema != nil {
-		if err := training.RestoreMemory(st, "ema", s.ema); err != nil {
-			return err
-		}
+	var err error
+	if s.ema, err = RestoreEnergy(s.Config, s.Energy, st); err != nil {
+		return err
 	}
 	if s.bank != nil {
 		x, err := checkpoint.Values[float32](st, "chains/x", len(s.age), s.set.Dim())
@@ -447,4 +435,27 @@ func (s *System) Restore(st *checkpoint.State) error {
 	}
 	s.iter = st.Step
 	return s.Data.Seek(m.Position)
+}
+
+// RestoreEnergy puts the weights of a checkpoint into an energy and returns
+// their average, nil if none was kept.
+func RestoreEnergy(c Config, e training.Energy, st *checkpoint.State) (*optim.EMA, error) {
+	if err := training.RestoreParams(st, "weights", e.Params()); err != nil {
+		return nil, err
+	}
+	if m, ok := e.(optim.Stateful); ok {
+		if err := training.RestoreMemory(st, "energy", m); err != nil {
+			return nil, err
+		}
+	} else {
+		e.Refresh()
+	}
+	if c.EMA == 0 {
+		return nil, nil
+	}
+	ema := optim.NewEMA(c.EMA)
+	if err := ema.Update(e.Params()); err != nil {
+		return nil, err
+	}
+	return ema, training.RestoreMemory(st, "ema", ema)
 }

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"ebmrun/training/data"
+)
+
+// A source says where training data comes from and how it is presented.
+type source struct {
+	Data    string  `yaml:"data"`               // a name of `ebmrun data --list`, or a path
+	Size    int     `yaml:"size,omitempty"`     // height in pixels, and width unless given
+	Width   int     `yaml:"width,omitempty"`    //
+	Grey    bool    `yaml:"grey,omitempty"`     // one channel
+	Limit   int     `yaml:"limit,omitempty"`    // at most so many examples
+	Patches int     `yaml:"patches,omitempty"`  // so many windows cut at random instead
+	HeldOut float64 `yaml:"held_out,omitempty"` // share kept for judging, where the data has no test part
+	Classes []int   `yaml:"classes,omitempty"`  // only these classes
+}
+
+func (s source) options(part string, progress func(string)) data.Options {
+	return data.Options{Size: s.Size, Width: s.Width, Grey: s.Grey, Limit: s.Limit, Patches: s.Patches, HeldOut: s.HeldOut,
+		Classes: s.Classes, Part: part, Progress: progress}
+}
+
+// runHead is the part of config.yaml that is the same for every system; the
+// system's own settings follow it at the same level.
+type runHead struct {
+	System string `yaml:"system"`
+	Source source `yaml:"source"`
+}
+
+// A runConfig is a whole config.yaml. Marshalled, it is one flat mapping.
+type runConfig struct {
+	Head     runHead
+	Settings any // pointer to the system's settings
+}
+
+// MarshalYAML implements the marshaller of goccy/go-yaml.
+func (c runConfig) MarshalYAML() ([]byte, error) {
+	head, err := yaml.Marshal(c.Head)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := yaml.Marshal(c.Settings)
+	return append(head, rest...), err
+}
+
+// splitConfig separates the common part of a config file from the settings.
+func splitConfig(text []byte) (head runHead, settings map[string]any, err error) {
+	if err := yaml.Unmarshal(text, &settings); err != nil {
+		return head, nil, err
+	}
+	top := map[string]any{}
+	for _, key := range []string{"system", "source"} {
+		if v, ok := settings[key]; ok {
+			top[key] = v
+			delete(settings, key)
+		}
+	}
+	b, err := yaml.Marshal(top)
+	if err != nil {
+		return head, nil, err
+	}
+	return head, settings, yaml.UnmarshalWithOptions(b, &head, yaml.Strict())
+}
+
+// merge lays a tree of settings over a struct; a key that the struct does not
+// have is an error.
+func merge(into any, settings map[string]any) error {
+	if len(settings) == 0 {
+		return nil
+	}
+	b, err := yaml.Marshal(settings)
+	if err != nil {
+		return err
+	}
+	return yaml.UnmarshalWithOptions(b, into, yaml.Strict())
+}
+
+// readConfig reads a config file.
+func readConfig(path string) (runHead, map[string]any, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return runHead{}, nil, err
+	}
+	head, settings, err := splitConfig(text)
+	if err != nil {
+		return head, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return head, settings, nil
+}
+
+// parseSetting turns "langevin.steps=30" into a tree of settings.
+func parseSetting(assignment string) (map[string]any, error) {
+	path, text, ok := strings.Cut(assignment, "=")
+	if !ok || path == "" {
+		return nil, fmt.Errorf("--set: wanted key=value, got %q", assignment)
+	}
+	var value any
+	if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+		return nil, fmt.Errorf("--set %s: %w", path, err)
+	}
+	keys := strings.Split(path, ".")
+	for i := len(keys) - 1; i >= 0; i-- {
+		value = map[string]any{keys[i]: value}
+	}
+	return value.(map[string]any), nil
+}

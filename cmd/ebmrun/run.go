@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/onnxio"
+	"ebmrun/onnxmodels"
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/record"
+)
+
+// An openedRun is a learned energy with what sampling it needs to know. It comes
+// from a run folder or from an energy.onnx with its metadata.
+type openedRun struct {
+	Name     string
+	Manifest record.Manifest // zero for a file
+	Head     runHead
+	State    *checkpoint.State // nil for a file
+
+	Model    *onnxmodels.Model
+	Langevin training.Langevin
+	Sigma    float64   // of the reference density, 0 for the uniform one
+	Gaussian bool      // chains begin with Gaussian noise
+	Bank     []float32 // persistent chains, nil if there are none
+
+	// value = raw·Gain + Offset; Lo and Hi bound the values, both 0 if nothing does
+	Gain, Offset float64
+	Lo, Hi       float32
+}
+
+// openRun restores a run folder's energy from a checkpoint: "best" (the last
+// where none is marked), "last", "step-000123", or "".
+func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, error) {
+	m, err := record.ReadManifest(dir)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	head, file, err := readConfig(filepath.Join(dir, "config.yaml"))
+	if err != nil {
+		return nil, badInput(err)
+	}
+	row, err := findSystem(head.System)
+	if err != nil {
+		return nil, err
+	}
+	r := &openedRun{Name: dir, Manifest: m, Head: head}
+	checkpoints := filepath.Join(dir, "checkpoints")
+	if name == "" || name == checkpoint.Best {
+		r.State, err = checkpoint.Load(checkpoints, checkpoint.Best)
+		if name == "" && errors.Is(err, checkpoint.ErrNone) {
+			r.State, err = checkpoint.Load(checkpoints, checkpoint.Last)
+		}
+	} else {
+		r.State, err = checkpoint.Load(checkpoints, name)
+	}
+	if err != nil {
+		return nil, badInput(err)
+	}
+	// The data's shape and scale; the examples themselves are not needed.
+	set, err := data.Load(ctx, head.Source.Data, head.Source.options("", c.say))
+	if err != nil {
+		return nil, badInput(err)
+	}
+	settings, err := row.preset("small", []int{set.C, set.H, set.W}, set.N)
+	if err != nil {
+		// the run's own file holds every setting, whatever the preset was
+		if settings, err = row.preset("digits", []int{set.C, set.H, set.W}, set.N); err != nil {
+			return nil, err
+		}
+	}
+	if err := merge(settings, file); err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", dir, err))
+	}
+	r.Gain, r.Offset, r.Lo, r.Hi = set.Gain, set.Offset, set.Lo, set.Hi
+	engine, err := c.engine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: dimsOf(set)}
+	return r, row.open(ctx, e, settings, r)
+}
+
+// openEnergy opens an energy.onnx: a model with input x and outputs energy and
+// score, and settings of sampling in its metadata where it was exported here.
+func openEnergy(path string) (*openedRun, error) {
+	m, err := onnxio.Read(path)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if m.Graph.Output(onnxmodels.Score) == nil && m.Graph.Output(onnxmodels.Energy) != nil {
+		// an energy made elsewhere: its score is −U
+		if err := addScore(m); err != nil {
+			return nil, badInput(fmt.Errorf("%s: %w", path, err))
+		}
+	}
+	model, err := onnxmodels.Of(m)
+	if err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", path, err))
+	}
+	r := &openedRun{Name: path, Model: model, Gain: 1, Lo: -1, Hi: 1}
+	number := func(key string, dst *float64) {
+		if v, e := strconv.ParseFloat(m.Meta(key), 64); e == nil {
+			*dst = v
+		} else if s := m.Meta(key); s != "" && err == nil {
+			err = badInput(fmt.Errorf("%s: metadata %s: wanted a number, got %q", path, key, s))
+		}
+	}
+	number("ebmrun.step", &r.Langevin.Step)
+	number("ebmrun.noise", &r.Langevin.Noise)
+	number("ebmrun.grad_clip", &r.Langevin.GradClip)
+	number("ebmrun.data_gain", &r.Gain)
+	number("ebmrun.data_offset", &r.Offset)
+	number("ebmrun.reference_sigma", &r.Sigma)
+	if lo, hi, ok := strings.Cut(m.Meta("ebmrun.clamp"), ","); ok {
+		for i, s := range []string{lo, hi} {
+			if r.Langevin.Clamp[i], err = strconv.ParseFloat(s, 64); err != nil {
+				return nil, badInput(fmt.Errorf("%s: metadata ebmrun.clamp: wanted LOW,HIGH, got %q", path, m.Meta("ebmrun.clamp")))
+			}
+		}
+	}
+	return r, err
+}
+
+func addScore(m *graphs.Model) error {
+	b := graphs.NewBuilder(m.Graph)
+	u := m.Graph.Output(onnxmodels.Energy)
+	b.Output(onnxmodels.Score, b.Neg(u))
+	return b.Err()
+}
+
+// open opens a run folder or an .onnx file.
+func (c *common) open(ctx context.Context, path, checkpointName string) (*openedRun, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if info.IsDir() {
+		return openRun(ctx, c, path, checkpointName)
+	}
+	return openEnergy(path)
+}

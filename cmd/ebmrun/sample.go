@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"ebmrun/training/bind"
+	"ebmrun/training/data"
+	"ebmrun/training/record"
+	"ebmrun/training/sampler"
+)
+
+type sampleFlags struct {
+	n, steps   int
+	out, npy   string
+	checkpoint string
+	from       string
+	step       float64
+	noise      float64
+	batch      int
+}
+
+func sampleCommand(c *common) *cobra.Command {
+	var f sampleFlags
+	cmd := &cobra.Command{
+		Use:   "sample RUN|FILE.onnx",
+		Short: "Draw samples from a learned energy",
+		Long: `Draw samples from a learned energy with Langevin dynamics and write them as a
+grid, and with --npy as numbers in data units.
+
+A run with persistent chains goes on from those; --from noise begins anew, which
+takes many more steps. A file must have an input x and outputs energy and score,
+as energy.onnx of an export; its metadata holds the settings.`,
+		Example: example(
+			"ebmrun sample runs/mnist --n 64 -o samples.png",
+			"ebmrun sample runs/mnist --n 256 --steps 500 --from noise --seed 7 -o samples.png --npy samples.npy",
+			"ebmrun sample demo/energy.onnx --steps 1000 -o samples.png"),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := c.open(cmd.Context(), args[0], f.checkpoint)
+			if err != nil {
+				return err
+			}
+			return c.sample(cmd.Context(), r, f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&f.n, "n", 64, "number of samples")
+	fl.IntVar(&f.steps, "steps", 0, "Langevin steps (default: as in learning for chains that go on, 1000 from noise)")
+	fl.StringVarP(&f.out, "out", "o", "samples.png", "grid of the samples")
+	fl.StringVar(&f.npy, "npy", "", "also write the samples as a NumPy array, float32, in data units")
+	fl.StringVar(&f.checkpoint, "checkpoint", "", "best, last or step-NNNNNN (default: best)")
+	fl.StringVar(&f.from, "from", "", "chains (those of the run) or noise")
+	fl.Float64Var(&f.step, "step", 0, "step size s (default: as in learning)")
+	fl.Float64Var(&f.noise, "noise", -1, "noise multiplier (default: as in learning)")
+	fl.IntVar(&f.batch, "batch", 64, "chains in one call")
+	return cmd
+}
+
+func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error {
+	l := r.Langevin
+	if f.step > 0 {
+		l.Step = f.step
+	}
+	if f.noise >= 0 {
+		l.Noise = f.noise
+	}
+	if l.Step == 0 {
+		return badInput(fmt.Errorf("%s says no step size: give --step and --noise", r.Name))
+	}
+	if f.n < 1 || f.batch < 1 {
+		return badInput(errors.New("--n and --batch: wanted at least 1"))
+	}
+	if f.from == "" {
+		f.from = "noise"
+		if r.Bank != nil {
+			f.from = "chains"
+		}
+	}
+	dim := r.Model.Size()
+	switch {
+	case f.from != "noise" && f.from != "chains":
+		return badInput(fmt.Errorf("--from: wanted chains or noise, got %q", f.from))
+	case f.from == "chains" && len(r.Bank) < f.n*dim:
+		return badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(r.Bank)/dim, f.n))
+	}
+	if f.steps == 0 {
+		if f.steps = l.Steps; f.from == "noise" && (r.Bank != nil || f.steps == 0) {
+			f.steps = 1000
+		}
+	}
+	engine, err := c.engine(ctx)
+	if err != nil {
+		return err
+	}
+	e, err := bind.Freeze(ctx, r.Model, engine, bind.Options{Runtime: c.options()})
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	c.say(fmt.Sprintf("%d chains from %s, %s", f.n, f.from, l))
+	rng := rand.New(rand.NewPCG(c.seed, 0x73616d706c65))
+	x := make([]float32, f.n*dim)
+	if f.from == "chains" {
+		order := rng.Perm(len(r.Bank) / dim)
+		for k := range f.n {
+			copy(x[k*dim:], r.Bank[order[k]*dim:(order[k]+1)*dim])
+		}
+	} else {
+		begin(rng, r, x)
+	}
+	p := c.progress("sampling", 0, f.steps*((f.n+f.batch-1)/f.batch))
+	done := 0
+	for first := 0; first < f.n; first += f.batch {
+		n := min(f.batch, f.n-first)
+		st, err := sampler.NewState(x[first*dim:(first+n)*dim], dim, sampler.Chains(uint64(first), n))
+		if err != nil {
+			return err
+		}
+		_, err = sampler.Run(ctx, sampler.Noise{Seed: c.seed}, l.Kernel(), e, st, f.steps, func(int, sampler.Info) {
+			done++
+			p.step(done, nil)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	p.finish()
+	return c.writeSamples(r, x, f)
+}
+
+// begin fills x with the noise that the run's chains begin with.
+func begin(rng *rand.Rand, r *openedRun, x []float32) {
+	lo, hi := r.Langevin.Clamp[0], r.Langevin.Clamp[1]
+	if lo == hi {
+		lo, hi = -1, 1
+	}
+	for i := range x {
+		switch {
+		case r.Gaussian && r.Sigma > 0:
+			x[i] = float32(r.Sigma * rng.NormFloat64())
+		case r.Gaussian:
+			x[i] = float32(rng.NormFloat64())
+		default:
+			x[i] = float32(lo + (hi-lo)*rng.Float64())
+		}
+	}
+}
+
+func (c *common) writeSamples(r *openedRun, x []float32, f sampleFlags) error {
+	dims := r.Model.Dims
+	if f.npy != "" {
+		raw := make([]float32, len(x))
+		for i, v := range x {
+			raw[i] = float32((float64(v) - r.Offset) / r.Gain)
+		}
+		if err := data.WriteNPY(f.npy, raw, append([]int{f.n}, dims...)...); err != nil {
+			return err
+		}
+		c.say("wrote " + f.npy)
+	}
+	img, err := samplePicture(x, dims, r.Lo, r.Hi)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(f.out), 0o777); err != nil {
+		return err
+	}
+	if err := record.WritePNG(f.out, img); err != nil {
+		return err
+	}
+	c.say("wrote " + f.out)
+	return nil
+}
+
+// samplePicture is a grid of pictures, or a scatter plot of points.
+func samplePicture(x []float32, dims []int, lo, hi float32) (image.Image, error) {
+	if len(dims) == 3 {
+		n := len(x) / (dims[0] * dims[1] * dims[2])
+		return record.Grid(record.Images{Data: x, N: n, C: dims[0], H: dims[1], W: dims[2], Lo: lo, Hi: hi}, 0, 1, 0)
+	}
+	span := 0.1
+	h := record.Heat{Title: "samples", XLabel: "x₁", YLabel: "x₂", NX: 1, NY: 1, Z: []float64{0}}
+	for i := 0; i+1 < len(x); i += dims[0] {
+		h.Points = append(h.Points, [2]float64{float64(x[i]), float64(x[i+1])})
+		span = max(span, 1.1*float64(max(x[i], -x[i], x[i+1], -x[i+1])))
+	}
+	h.XMin, h.XMax, h.YMin, h.YMax = -span, span, -span, span
+	return h.Image()
+}

@@ -1,0 +1,338 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ebmrun/runtime"
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/judge"
+	"ebmrun/training/record"
+)
+
+// trainFlags are what a training run is asked for.
+type trainFlags struct {
+	system    string
+	source    source
+	out       string
+	preset    string
+	config    string
+	set       []string
+	steps     int
+	timeLimit time.Duration
+	resume    bool
+}
+
+func trainCommand(c *common) *cobra.Command {
+	var f trainFlags
+	cmd := &cobra.Command{
+		Use:   "train SYSTEM",
+		Short: "Learn a model from data",
+		Long: `Learn a model from data and leave a run folder: settings, metrics, sample
+pictures, checkpoints and report.html.
+
+Settings come from the preset, then --config, then --set. Keys are paths in
+config.yaml, such as langevin.steps, chains.init or optim.lr.
+
+Ctrl-C lets the iteration under way finish and saves a checkpoint; --resume
+goes on from the last one.`,
+		Example: example(
+			"ebmrun train generative-convnet --data mnist --out runs/mnist",
+			"ebmrun train generative-convnet --data orl --size 32 --out runs/faces --set langevin.steps=30",
+			"ebmrun train generative-convnet --data synthetic/rings --out runs/rings",
+			"ebmrun train generative-convnet --out runs/mnist --resume --steps 2000"),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.system = args[0]
+			return c.train(cmd.Context(), f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.source.Data, "data", "", "a name of `ebmrun data --list`, or a folder, picture, .npy or .csv")
+	fl.IntVar(&f.source.Size, "size", 0, "resize pictures to this many pixels")
+	fl.IntVar(&f.source.Width, "width", 0, "width, where it is not --size")
+	fl.BoolVar(&f.source.Grey, "grey", false, "one channel")
+	fl.IntVar(&f.source.Limit, "limit", 0, "use at most so many examples")
+	fl.IntVar(&f.source.Patches, "patches", 0, "cut so many windows of --size at random instead of resizing")
+	fl.IntSliceVar(&f.source.Classes, "classes", nil, "only examples of these classes")
+	fl.StringVarP(&f.out, "out", "o", "", "run folder to make")
+	fl.StringVar(&f.preset, "preset", "small", "small, paper, or a named preset of the system")
+	fl.StringVar(&f.config, "config", "", "YAML file of settings")
+	fl.StringArrayVar(&f.set, "set", nil, "one setting, key=value (repeatable)")
+	fl.IntVar(&f.steps, "steps", 0, "iterations in all (default: the preset's)")
+	fl.DurationVar(&f.timeLimit, "time-limit", 0, "stop after so long, with a checkpoint (exit status 4)")
+	fl.BoolVar(&f.resume, "resume", false, "go on from the run folder's last checkpoint")
+	cmd.MarkFlagRequired("out")
+	return cmd
+}
+
+// settingsOf works out the settings in force: preset, file, then single ones.
+func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *data.Set) (any, error) {
+	settings, err := row.preset(f.preset, []int{set.C, set.H, set.W}, set.N)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if err := merge(settings, file); err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", f.config, err))
+	}
+	sets := f.set
+	if f.steps > 0 {
+		sets = append(sets, fmt.Sprintf("steps=%d", f.steps))
+	}
+	for _, assignment := range sets {
+		tree, err := parseSetting(assignment)
+		if err == nil {
+			err = merge(settings, tree)
+		}
+		if err != nil {
+			return nil, badInput(fmt.Errorf("--set %s: %w", assignment, err))
+		}
+	}
+	return settings, nil
+}
+
+// dimsOf are the dimensions of one example as networks see it.
+func dimsOf(s *data.Set) []int {
+	if s.H == 1 && s.W == 1 {
+		return []int{s.C}
+	}
+	return []int{s.C, s.H, s.W}
+}
+
+// loadSource loads the training part of a source and a part held out from it.
+func (c *common) loadSource(ctx context.Context, s source) (set, held *data.Set, err error) {
+	if s.Data == "" {
+		return nil, nil, badInput(errors.New("--data is missing: a name of `ebmrun data --list`, or a path"))
+	}
+	if set, err = data.Load(ctx, s.Data, s.options("", c.say)); err != nil {
+		return nil, nil, badInput(err)
+	}
+	if set.N == 1 {
+		return set, set, nil // one texture: judged by its own patches
+	}
+	if set, err = data.Load(ctx, s.Data, s.options("train", c.say)); err != nil {
+		return nil, nil, badInput(err)
+	}
+	if held, err = data.Load(ctx, s.Data, s.options("test", c.say)); err != nil {
+		return nil, nil, badInput(err)
+	}
+	return set, held, nil
+}
+
+func (c *common) train(ctx context.Context, f trainFlags) error {
+	row, err := findSystem(f.system)
+	if err != nil {
+		return err
+	}
+	var file map[string]any
+	if f.resume {
+		m, err := record.ReadManifest(f.out)
+		if err != nil {
+			return badInput(fmt.Errorf("--resume: %w", err))
+		}
+		head, settings, err := readConfig(filepath.Join(f.out, "config.yaml"))
+		if err != nil {
+			return badInput(fmt.Errorf("--resume: %w", err))
+		}
+		if head.System != f.system {
+			return badInput(fmt.Errorf("--resume: %s is a run of %s, not of %s", f.out, head.System, f.system))
+		}
+		f.source, file, f.config = head.Source, settings, filepath.Join(f.out, "config.yaml")
+		// Numbers depend on what computes them: go on with the same.
+		c.seed, c.threads = m.Seed, m.Threads
+		if slices.Contains(providers, m.Provider) {
+			c.provider = m.Provider
+		}
+	} else if f.config != "" {
+		head, settings, err := readConfig(f.config)
+		if err != nil {
+			return badInput(err)
+		}
+		if file = settings; f.source.Data == "" {
+			f.source = head.Source
+		}
+	}
+	set, held, err := c.loadSource(ctx, f.source)
+	if err != nil {
+		return err
+	}
+	j, err := judge.New(set, held)
+	if err != nil {
+		return err
+	}
+	settings, err := c.settingsOf(row, f, file, set)
+	if err != nil {
+		return err
+	}
+	engine, err := c.engine(ctx)
+	if err != nil {
+		return err
+	}
+	jb, err := row.start(ctx, environment{engine, bind.Options{Runtime: c.options()}, c.seed, set, dimsOf(set), j}, settings)
+	if err != nil {
+		return err
+	}
+	defer jb.close()
+	return c.learn(ctx, row, f, runConfig{runHead{f.system, f.source}, settings}, set, j, jb)
+}
+
+// learn runs a job into its folder and writes the report at the end, also of a
+// run that was cut short.
+func (c *common) learn(ctx context.Context, row system, f trainFlags, config runConfig, set *data.Set, j *judge.Judge, jb *job) error {
+	checkpoints := filepath.Join(f.out, "checkpoints")
+	best := 0.0
+	var run *record.Run
+	if f.resume {
+		b, fallback, err := training.Resume(jb.System, checkpoints)
+		if errors.Is(err, checkpoint.ErrNone) {
+			return badInput(fmt.Errorf("--resume: %s: %w", checkpoints, err))
+		}
+		if err != nil {
+			return err
+		}
+		if fallback != nil {
+			c.log.WithError(fallback.Reason).Warnf("the last checkpoint is damaged; going on from iteration %d", fallback.Step)
+		}
+		best = b
+		if run, err = record.Open(f.out, jb.Iteration()); err != nil {
+			return err
+		}
+		c.say(fmt.Sprintf("resumed at iteration %d", jb.Iteration()))
+	} else {
+		if err := warmUp(ctx, jb); err != nil {
+			return err
+		}
+		provider, library := providersOf(jb.reports())
+		m := record.Manifest{
+			Title: row.Name + " on " + config.Head.Source.Data, Version: version(), System: row.Name, Seed: c.seed,
+			Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads,
+			Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: append(jb.remarks, notesOf(set, j, jb.reports())...),
+		}
+		var err error
+		if run, err = record.Create(f.out, record.Options{Manifest: m, Config: config}); err != nil {
+			return badInput(err)
+		}
+	}
+	defer run.Close()
+	for _, remark := range jb.remarks {
+		c.say(remark)
+	}
+	if jb.Iteration() >= jb.steps {
+		c.say(fmt.Sprintf("all %d iterations are done; --steps N goes further", jb.steps))
+	}
+	p := c.progress(row.Name, jb.Iteration(), jb.steps)
+	err := training.Run(ctx, jb.System, training.Options{
+		Steps: jb.steps, TimeLimit: f.timeLimit, Checkpoints: checkpoints, Guard: jb.guard, Best: best,
+		Stop: c.stopping(), Recorder: run,
+		Pictures: func(step int, pics []training.Picture) error { return paint(run, step, pics) },
+		OnStep: func(step int, m training.Metrics) {
+			p.step(step, headline(m, j.Name))
+		},
+		OnEvent: func(step int, what string, err error) {
+			c.log.WithError(err).Warnf("iteration %d: %s", step, what)
+		},
+	})
+	p.finish()
+	if reportErr := record.Report(f.out); err == nil {
+		err = reportErr
+	}
+	if err != nil {
+		return err
+	}
+	c.say(fmt.Sprintf("done: %s", filepath.Join(f.out, "report.html")))
+	return nil
+}
+
+// warmUp does one iteration and takes it back, so that every program has
+// settled on a provider before the manifest says which.
+func warmUp(ctx context.Context, jb *job) error {
+	st, err := jb.Save()
+	if err != nil {
+		return err
+	}
+	st = training.CopyState(st)
+	if _, err := jb.Step(ctx); err != nil {
+		return err
+	}
+	return jb.Restore(st)
+}
+
+// providersOf names the providers in use, joined by + where there are several.
+func providersOf(reports map[string]runtime.Report) (provider, library string) {
+	set := map[string]bool{}
+	for _, r := range reports {
+		if r.Provider != "" {
+			set[r.Provider] = true
+		}
+		library = r.Library
+	}
+	var names []string
+	for n := range set {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return strings.Join(names, "+"), library
+}
+
+// notesOf are the lines of the manifest about data, floor and providers.
+func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) []string {
+	notes := []string{
+		fmt.Sprintf("data: %d examples of %d×%d×%d, value = raw·%g %+g", set.N, set.C, set.H, set.W, set.Gain, set.Offset),
+		fmt.Sprintf("%s between real examples (the floor): %.4g", j.Name, j.Floor),
+	}
+	var names []string
+	for n := range reports {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		r := reports[n]
+		line := fmt.Sprintf("%s: %s", n, r.Provider)
+		if r.Reason != "" {
+			line += " (" + r.Reason + ")"
+		}
+		notes = append(notes, line)
+	}
+	return notes
+}
+
+// headline picks the numbers that belong on a progress line.
+func headline(m training.Metrics, judged string) map[string]float64 {
+	out := map[string]float64{"V": m[training.Value], "r": m["r"]}
+	if v, ok := m[judged]; ok {
+		out[judged] = v
+	}
+	return out
+}
+
+// paint records pictures.
+func paint(run *record.Run, step int, pics []training.Picture) error {
+	for _, p := range pics {
+		if p.Heat != nil {
+			img, err := p.Heat.Image()
+			if err != nil {
+				return err
+			}
+			if err := run.Picture(step, p.Tag, img); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := run.Images(step, p.Tag, p.Images); err != nil {
+			return err
+		}
+	}
+	return nil
+}
