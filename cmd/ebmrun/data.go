@@ -40,6 +40,8 @@ folder, an .npy array or a .csv table.`,
 				return c.listData()
 			case list:
 				return badInput(errors.New("data: --list takes no name"))
+			case info && preview != "":
+				return badInput(errors.New("data: --preview needs the data, which --info does not obtain"))
 			case len(args) == 0:
 				return badInput(errors.New("data: wanted a name (ebmrun data --list shows them)"))
 			}
@@ -79,7 +81,7 @@ func (c *common) data(ctx context.Context, name string, info bool, preview strin
 			return err
 		}
 	}
-	if preview == "" || info {
+	if preview == "" {
 		return nil
 	}
 	set, err := c.loadPreview(ctx, name)

@@ -161,6 +161,18 @@ func TestCheckCatchesWrongSlopes(t *testing.T) {
 	}
 }
 
+// TestCheckOfFlatSum checks a gradient that is zero but for rounding.
+func TestCheckOfFlatSum(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{Name: "flat"})
+	x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("batch"), graphs.D(5)})
+	b.Output("p", b.Op("Softmax", []*graphs.Value{b.Scale(x, 30)}, graphs.I("axis", -1)))
+	g, err := b.Graph()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ebmrun(t, "grad", save(t, graphs.NewModel(g)), "--provider", "ref", "--check", "-o", filepath.Join(t.TempDir(), "g.onnx")).wantOut(t, "grad/x")
+}
+
 func TestInspect(t *testing.T) {
 	path := save(t, tiny(t))
 	r := ebmrun(t, "inspect", path)

@@ -25,6 +25,10 @@ const (
 const (
 	exactTolerance  = 1e-4
 	engineTolerance = 1e-2
+
+	// The slope is taken to be no smaller than this share of the output's size:
+	// a smaller one, as of the sum of a softmax, is rounding.
+	leastSlope = 1e-3
 )
 
 // checkGradient runs a gradient model on random inputs and compares it along
@@ -57,11 +61,11 @@ func (c *common) checkGradient(ctx context.Context, m *graphs.Model, of string) 
 	if err != nil {
 		return fmt.Errorf("--check: %w", err)
 	}
-	want, err := l.difference(ctx, 1e-5)
+	want, size, err := l.difference(ctx, 1e-5)
 	if err != nil {
 		return fmt.Errorf("--check: %w", err)
 	}
-	scale = max(scale, math.Abs(want))
+	scale = max(scale, math.Abs(want), leastSlope*size)
 	if !(math.Abs(slope-want) <= exactTolerance*scale) {
 		return fmt.Errorf("--check: the slope along a random direction is %g by the gradient and %g by a finite difference; "+
 			"a kink near the random input can do this: try another --seed", slope, want)
@@ -93,24 +97,25 @@ type line struct {
 	direction map[string][]float64 // of the inputs that have a slope
 }
 
-// difference is the central difference along the line of Σ c·y.
-func (l line) difference(ctx context.Context, h float64) (float64, error) {
-	up, err := l.value(ctx, h)
+// difference is the central difference along the line of Σ c·y, and the size of
+// that sum's terms.
+func (l line) difference(ctx context.Context, h float64) (slope, size float64, err error) {
+	up, size, err := l.value(ctx, h)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	down, err := l.value(ctx, -h)
-	return (up - down) / (2 * h), err
+	down, _, err := l.value(ctx, -h)
+	return (up - down) / (2 * h), size, err
 }
 
-// value is Σ c·y at the distance h from the point.
-func (l line) value(ctx context.Context, h float64) (float64, error) {
+// value is Σ c·y at the distance h from the point, and Σ |c·y|.
+func (l line) value(ctx context.Context, h float64) (sum, size float64, err error) {
 	moved := slices.Clone(l.in)
 	var cotangent []float64
 	for i, v := range l.program.Inputs() {
 		x, err := l.in[i].AsFloats()
 		if err != nil {
-			return 0, fmt.Errorf("input %s: %w", v.Name, err)
+			return 0, 0, fmt.Errorf("input %s: %w", v.Name, err)
 		}
 		if v.Name == autodiff.CotangentPrefix+l.of {
 			cotangent = x
@@ -125,25 +130,25 @@ func (l line) value(ctx context.Context, h float64) (float64, error) {
 	}
 	out, err := l.program.Run(ctx, moved)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	sum := 0.0
 	for i, v := range l.program.Outputs() {
 		if v.Name != l.of {
 			continue
 		}
 		y, err := out[i].AsFloats()
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		for k := range y {
 			if cotangent != nil {
 				y[k] *= cotangent[k]
 			}
 			sum += y[k]
+			size += math.Abs(y[k])
 		}
 	}
-	return sum, nil
+	return sum, size, nil
 }
 
 // slope is the inner product of the slopes among a model's outputs with the

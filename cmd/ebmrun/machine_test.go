@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ebmrun/runtime"
+	"ebmrun/runtime/ortlib"
 )
 
 // bare is a machine without library, package clients or cache.
@@ -78,6 +81,7 @@ func TestData(t *testing.T) {
 	ebmrun(t, "data", "mnist", "--quiet").wantError(t, 1, "mnist", "go")
 	ebmrun(t, "data").wantError(t, 2, "--list")
 	ebmrun(t, "data", "mnist", "--list").wantError(t, 2, "takes no name")
+	ebmrun(t, "data", "mnist", "--info", "--preview", "x.png").wantError(t, 2, "--preview")
 	ebmrun(t, "data", "mnits").wantError(t, 2, `"mnits"`, "--list")
 }
 
@@ -113,6 +117,51 @@ func TestDataPreview(t *testing.T) {
 	}
 	vectors := write(t, filepath.Join(dir, "v.csv"), []byte("1,2,3\n4,5,6\n"))
 	ebmrun(t, "data", vectors, "--preview", again).wantError(t, 2, "cannot preview")
+}
+
+// library is the ONNX Runtime library of this machine; without one the test is
+// skipped, or fails where EBM_REQUIRE_ORT says so.
+func library(t *testing.T) ortlib.Library {
+	t.Helper()
+	lib, err := ortlib.Find("")
+	if err == nil && cgoOn {
+		return lib
+	}
+	if os.Getenv("EBM_REQUIRE_ORT") == "1" {
+		t.Fatalf("ONNX Runtime is needed here (cgo %v): %v", cgoOn, err)
+	}
+	t.Skip("no ONNX Runtime")
+	return lib
+}
+
+func TestWithLibrary(t *testing.T) {
+	lib := library(t)
+	process(t, "setup").wantOut(t, lib.Path, "runs", "onnxruntime 1.")
+	process(t, "setup", "--ort-library", filepath.Dir(lib.Path)).wantOut(t, lib.Path, "asked for")
+	process(t, "doctor", "--provider", "cpu").wantOut(t, lib.Path, lib.Rule)
+	r := process(t, "grad", save(t, tiny(t)), "--check", "--provider", "cpu", "-o", filepath.Join(t.TempDir(), "g.onnx"))
+	r.wantOut(t, "grad/x")
+	if !strings.Contains(r.errOut, "onnxruntime 1.") {
+		t.Errorf("checked with %q", r.errOut)
+	}
+}
+
+func TestLogReport(t *testing.T) {
+	var errOut bytes.Buffer
+	c := newCommon(nil, &errOut)
+	slow := runtime.Report{Library: "onnxruntime 1.24.1", Provider: runtime.CPU, Reason: "openvino: differs from cpu"}
+	for _, r := range []runtime.Report{
+		{Library: "onnxruntime 1.24.1"},                        // not settled yet
+		{Library: "onnxruntime 1.24.1", Provider: runtime.CPU}, // as asked for
+		slow, slow, // said once
+		{Library: "onnxruntime 1.24.1", Provider: runtime.OpenVINO}, // taken
+	} {
+		c.logReport(r)
+	}
+	want := "onnxruntime 1.24.1, provider cpu  reason=openvino: differs from cpu\nonnxruntime 1.24.1, provider openvino\n"
+	if got := errOut.String(); got != want {
+		t.Errorf("got %q, wanted %q", got, want)
+	}
 }
 
 // process runs a command line in a process of its own.

@@ -36,20 +36,20 @@ func version() string {
 }
 
 func versionOf(info *debug.BuildInfo) string {
-	if v := info.Main.Version; v != "" && v != "(devel)" && setting(info, "vcs.revision") == "" {
+	if v := info.Main.Version; v != "" && v != "(devel)" && buildSetting(info, "vcs.revision") == "" {
 		return v
 	}
 	v := devVersion
-	if rev := setting(info, "vcs.revision"); len(rev) >= 12 {
+	if rev := buildSetting(info, "vcs.revision"); len(rev) >= 12 {
 		v += "+" + rev[:12]
-		if setting(info, "vcs.modified") == "true" {
+		if buildSetting(info, "vcs.modified") == "true" {
 			v += ".modified"
 		}
 	}
 	return v
 }
 
-func setting(info *debug.BuildInfo, key string) string {
+func buildSetting(info *debug.BuildInfo, key string) string {
 	for _, s := range info.Settings {
 		if s.Key == key {
 			return s.Value
