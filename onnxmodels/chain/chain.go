@@ -141,7 +141,11 @@ func Sampler(m *onnxmodels.Model, s Step) (*graphs.Model, error) {
 		return nil, fmt.Errorf("chain: %w", err)
 	}
 	// The body's weights move to the outer graph, where the last energy shares them.
-	g.Inits, body.Inits = append(g.Inits, body.Inits...), nil
+	for _, v := range body.Inits {
+		v.Name = g.Fresh(v.Name)
+		g.Inits = append(g.Inits, v)
+	}
+	body.Inits = nil
 
 	trips := b.Op("Squeeze", []*graphs.Value{b.Op("Shape", []*graphs.Value{noise}, graphs.I("start", 0), graphs.I("end", 1)), b.Ints(0)})
 	n := &graphs.Node{Name: g.Fresh("langevin"), Op: "Loop", Inputs: []*graphs.Value{trips, nil, x0}, Attrs: []*graphs.Attr{graphs.G("body", body)}}

@@ -102,17 +102,20 @@ func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
 			pads[i], pads[2+i] = total/2, total-total/2
 		}
 	}
-	return n.filled(x, n.Op("Conv", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s)))
+	if !fits(x, k, pads) {
+		return n.Fail("nn: layer %s: windows of %d×%d with pads %v do not fit into %v", name, k, k, pads, x)
+	}
+	return n.Op("Conv", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s))
 }
 
-// filled refuses a map without positions, whose sum is 0 whatever the weights.
-func (n *Net) filled(x, y *graphs.Value) *graphs.Value {
-	for _, d := range y.Shape {
-		if d.Known() && d.N < 1 {
-			return n.Fail("nn: %v is too small for the windows of %s", x, y.Name)
+// fits reports whether k×k windows fit into the padded map x.
+func fits(x *graphs.Value, k int64, pads []int64) bool {
+	for i := range 2 {
+		if d := x.Shape[2+i]; d.Known() && d.N+pads[i]+pads[2+i] < k {
+			return false
 		}
 	}
-	return y
+	return true
 }
 
 // Dense appends x·W + b for x [batch, in].
@@ -128,7 +131,10 @@ func (n *Net) Dense(name string, x *graphs.Value, out int) *graphs.Value {
 
 // MaxPool appends non-overlapping pooling over k×k windows.
 func (n *Net) MaxPool(x *graphs.Value, k int) *graphs.Value {
-	return n.filled(x, n.Op("MaxPool", []*graphs.Value{x}, graphs.IntsAttr("kernel_shape", int64(k), int64(k)), graphs.IntsAttr("strides", int64(k), int64(k))))
+	if n.Err() == nil && (len(x.Shape) != 4 || !fits(x, int64(k), make([]int64, 4))) {
+		return n.Fail("nn: pooling windows of %d×%d do not fit into %v", k, k, x)
+	}
+	return n.Op("MaxPool", []*graphs.Value{x}, graphs.IntsAttr("kernel_shape", int64(k), int64(k)), graphs.IntsAttr("strides", int64(k), int64(k)))
 }
 
 // Flatten appends a reshape to [batch, features].
