@@ -1,0 +1,71 @@
+# `make` lists what there is to do.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build demo setup python print-python test test-pure fuzz bench lint generate clean
+
+GO       ?= go
+FUZZTIME ?= 10m
+BENCH    ?= .
+# More flags for go test, such as -v or -count=1.
+TESTFLAGS ?=
+
+cache  := $(or $(EBMRUN_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ebmrun)
+venv   := $(cache)/python
+python := $(or $(EBM_PYTHON),$(venv)/bin/python)
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## build bin/ebmrun
+	$(GO) build -o bin/ebmrun ./cmd/ebmrun
+
+demo: build ## learn handwritten digits from nothing; results in demo/
+	bin/ebmrun demo --out demo
+
+setup: build
+ifndef EBM_NO_SETUP
+	bin/ebmrun setup
+endif
+
+# The interpreter that re-runs exported files: a second reader, not needed to build or to use anything.
+python:
+ifndef EBM_PYTHON
+ifndef EBM_NO_SETUP
+	@if command -v python3 >/dev/null && ! $(venv)/bin/python -c 'import numpy, onnxruntime' 2>/dev/null; then \
+	    echo "python: onnxruntime 1.24.4 in $(venv), to check exported files with"; \
+	    { python3 -m venv --clear $(venv) && $(venv)/bin/pip install -q onnxruntime==1.24.4 numpy; } || \
+	    echo "python: not to be had; tests that need it are skipped" >&2; \
+	fi
+endif
+endif
+
+print-python:
+	@echo $(python)
+
+test: setup python ## obtain ONNX Runtime (set EBM_NO_SETUP=1 not to), then run every test
+	@if $(python) -c 'import numpy, onnxruntime' 2>/dev/null; then export EBM_PYTHON=$(python); fi; \
+	set -x; $(GO) test $(TESTFLAGS) ./...
+
+test-pure: ## run the tests that need neither a C compiler nor a native library
+	CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./graphs/... ./training/...
+
+fuzz: ## fuzz every reader, FUZZTIME (10m) each
+	@grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's|^\./(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*|\1 \2|' | sort | \
+	while read -r pkg target; do (set -x; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$pkg"); done
+
+bench: ## run the Go benchmarks (BENCH=pattern)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+lint: ## gofmt, go vet, a build without cgo, and golangci-lint where it is installed
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	CGO_ENABLED=0 $(GO) build ./...
+	@if command -v golangci-lint >/dev/null; then set -x; golangci-lint run; else echo "golangci-lint: not installed, skipped"; fi
+
+generate: ## rewrite generated files (needs protoc and protoc-gen-go)
+	$(GO) generate ./...
+
+clean: ## remove what make built and the demo's run folder
+	rm -rf bin demo

@@ -1,0 +1,294 @@
+// Package ebmrun_test holds the rules that no single package can check: which
+// way imports point, who may use which module, and what libraries must not do.
+package ebmrun_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "ebmrun/"
+
+// layers says which packages of this module each one may import. "a/..." stands
+// for a and all below it; a package falls under its own row, else under the
+// longest such pattern. Only code is judged: a test may look anywhere.
+var layers = map[string]string{
+	"graphs":           "",
+	"graphs/onnxpb":    "",
+	"graphs/onnxio":    "graphs graphs/onnxpb",
+	"graphs/refeval":   "graphs",
+	"graphs/passes":    "graphs graphs/refeval",
+	"graphs/autodiff":  "graphs graphs/passes",
+	"graphs/graphtest": "graphs graphs/refeval",
+
+	"runtime":            "graphs",
+	"runtime/ortlib":     "graphs runtime",
+	"runtime/ref":        "graphs graphs/passes graphs/refeval runtime",
+	"runtime/ort":        "graphs graphs/onnxio runtime runtime/ortlib",
+	"runtime/enginetest": "graphs runtime",
+
+	"onnxmodels":     "graphs",
+	"onnxmodels/nn":  "graphs",
+	"onnxmodels/...": "graphs graphs/autodiff graphs/onnxio graphs/passes onnxmodels/...",
+
+	"training/sampler":     "",
+	"training/sampler/...": "training/sampler",
+	"training/optim":       "",
+	"training/diag":        "",
+	"training/checkpoint":  "training/checkpoint/...",
+	"training/data":        "training/checkpoint/atomicfile",
+	"training/record":      "training/checkpoint/atomicfile",
+	"training":             "training/checkpoint training/optim training/record training/sampler",
+	"training/bind":        "graphs/... onnxmodels/... runtime training training/optim training/sampler",
+	// The learning systems, and what measures them, see interfaces and no engine.
+	"training/...": "onnxmodels/... training/...",
+
+	"training/checkpoint/atomicfile": "",
+
+	"export/...":    "graphs/... onnxmodels/... training/checkpoint/atomicfile",
+	"export/verify": "graphs/... onnxmodels/... runtime/...",
+
+	"cmd/ebmrun": "export/... graphs/... onnxmodels/... runtime/... training/...",
+}
+
+// never is what a pattern of layers may not reach although it would.
+var never = map[string]string{
+	"training/...": "training/bind",
+}
+
+// outside says which packages may import which modules; all others are refused.
+var outside = map[string]string{
+	"github.com/spf13/cobra":             "cmd/ebmrun",
+	"github.com/spf13/pflag":             "cmd/ebmrun",
+	"github.com/sirupsen/logrus":         "cmd/ebmrun",
+	"github.com/schollz/progressbar/v3":  "cmd/ebmrun",
+	"github.com/mattn/go-isatty":         "cmd/ebmrun",
+	"github.com/yalue/onnxruntime_go":    "runtime/ort",
+	"google.golang.org/protobuf":         "graphs/onnxio graphs/onnxpb training/record",
+	"github.com/goccy/go-yaml":           "cmd/ebmrun training/...",
+	"github.com/nlpodyssey/safetensors":  "training/checkpoint export/...",
+	"codeberg.org/sbinet/npyio":          "training/data export/...",
+	"gonum.org/v1/gonum":                 "training/... export/...",
+	"gonum.org/v1/plot":                  "training/record",
+	"golang.org/x/image":                 "training/...",
+	"golang.org/x/sync":                  "training/... runtime/... cmd/ebmrun",
+	"github.com/owulveryck/onnx-go":      "export/verify",
+	"gorgonia.org/tensor":                "export/verify",
+	"go4.org/unsafe/assume-no-moving-gc": "export/verify",
+}
+
+// A source is one Go file.
+type source struct {
+	name string // from the module's root
+	pkg  string // its folder
+	test bool
+	tool bool // a program of its own that a go:generate line runs
+	file *ast.File
+	fset *token.FileSet
+}
+
+// sources parses every Go file of the module, whatever its build constraints.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		base := d.Name()
+		if d.IsDir() {
+			if name != "." && (base == "testdata" || base[0] == '.' || base[0] == '_') {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(base) != ".go" {
+			return nil
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		s := source{name: filepath.ToSlash(name), test: strings.HasSuffix(base, "_test.go"), file: file, fset: fset}
+		s.pkg = path.Dir(s.name)
+		s.tool = file.Name.Name == "main" && !strings.HasPrefix(s.pkg, "cmd/")
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// imports are the paths that a file imports.
+func (s source) imports() []string {
+	var paths []string
+	for _, i := range s.file.Imports {
+		p, _ := strconv.Unquote(i.Path.Value)
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// covers reports whether a pattern stands for a package.
+func covers(pattern, pkg string) bool {
+	root, open := strings.CutSuffix(pattern, "/...")
+	return pkg == root || open && strings.HasPrefix(pkg, root+"/")
+}
+
+// within reports whether one of a list of patterns stands for a package.
+func within(patterns, pkg string) bool {
+	return slices.ContainsFunc(strings.Fields(patterns), func(p string) bool { return covers(p, pkg) })
+}
+
+// row is the key of layers that a package falls under, "" for none.
+func row(pkg string) string {
+	best := ""
+	for key := range layers {
+		if key == pkg {
+			return key
+		}
+		if covers(key, pkg) && len(key) > len(best) {
+			best = key
+		}
+	}
+	return best
+}
+
+func TestImportDirection(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || s.tool {
+			continue
+		}
+		key := row(s.pkg)
+		if key == "" {
+			t.Errorf("%s: package %s has no row in layers", s.name, s.pkg)
+			continue
+		}
+		for _, p := range s.imports() {
+			to, ours := strings.CutPrefix(p, module)
+			if ours && (!within(layers[key], to) || within(never[key], to)) {
+				t.Errorf("%s: wrong arrow: %s imports %s; row %q allows %q", s.name, s.pkg, to, key, layers[key])
+			}
+		}
+	}
+}
+
+func TestModules(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || s.tool {
+			continue
+		}
+		for _, p := range s.imports() {
+			if first, _, _ := strings.Cut(p, "/"); !strings.Contains(first, ".") {
+				continue // the standard library, or ours
+			}
+			found := false
+			for mod, users := range outside {
+				if p != mod && !strings.HasPrefix(p, mod+"/") {
+					continue
+				}
+				found = true
+				if !within(users, s.pkg) {
+					t.Errorf("%s: %s imports %s, which is for %s only", s.name, s.pkg, p, users)
+				}
+			}
+			if !found {
+				t.Errorf("%s: %s has no row in outside", s.name, p)
+			}
+		}
+	}
+}
+
+// TestCgo: cgo is behind one door, so that everything else builds and runs
+// without a C compiler.
+func TestCgo(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.pkg != "runtime/ort" && slices.Contains(s.imports(), "C") {
+			t.Errorf("%s: cgo outside runtime/ort", s.name)
+		}
+	}
+}
+
+// banned are functions and variables of the standard library that libraries do
+// not touch: they print nothing, end no process, and draw from no source that
+// the caller's seed does not reach.
+var banned = map[string]func(name string) bool{
+	"fmt": func(name string) bool { return strings.HasPrefix(name, "Print") },
+	"os":  func(name string) bool { return slices.Contains([]string{"Stdout", "Stderr", "Exit"}, name) },
+	"log": func(string) bool { return true },
+
+	"log/slog":  func(string) bool { return true },
+	"math/rand": func(string) bool { return true },
+	"math/rand/v2": func(name string) bool {
+		return !slices.Contains([]string{"New", "NewPCG", "NewChaCha8", "NewZipf", "Rand", "PCG", "ChaCha8", "Zipf", "Source"}, name)
+	},
+}
+
+// excused may do what banned forbids, for the reason given.
+var excused = map[string]string{
+	"training/checkpoint/atomicfile": "names of temporary files must differ between processes",
+}
+
+func TestLibrariesAreQuietAndSeeded(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || s.tool || excused[s.pkg] != "" {
+			continue
+		}
+		names := map[string]string{} // by which the file knows a package of banned
+		for _, i := range s.file.Imports {
+			p, _ := strconv.Unquote(i.Path.Value)
+			switch {
+			case banned[p] == nil:
+			case i.Name != nil:
+				names[i.Name.Name] = p
+			case p == "math/rand/v2":
+				names["rand"] = p
+			default:
+				names[path.Base(p)] = p
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, ok := sel.X.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			p := names[x.Name]
+			if p == "" || !banned[p](sel.Sel.Name) || strings.HasPrefix(s.pkg, "cmd/") && !strings.HasPrefix(p, "math/rand") {
+				return true
+			}
+			t.Errorf("%s: %s.%s in %s", s.fset.Position(n.Pos()), p, sel.Sel.Name, s.pkg)
+			return true
+		})
+	}
+}
+
+// TestPackageDocs: every package says what it is.
+func TestPackageDocs(t *testing.T) {
+	said := map[string]bool{}
+	for _, s := range sources(t) {
+		if s.tool || s.test && s.pkg != "." {
+			continue
+		}
+		said[s.pkg] = said[s.pkg] || s.file.Doc != nil
+	}
+	for pkg, ok := range said {
+		if !ok {
+			t.Errorf("package %s has no doc comment", pkg)
+		}
+	}
+}
