@@ -15,7 +15,7 @@ import (
 )
 
 func setupCommand(c *common) *cobra.Command {
-	var plain, list bool
+	var plain, full, list bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Find or obtain ONNX Runtime and check that it runs",
@@ -26,18 +26,27 @@ folder. Then load it and run a small gradient graph.
 A library is looked for as --ort-library says, then in the variables
 EBMRUN_ORT_LIBRARY, ONNXRUNTIME_SHARED_LIBRARY_PATH and ORT_DYLIB_PATH, beside
 the program, in the cache folder, in Python's site-packages and in the system's
-library folders. Only where all this leads nowhere something is downloaded.`,
+library folders. Only where all this leads nowhere, or where --plain or --full
+asks for it, something is downloaded.`,
 		Example: example("ebmrun setup", "ebmrun setup --plain", "ebmrun setup --list"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if list {
+			switch {
+			case list:
 				return c.listPackages()
+			case plain && full:
+				return badInput(errors.New("setup: wanted --plain or --full, not both"))
+			case plain:
+				return c.setup(cmd.Context(), plainPackage())
+			case full:
+				return c.setup(cmd.Context(), fullPackage())
 			}
-			return c.setup(cmd.Context(), plain)
+			return c.setup(cmd.Context(), "")
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&plain, "plain", false, "obtain the plain package: smaller, CPU provider only")
+	f.BoolVar(&plain, "plain", false, "obtain the smallest package, with the CPU provider only, whatever is at hand")
+	f.BoolVar(&full, "full", false, "obtain the package with the most providers, whatever is at hand")
 	f.BoolVar(&list, "list", false, "list the packages for this system and obtain nothing")
 	return cmd
 }
@@ -61,8 +70,9 @@ func (c *common) listPackages() error {
 	return w.Flush()
 }
 
-func (c *common) setup(ctx context.Context, plain bool) error {
-	lib, err := c.library(ctx, plain)
+// setup finds a library, or obtains the named package, and tries it.
+func (c *common) setup(ctx context.Context, pack string) error {
+	lib, err := c.library(ctx, pack)
 	if err != nil {
 		return err
 	}
@@ -79,6 +89,9 @@ func (c *common) setup(ctx context.Context, plain bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: running a graph: %w", lib.Path, err)
 	}
+	if pack == "" && lib.Beside(runtime.OpenVINO) != nil && fullPackage() != plainPackage() {
+		c.say("the provider openvino, often the fastest, is not in it; ebmrun setup --full obtains a build that has it")
+	}
 	if first, err := ortlib.Find(""); err == nil && first.Path != lib.Path {
 		c.say(fmt.Sprintf("other verbs find %s first; EBMRUN_ORT_LIBRARY=%s makes them use this one", first.Path, lib.Path))
 	}
@@ -86,30 +99,36 @@ func (c *common) setup(ctx context.Context, plain bool) error {
 	return nil
 }
 
-// library finds the library or obtains it. Plain asks for the plain package
-// even where another library is at hand, unless one was named.
-func (c *common) library(ctx context.Context, plain bool) (ortlib.Library, error) {
-	lib, err := ortlib.Find(c.ortLibrary)
-	switch {
-	case c.ortLibrary != "" && err != nil:
-		return lib, badInput(err)
-	case c.ortLibrary != "", err == nil && !plain, err == nil && lib.Rule == "asked for":
-		return lib, err
-	case err != nil && !errors.Is(err, ortlib.ErrNotFound):
-		return lib, err // a variable that leads nowhere
+// library finds the library or obtains it. A package that is named is obtained
+// even where a library is at hand.
+func (c *common) library(ctx context.Context, pack string) (ortlib.Library, error) {
+	if pack == "" || c.ortLibrary != "" {
+		lib, err := ortlib.Find(c.ortLibrary)
+		switch {
+		case err == nil:
+			return lib, nil
+		case c.ortLibrary != "":
+			return lib, badInput(err)
+		case !errors.Is(err, ortlib.ErrNotFound):
+			return lib, err // a variable that leads nowhere
+		}
 	}
-	request := ortlib.Request{Progress: c.say}
-	if plain {
-		request.Package = plainPackage()
-	}
-	lib, err = ortlib.Obtain(ctx, request)
+	lib, err := ortlib.Obtain(ctx, ortlib.Request{Package: pack, Progress: c.say})
 	if err != nil {
 		return lib, err
 	}
 	if size, err := sizeOnDisk(filepath.Dir(lib.Path)); err == nil {
-		c.say(fmt.Sprintf("unpacked, %s in %s", byteText(size), filepath.Dir(lib.Path)))
+		c.say(fmt.Sprintf("%s in %s", byteText(size), filepath.Dir(lib.Path)))
 	}
 	return lib, nil
+}
+
+// fullPackage is the name of the package for this system that is preferred.
+func fullPackage() string {
+	if all := packagesHere(); len(all) > 0 {
+		return all[0].Name
+	}
+	return ""
 }
 
 // plainPackage is the name of the smallest package for this system.
