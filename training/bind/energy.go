@@ -33,8 +33,10 @@ type Energy struct {
 
 	field  *graphs.Model // x, weights → energy, score, grad/x
 	learn  *graphs.Model // x, weight, l2, weights → score, grad/…
+	curve  *graphs.Model // x, vector, weights → curvature; nil until it is wanted
 	fields map[int]*call
 	learns map[int]*call
+	curves map[int]*call
 	chains map[chainKey]*call
 
 	ctx context.Context
@@ -59,6 +61,12 @@ type Options struct {
 const (
 	weightInput = "weight" // [batch]: w_i
 	l2Input     = "l2"     // []: strength of the score penalty
+)
+
+// Names of inputs and outputs of the curvature graph.
+const (
+	vectorInput     = "vector"    // [batch, …]: v
+	curvatureOutput = "curvature" // [batch, …]: ∂²U/∂x²·v
 )
 
 // New binds a model whose weights can be learned. ctx ends running calls.
@@ -106,9 +114,13 @@ func bindModel(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Opt
 	if err != nil {
 		return nil, err
 	}
+	// A model from a file may have its outputs in another order, and more of them.
+	if err := passes.CutAt(grad.Graph, onnxmodels.Energy, onnxmodels.Score, onnxmodels.GradX); err != nil {
+		return nil, err
+	}
 	return &Energy{
 		model: m, engine: e, options: o.Runtime, field: grad, ctx: ctx,
-		fields: map[int]*call{}, learns: map[int]*call{}, chains: map[chainKey]*call{},
+		fields: map[int]*call{}, learns: map[int]*call{}, curves: map[int]*call{}, chains: map[chainKey]*call{},
 	}, nil
 }
 
@@ -120,10 +132,10 @@ func learnGraph(m *onnxmodels.Model) (*graphs.Model, error) {
 		return nil, err
 	}
 	g := p.Graph
+	weights := passes.Weights(g)
 	if err := passes.CutAt(g, onnxmodels.Score); err != nil {
 		return nil, err
 	}
-	weights := passes.Weights(g)
 	b := graphs.NewBuilder(g)
 	score := g.Output(onnxmodels.Score)
 	w := b.Input(weightInput, graphs.Float32, graphs.Shape{onnxmodels.Batch})
@@ -225,6 +237,9 @@ func (e *Energy) Restore(s optim.State) error {
 // EnergyGrad implements [sampler.Field].
 func (e *Energy) EnergyGrad(x, u, g []float32) error {
 	n := len(u)
+	if err := e.sizes(n, x, g); err != nil {
+		return err
+	}
 	c := e.fields[n]
 	if c == nil {
 		var err error
@@ -243,6 +258,9 @@ func (e *Energy) EnergyGrad(x, u, g []float32) error {
 
 // Scores writes f(x_i) for n = len(f) examples.
 func (e *Energy) Scores(x, u, f []float32) error {
+	if len(f) != len(u) {
+		return fmt.Errorf("bind: wanted as many scores as energies, got %d and %d", len(f), len(u))
+	}
 	g := make([]float32, len(x))
 	if err := e.EnergyGrad(x, u, g); err != nil {
 		return err
@@ -257,6 +275,12 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 		return fmt.Errorf("bind: this energy is frozen and cannot learn")
 	}
 	n := len(w)
+	if err := e.sizes(n, x); err != nil {
+		return err
+	}
+	if len(score) != n {
+		return fmt.Errorf("bind: wanted %d scores, got room for %d", n, len(score))
+	}
 	c := e.learns[n]
 	if c == nil {
 		var err error
@@ -280,6 +304,77 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 	for i, s := range e.norms {
 		if s != nil {
 			s.pullBack(e.params[i].G)
+		}
+	}
+	return nil
+}
+
+// HessianVector writes to hv the product of each example's Hessian of U with a
+// vector, ∂²U(x_i)/∂x²·v_i. x, v and hv are [n, dims…]. Networks that are linear in
+// pieces have no curvature but that of the reference density.
+func (e *Energy) HessianVector(x, v, hv []float32) error {
+	n := len(x) / e.model.Size()
+	if err := e.sizes(n, x, v, hv); err != nil {
+		return err
+	}
+	c := e.curves[n]
+	if c == nil {
+		if e.curve == nil {
+			var err error
+			if e.curve, err = curvatureGraph(e.field); err != nil {
+				return err
+			}
+		}
+		var err error
+		if c, err = e.compile(e.curve, n, runtime.Options{}); err != nil {
+			return err
+		}
+		c.out = make([]*graphs.Tensor, 1)
+		e.curves[n] = c
+	}
+	for i, in := range c.program.Inputs() {
+		switch in.Name {
+		case onnxmodels.X:
+			e.view(&c.in[i], x, n)
+		case vectorInput:
+			e.view(&c.in[i], v, n)
+		}
+	}
+	e.view(&c.out[0], hv, n)
+	return c.program.Run(e.ctx, c.in, c.out)
+}
+
+// curvatureGraph makes x, vector, weights → curvature from a gradient graph: a
+// Hessian is symmetric, so going back through the slope multiplies by it.
+func curvatureGraph(field *graphs.Model) (*graphs.Model, error) {
+	p := passes.Clone(field)
+	g := p.Graph
+	x := g.Input(onnxmodels.X)
+	b := graphs.NewBuilder(g)
+	v := b.Input(vectorInput, graphs.Float32, x.Shape)
+	b.Prefix(curvatureOutput)
+	slopes, err := autodiff.Append(b, g.Output(onnxmodels.GradX), v, x)
+	if err != nil {
+		return nil, err
+	}
+	if slopes[0] == nil {
+		slopes[0] = b.Zeros(x)
+	}
+	b.Output(curvatureOutput, slopes[0])
+	if _, err := b.Graph(); err != nil {
+		return nil, err
+	}
+	if err := passes.CutAt(g, curvatureOutput); err != nil {
+		return nil, err
+	}
+	return p, autodiff.Tidy(g)
+}
+
+// sizes checks that slices hold n examples.
+func (e *Energy) sizes(n int, of ...[]float32) error {
+	for _, x := range of {
+		if n < 1 || len(x) != n*e.model.Size() {
+			return fmt.Errorf("bind: wanted %d examples of %v, got %d values", n, e.model.Dims, len(x))
 		}
 	}
 	return nil
@@ -353,6 +448,9 @@ func (e *Energy) Close() error {
 	for _, c := range e.learns {
 		shut(c)
 	}
+	for _, c := range e.curves {
+		shut(c)
+	}
 	for _, c := range e.chains {
 		shut(c)
 	}
@@ -367,6 +465,9 @@ func (e *Energy) Reports() map[string]runtime.Report {
 	}
 	for n, c := range e.learns {
 		out[fmt.Sprintf("parameter gradient, batch %d", n)] = runtime.Describe(c.program)
+	}
+	for n, c := range e.curves {
+		out[fmt.Sprintf("curvature, batch %d", n)] = runtime.Describe(c.program)
 	}
 	for k, c := range e.chains {
 		out[fmt.Sprintf("%d fused steps, batch %d", k.k, k.n)] = runtime.Describe(c.program)
@@ -399,7 +500,14 @@ type fused struct {
 
 // RunChain implements [sampler.Chain].
 func (f *fused) RunChain(ctx context.Context, x, u, noise []float32) (sampler.Info, error) {
-	n, k := len(u), len(noise)/len(x)
+	n := len(u)
+	if err := f.e.sizes(n, x); err != nil {
+		return sampler.Info{}, err
+	}
+	k := len(noise) / len(x)
+	if k < 1 || len(noise) != k*len(x) {
+		return sampler.Info{}, fmt.Errorf("bind: wanted noise for whole steps of %d values, got %d", len(x), len(noise))
+	}
 	key := chainKey{k, n, f.step}
 	c := f.e.chains[key]
 	if c == nil {
