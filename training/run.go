@@ -40,8 +40,8 @@ var ErrTimeLimit = errors.New("time limit reached")
 // ErrStopped says that a run was asked to stop; what it saved is valid.
 var ErrStopped = errors.New("stopped")
 
-// Run drives a system until its iteration count is o.Steps. If ctx ends or the
-// time is up, it saves first. An iteration that produces bad numbers is undone:
+// Run drives a system until its iteration count is o.Steps. If ctx ends between
+// two iterations, or the time is up, it saves first. An iteration that produces bad numbers is undone:
 // the system goes back to its last good checkpoint at half the learning rate;
 // after o.Guard.Recover times in a row without a new checkpoint the run ends
 // with an error that wraps [ErrGuard].

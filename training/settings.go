@@ -51,7 +51,7 @@ func (l Langevin) String() string {
 type Optim struct {
 	Name  string     `yaml:"name"`  // adam (default), sgd or rmsprop
 	LR    float64    `yaml:"lr"`    // learning rate
-	Betas [2]float64 `yaml:"betas"` // of adam; the first is the momentum of sgd
+	Betas [2]float64 `yaml:"betas"` // of adam [0.9, 0.999]; the first is the momentum of sgd, the second the decay of rmsprop [0.99]
 	Clip  float64    `yaml:"clip"`  // largest joint norm of all gradients; 0 is off
 	Decay float64    `yaml:"decay"` // the rate falls along a half cosine to decay·lr; 0 keeps it
 	Over  int        `yaml:"over"`  // iterations that the fall takes
@@ -76,6 +76,11 @@ func (o Optim) New() (*Optimizer, error) {
 		}
 		rate = optim.Cosine(o.LR, o.Decay*o.LR, o.Over)
 	}
+	for _, b := range o.Betas {
+		if !(b >= 0 && b < 1) {
+			return nil, fmt.Errorf("optim.betas: wanted numbers from 0 to below 1, got %v", o.Betas)
+		}
+	}
 	opt := &Optimizer{slow: 1}
 	var parts []optim.Transform
 	// The clip comes first, also where it is off: it measures the gradient norm.
@@ -87,13 +92,17 @@ func (o Optim) New() (*Optimizer, error) {
 	parts = append(parts, opt.clip)
 	switch o.Name {
 	case "", "adam":
-		parts = append(parts, optim.Adam(o.Betas[0], o.Betas[1], 1e-8))
+		b := o.Betas
+		if b == [2]float64{} {
+			b[0] = 0.9
+		}
+		parts = append(parts, optim.Adam(b[0], orDefault(b[1], 0.999), 1e-8))
 	case "sgd":
 		if o.Betas[0] > 0 {
 			parts = append(parts, optim.Momentum(o.Betas[0], false))
 		}
 	case "rmsprop":
-		parts = append(parts, optim.RMSProp(o.Betas[1], 1e-8))
+		parts = append(parts, optim.RMSProp(orDefault(o.Betas[1], 0.99), 1e-8))
 	default:
 		return nil, fmt.Errorf("optim.name: wanted adam, sgd or rmsprop, got %q", o.Name)
 	}
