@@ -20,6 +20,8 @@ type Meta struct {
 	Step  chain.Step // settings of one Langevin step
 	Steps int        // Langevin steps per learning iteration, 0 if unknown
 
+	Sigma float64 // standard deviation of the Gaussian reference, 0 for the uniform one
+
 	// The scale of the data: x = raw·Gain + Offset. A Gain of 0 means 1.
 	Gain, Offset float64
 }
@@ -30,6 +32,7 @@ const (
 	keyData   = "ebmrun.data"
 	keySeed   = "ebmrun.seed"
 	keySteps  = "ebmrun.steps"
+	keySigma  = "ebmrun.reference_sigma"
 	keyGain   = "ebmrun.data_gain"
 	keyOffset = "ebmrun.data_offset"
 )
@@ -40,6 +43,7 @@ func (a Meta) put(m *graphs.Model) {
 	}
 	f := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	a.Step.Describe(m)
+	m.SetMeta(keySigma, f(a.Sigma))
 	m.SetMeta(keyGain, f(a.Gain))
 	m.SetMeta(keyOffset, f(a.Offset))
 	m.SetMeta(keySeed, strconv.FormatUint(a.Seed, 10))
@@ -71,6 +75,7 @@ func ReadMeta(m *graphs.Model) (Meta, error) {
 	number("ebmrun.step", &a.Step.Size, 0)
 	number("ebmrun.noise", &a.Step.Noise, 0)
 	number("ebmrun.grad_clip", &a.Step.GradClip, 0)
+	number(keySigma, &a.Sigma, 0)
 	number(keyGain, &a.Gain, math.Inf(-1))
 	number(keyOffset, &a.Offset, math.Inf(-1))
 	text("ebmrun.clamp", func(v string) error {

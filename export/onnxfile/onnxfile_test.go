@@ -29,8 +29,8 @@ const steps, batch = 50, 3
 
 var meta = onnxfile.Meta{
 	System: "generative-convnet", Data: "digits", Seed: 7, Version: "1.2.3", Steps: 20,
-	Step: chain.Step{Size: 0.2, Noise: 0.7, GradClip: 3, ClampMin: -1.5, ClampMax: 1.25},
-	Gain: 2.0 / 255, Offset: -1,
+	Step:  chain.Step{Size: 0.2, Noise: 0.7, GradClip: 3, ClampMin: -1.5, ClampMax: 1.25},
+	Sigma: 0.8, Gain: 2.0 / 255, Offset: -1,
 }
 
 func build(t testing.TB) *onnxmodels.Model {
@@ -235,7 +235,7 @@ func TestMeta(t *testing.T) {
 		}
 	}
 	m := build(t)
-	for key, value := range map[string]string{"ebmrun.step": "-1", "ebmrun.noise": "NaN", "ebmrun.clamp": "1,-1", "ebmrun.seed": "-3", "ebmrun.steps": "0", "ebmrun.data_gain": "0"} {
+	for key, value := range map[string]string{"ebmrun.step": "-1", "ebmrun.noise": "NaN", "ebmrun.clamp": "1,-1", "ebmrun.seed": "-3", "ebmrun.steps": "0", "ebmrun.reference_sigma": "-1", "ebmrun.data_gain": "0"} {
 		bad := passes.Clone(m.Model)
 		bad.SetMeta(key, value)
 		if _, err := onnxfile.ReadMeta(bad); err == nil || !strings.Contains(err.Error(), key) {
