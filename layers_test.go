@@ -54,7 +54,7 @@ var layers = map[string]string{
 	"training/checkpoint/atomicfile": "",
 
 	"export/...":    "graphs/... onnxmodels/... training/checkpoint/atomicfile",
-	"export/verify": "graphs/... onnxmodels/... runtime/...",
+	"export/verify": "export/... graphs/... onnxmodels/... runtime/...",
 
 	"cmd/ebmrun": "export/... graphs/... onnxmodels/... runtime/... training/...",
 }
