@@ -54,7 +54,7 @@ type Optim struct {
 	Betas [2]float64 `yaml:"betas"` // of adam [0.9, 0.999]; the first is the momentum of sgd, the second the decay of rmsprop [0.99]
 	Clip  float64    `yaml:"clip"`  // largest joint norm of all gradients; 0 is off
 	Decay float64    `yaml:"decay"` // the rate falls along a half cosine to decay·lr; 0 keeps it
-	Over  int        `yaml:"over"`  // iterations that the fall takes
+	Over  int        `yaml:"over"`  // iterations that the fall takes; 0 is all of the run
 }
 
 // An Optimizer updates weights and can be slowed down.

@@ -24,6 +24,7 @@ var commands = []struct {
 	group string
 	make  func(*common) *cobra.Command
 }{
+	{groupLearn, demoCommand},
 	{groupLearn, trainCommand},
 	{groupLearn, sampleCommand},
 	{groupLearn, systemsCommand},

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
+	"ebmrun/export/onnxfile"
 	"ebmrun/graphs"
 	"ebmrun/graphs/onnxio"
 	"ebmrun/onnxmodels"
@@ -107,28 +106,25 @@ func openEnergy(path string) (*openedRun, error) {
 	if err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", path, err))
 	}
-	r := &openedRun{Name: path, Model: model, Gain: 1, Lo: -1, Hi: 1}
-	number := func(key string, dst *float64) {
-		if v, e := strconv.ParseFloat(m.Meta(key), 64); e == nil {
-			*dst = v
-		} else if s := m.Meta(key); s != "" && err == nil {
-			err = badInput(fmt.Errorf("%s: metadata %s: wanted a number, got %q", path, key, s))
-		}
+	meta, err := onnxfile.ReadMeta(m)
+	if err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", path, err))
 	}
-	number("ebmrun.step", &r.Langevin.Step)
-	number("ebmrun.noise", &r.Langevin.Noise)
-	number("ebmrun.grad_clip", &r.Langevin.GradClip)
-	number("ebmrun.data_gain", &r.Gain)
-	number("ebmrun.data_offset", &r.Offset)
-	number("ebmrun.reference_sigma", &r.Sigma)
-	if lo, hi, ok := strings.Cut(m.Meta("ebmrun.clamp"), ","); ok {
-		for i, s := range []string{lo, hi} {
-			if r.Langevin.Clamp[i], err = strconv.ParseFloat(s, 64); err != nil {
-				return nil, badInput(fmt.Errorf("%s: metadata ebmrun.clamp: wanted LOW,HIGH, got %q", path, m.Meta("ebmrun.clamp")))
-			}
-		}
+	r := &openedRun{Name: path, Model: model, Lo: -1, Hi: 1, Sigma: meta.Sigma, Gaussian: meta.Sigma > 0, Gain: meta.Gain, Offset: meta.Offset}
+	if r.Gain == 0 {
+		r.Gain = 1
 	}
-	return r, err
+	step := meta.Step
+	r.Langevin = training.Langevin{Steps: meta.Steps, Step: step.Size, Noise: step.Noise, GradClip: step.GradClip, Clamp: [2]float64{step.ClampMin, step.ClampMax}}
+	return r, nil
+}
+
+// metaOf is what an export says about a run.
+func metaOf(r *openedRun) onnxfile.Meta {
+	return onnxfile.Meta{
+		System: r.Head.System, Data: r.Head.Source.Data, Seed: r.Manifest.Seed, Version: version(),
+		Step: bind.StepOf(r.Langevin.Kernel()), Steps: r.Langevin.Steps, Sigma: r.Sigma, Gain: r.Gain, Offset: r.Offset,
+	}
 }
 
 func addScore(m *graphs.Model) error {

@@ -12,7 +12,7 @@ const (
 	Persistent  = "persistent" // where they ended last time, out of a bank
 	FromData    = "data"       // at the data batch: contrastive divergence
 	FromNoise   = "noise"      // at fresh noise: short-run sampling
-	Uniform     = "uniform"    // noise inside the clamp, or [−1, 1]
+	Uniform     = "uniform"    // noise in [−1, 1], inside the clamp
 	Gaussian    = "gaussian"   // noise N(0, σ_ref²), or N(0, 1)
 	defaultBank = 2000
 
@@ -76,6 +76,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
 	case c.Data.Noise < 0:
 		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
+	case c.ScoreL2 < 0:
+		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
 	case c.EMA < 0 || c.EMA >= 1:
 		return fmt.Errorf("ema: wanted a decay from 0 to below 1, got %g", c.EMA)
 	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:

@@ -18,8 +18,8 @@ func demo(net string) Config {
 	c := Config{
 		Net: net, Steps: 1000, Batch: 64,
 		Langevin: training.Langevin{Steps: 20, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
-		Chains:   Chains{Init: Persistent, Buffer: 2000, Restart: 0.05},
-		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1},
+		Chains:   Chains{Init: Persistent, Buffer: 1000, Restart: 0.05},
+		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
 		ScoreL2:  0.05,
 	}
 	c.Data.Noise = 0.01
@@ -30,7 +30,6 @@ func shortRun(net string, steps int) Config {
 	c := demo(net)
 	c.Chains = Chains{Init: FromNoise}
 	c.Langevin.Steps = steps
-	c.Optim.LR = 2e-3
 	return c
 }
 
@@ -45,7 +44,7 @@ var Presets = map[string]Preset{
 	"digits":       {"28×28 pictures, persistent chains, two minutes on two cores", demo("digits28")},
 	"digits-short": {"28×28 pictures, short-run chains from noise", shortRun("digits28-leaky", 30)},
 	"pictures-32":  {"32×32 pictures, persistent chains", demo("swish-32")},
-	"pictures-64":  {"64×64 pictures, persistent chains", with(demo("swish-64"), func(c *Config) { c.Batch = 32; c.Chains.Buffer = 1000 })},
+	"pictures-64":  {"64×64 pictures, persistent chains", with(demo("swish-64"), func(c *Config) { c.Batch = 32 })},
 	"texture-small": {"one texture of 64×64 or more: summed ReLU maps, Gaussian reference", with(Config{
 		Net: "texture-small", Steps: 300, Batch: 3,
 		Langevin: training.Langevin{Steps: 20, Step: 0.3, Noise: 1, Fused: true},

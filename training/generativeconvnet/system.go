@@ -11,6 +11,7 @@
 package generativeconvnet
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,9 @@ import (
 	"ebmrun/training/record"
 	"ebmrun/training/sampler"
 )
+
+// ripe is the number of iterations after which a persistent chain may be shown.
+const ripe = 10
 
 // Labels of the random streams beside the chains' own.
 const (
@@ -65,6 +69,9 @@ type System struct {
 func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("generative-convnet: %w", err)
+	}
+	if c.Optim.Over == 0 {
+		c.Optim.Over = c.Steps
 	}
 	opt, err := c.Optim.New()
 	if err != nil {
@@ -122,9 +129,9 @@ func (s *System) begin(r *rand.Rand, x []float32) {
 		}
 		return
 	}
-	lo, hi := s.Config.Langevin.Clamp[0], s.Config.Langevin.Clamp[1]
-	if lo == hi {
-		lo, hi = -1, 1
+	lo, hi := -1.0, 1.0
+	if c := s.Config.Langevin.Clamp; c != [2]float64{} && c[1] > lo && c[0] < hi {
+		lo, hi = max(lo, c[0]), min(hi, c[1])
 	}
 	for i := range x {
 		x[i] = float32(lo + (hi-lo)*r.Float64())
@@ -262,15 +269,13 @@ func (s *System) Samples(ctx context.Context, n int) ([]float32, error) {
 	dim := s.set.Dim()
 	out := make([]float32, 0, n*dim)
 	if s.bank != nil {
-		order := make([]int, len(s.age))
-		for i := range order {
-			order[i] = i
+		if n > len(s.age) {
+			return nil, fmt.Errorf("generative-convnet: %d samples wanted of a bank of %d chains", n, len(s.age))
 		}
-		// Chains that have just begun are still noise; the oldest come first.
-		slices.SortStableFunc(order, func(a, b int) int { return int(s.age[b] - s.age[a]) })
-		if n > len(order) {
-			return nil, fmt.Errorf("generative-convnet: %d samples wanted of a bank of %d chains", n, len(order))
-		}
+		// Chains that have just begun are still noise. Among the others age must not
+		// matter: the oldest are those of the energy's deepest wells.
+		order := rand.New(rand.NewPCG(s.noise.Seed, 1<<41+uint64(s.iter))).Perm(len(s.age))
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(min(s.age[b], ripe), min(s.age[a], ripe)) })
 		for _, slot := range order[:n] {
 			out = append(out, s.bank[slot*dim:(slot+1)*dim]...)
 		}
