@@ -19,7 +19,7 @@ func Example() {
 		return
 	}
 
-	var engine runtime.Engine = ref.New() // or ort.Open("")
+	engine := ref.New() // a runtime.Engine, like what ort.Open returns
 	ctx := context.Background()
 	p, err := engine.Compile(ctx, graphs.NewModel(g), runtime.Options{})
 	if err != nil {
