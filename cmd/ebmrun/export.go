@@ -15,7 +15,6 @@ import (
 	"ebmrun/export/onnxfile"
 	"ebmrun/export/verify"
 	weightfile "ebmrun/export/weights"
-	"ebmrun/onnxmodels/chain"
 	"ebmrun/runtime"
 	"ebmrun/training/checkpoint/atomicfile"
 )
@@ -111,19 +110,15 @@ func stepFolder(name string) string {
 	return name
 }
 
-// exportMeta is what the files say about a run.
+// exportMeta is what the files say about where the model came from: what a file
+// said itself, or its run.
 func exportMeta(r *openedRun, f exportFlags) (onnxfile.Meta, error) {
 	meta, err := onnxfile.ReadMeta(r.Model.Model)
 	if err != nil {
 		return meta, badInput(fmt.Errorf("%s: %w", r.Name, err))
 	}
 	if r.State != nil {
-		l := r.Langevin
-		meta = onnxfile.Meta{
-			System: r.Manifest.System, Data: r.Manifest.Data.Name, Seed: r.Manifest.Seed,
-			Step:  chain.Step{Size: l.Step, Noise: l.Noise, GradClip: l.GradClip, ClampMin: l.Clamp[0], ClampMax: l.Clamp[1]},
-			Steps: l.Steps, Sigma: r.Sigma, Gain: r.Gain, Offset: r.Offset,
-		}
+		meta = metaOf(r)
 	}
 	meta.Version = version()
 	if f.step > 0 {

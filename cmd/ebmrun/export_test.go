@@ -35,7 +35,7 @@ func trained(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "run")
 	ebmrun(t, "train", "generative-convnet", "--data", "synthetic/rings", "--limit", "100", "--provider", "ref", "--quiet", "--out", dir, "--steps", "2",
-		"--set", "batch=4", "--set", "chains.buffer=16", "--set", "langevin={steps: 3, step: 0.1, noise: 1, grad_clip: 2, clamp: [-4, 4]}",
+		"--set", "batch=4", "--set", "chains.buffer=16", "--set", "langevin={steps: 3, step: 0.125, noise: 1, grad_clip: 2, clamp: [-4, 4]}",
 		"--set", "spec={layers: [{filters: 8}, {filters: 1}], activation: swish}", "--set", "guard.max_std=100").wantOut(t)
 	return dir
 }
@@ -85,7 +85,7 @@ func TestExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]string{"ebmrun.system": "generative-convnet", "ebmrun.data": "synthetic/rings", "ebmrun.seed": "1", "ebmrun.step": "0.1", "ebmrun.noise": "1",
+	for key, want := range map[string]string{"ebmrun.system": "generative-convnet", "ebmrun.data": "synthetic/rings", "ebmrun.seed": "1", "ebmrun.step": "0.125", "ebmrun.noise": "1",
 		"ebmrun.grad_clip": "2", "ebmrun.clamp": "-4,4", "ebmrun.steps": "3", "ebmrun.data_gain": "1", "ebmrun.data_offset": "0", "ebmrun.reference_sigma": "2"} {
 		if got := m.Meta(key); got != want {
 			t.Errorf("%s: wanted %q, got %q", key, want, got)

@@ -29,7 +29,7 @@ import (
 )
 
 // python is an interpreter that has onnxruntime and numpy: the one that EBM_PYTHON
-// names, or that of a virtual environment "venv" in the project's cache folder.
+// names, or that of the virtual environment "python" in the project's cache folder.
 func python(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("EBM_PYTHON")
@@ -38,7 +38,7 @@ func python(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		path = filepath.Join(dir, "venv", "bin", "python")
+		path = filepath.Join(dir, "python", "bin", "python")
 	}
 	out, err := exec.CommandContext(t.Context(), path, "-c", "import numpy, onnxruntime").CombinedOutput()
 	if err != nil {
