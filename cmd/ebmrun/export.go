@@ -168,12 +168,12 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 			return err
 		}
 	}
-	// Large weights lie in a file of their own beside the .onnx file.
+	// Very large weights lie in a file of their own, NAME.onnx.data, which goes first.
 	written, err := os.ReadDir(temp)
 	if err != nil {
 		return err
 	}
-	for _, e := range written {
+	for _, e := range slices.Backward(written) {
 		if err := os.Rename(filepath.Join(temp, e.Name()), filepath.Join(f.out, e.Name())); err != nil {
 			return err
 		}

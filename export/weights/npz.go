@@ -3,6 +3,7 @@ package weights
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -139,14 +140,20 @@ func array(raw []byte) (*graphs.Tensor, error) {
 }
 
 // header reads the header of an npy file. The parser indexes into malformed text
-// without looking; what it trips over is an error here.
+// without looking; what it trips over is an error here. It also makes room for
+// the length that the file claims, so that is checked first.
 func header(r *bytes.Reader) (h npy.Header, err error) {
-	if r.Len() > 12 {
-		var start [12]byte
-		r.ReadAt(start[:], 0)
-		if n := int64(start[8]) | int64(start[9])<<8 | int64(start[10])<<16 | int64(start[11])<<24; start[6] == 2 && n > r.Size() {
-			return h, io.ErrUnexpectedEOF
-		}
+	var start struct {
+		Magic        [6]byte
+		Major, Minor uint8
+		Length       uint32
+	}
+	err = binary.Read(io.NewSectionReader(r, 0, r.Size()), binary.LittleEndian, &start)
+	switch {
+	case err != nil:
+		return h, err
+	case start.Major == 2 && int64(start.Length) > r.Size():
+		return h, io.ErrUnexpectedEOF
 	}
 	defer func() {
 		if recover() != nil {
