@@ -174,14 +174,22 @@ func randomNode(r *rand.Rand, op string) (*graphs.Node, []*graphs.Tensor) {
 	}
 	usual(graphs.IntsAttr("kernel_shape", ints(max(0, rank-2), 0, 4)...))
 	usual(graphs.I("to", []int64{1, 7, 9, 10, 11, 16, 3, 8, 17}[r.IntN(9)]))
-	usual(graphs.S("direction", []string{"LEFT", "RIGHT"}[r.IntN(2)]))
+	directions := []string{"LEFT", "RIGHT"}
+	if graphs.RecurrentGates(op) > 0 {
+		directions = []string{"forward", "reverse", "bidirectional"}
+	}
+	usual(graphs.S("direction", directions[r.IntN(len(directions))]))
 	usual(graphs.I("blocksize", r.Int64N(4)))
 	usual(graphs.I("num_groups", r.Int64N(4)))
 	usual(graphs.I("size", r.Int64N(5)))
 	usual(graphs.S("equation", []string{"ij,jk->ik", "ii->i", "ij->", "ab,ab", "i,j->ij", "aij,ajk->aik", "a,b,c->"}[r.IntN(7)]))
 	usual(graphs.T("value", graphs.Of([]float32{2}, 1)))
+	usual(graphs.I("q_num_heads", 1+r.Int64N(2)))
+	usual(graphs.I("kv_num_heads", 1))
+	usual(graphs.I("num_heads", 1+r.Int64N(2)))
+	fitted(r, n, in)
 	outputs := 1
-	if multiple := map[string]int{"MaxPool": 2, "TopK": 2, "Split": 3, "LayerNormalization": 3, "BatchNormalization": 3, "Dropout": 2}[op]; multiple > 0 {
+	if multiple := map[string]int{"MaxPool": 2, "TopK": 2, "Split": 3, "LayerNormalization": 3, "BatchNormalization": 3, "Dropout": 2, "Attention": 4, "LSTM": 3, "GRU": 2, "RNN": 2}[op]; multiple > 0 {
 		outputs += r.IntN(multiple)
 	}
 	if op == "TopK" {
@@ -191,4 +199,54 @@ func randomNode(r *rand.Rand, op string) (*graphs.Node, []*graphs.Tensor) {
 		n.Outputs = append(n.Outputs, &graphs.Value{Name: fmt.Sprint("y", i), From: n})
 	}
 	return n, in
+}
+
+// fitted gives ops whose operands must fit each other closely a chance.
+func fitted(r *rand.Rand, n *graphs.Node, in []*graphs.Tensor) {
+	set := func(i int, dims ...int) {
+		if i < len(in) && in[i] != nil && r.IntN(8) != 0 {
+			in[i] = graphs.NewTensor(graphs.Float32, dims...)
+		}
+	}
+	small := func(v ...int64) *graphs.Tensor { return graphs.Of(v, len(v)) }
+	g := graphs.RecurrentGates(n.Op)
+	switch {
+	case g > 0:
+		dirs := 1
+		if n.Str("direction", "") == "bidirectional" {
+			dirs = 2
+		}
+		set(0, 3, 2, 4)
+		set(1, dirs, g*5, 4)
+		set(2, dirs, g*5, 5)
+		set(3, dirs, g*10)
+		if len(in) > 4 {
+			in[4] = nil
+		}
+	case n.Op == "Attention":
+		set(0, 2, 3, 4)
+		set(1, 2, 5, 4)
+		set(2, 2, 5, 4)
+		set(3, 3, 5)
+		if len(in) > 4 {
+			in[4] = nil
+		}
+	case n.Op == "RotaryEmbedding":
+		set(0, 2, 3, 4)
+		set(1, 2, 3, 2)
+		set(2, 2, 3, 2)
+		if len(in) > 3 {
+			in[3] = nil
+		}
+	case n.Op == "AffineGrid":
+		set(0, 2, 2, 3)
+		if len(in) > 1 {
+			in[1] = small(2, 1, r.Int64N(4), 3)
+		}
+	case n.Op == "Col2Im":
+		set(0, 1, 4, 4)
+		if len(in) > 2 {
+			in[1], in[2] = small(3, 3), small(2, 2)
+		}
+	}
 }

@@ -1,0 +1,504 @@
+// Package conformance compares gradient graphs of exported networks with the
+// gradients that PyTorch's autograd gives for the same weights and inputs.
+//
+// A network is a folder with model.onnx and data.safetensors, as export.py
+// writes them. A few small ones are kept in testdata/conformance and checked by
+// every test run. The whole set is checked with
+//
+//	python export.py DIR
+//	EBM_CONFORMANCE=DIR go test ./bench/conformance -run TestConformance -timeout 2h
+//
+// and EBM_CONFORMANCE_TABLE=FILE writes the table of docs/conformance.md.
+package conformance
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nlpodyssey/safetensors"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/autodiff"
+	"ebmrun/graphs/onnxio"
+	"ebmrun/graphs/passes"
+	"ebmrun/graphs/refeval"
+	"ebmrun/runtime"
+	"ebmrun/runtime/ort"
+	"ebmrun/runtime/ortlib"
+)
+
+// Relative L2 errors that are accepted: against another framework in float32,
+// the same in float64, and between two optimization levels of one library.
+const (
+	tolerance   = 1e-4
+	tolerance64 = 1e-6
+	toleranceO  = 1e-5
+)
+
+// A network is an exported model with inputs and expected results.
+type network struct {
+	name  string
+	model *graphs.Model
+	of    string // output that is differentiated
+	data  map[string]*graphs.Tensor
+	meta  map[string]string
+}
+
+func load(dir string) (*network, error) {
+	m, err := onnxio.Read(filepath.Join(dir, "model.onnx"))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "data.safetensors"))
+	if err != nil {
+		return nil, err
+	}
+	_, header, err := safetensors.ReadMetadata(raw)
+	if err != nil {
+		return nil, err
+	}
+	st, err := safetensors.Deserialize(raw)
+	if err != nil {
+		return nil, err
+	}
+	n := &network{name: filepath.Base(dir), model: m, data: map[string]*graphs.Tensor{}, meta: header.Metadata()}
+	for _, t := range st.Tensors() {
+		dims := []int{}
+		for _, d := range t.TensorView.Shape() {
+			dims = append(dims, int(d))
+		}
+		typ := map[safetensors.DType]graphs.DType{safetensors.F32: graphs.Float32, safetensors.F64: graphs.Float64}[t.TensorView.DType()]
+		values, err := graphs.DecodeRaw(typ, t.TensorView.Data(), graphs.Size(dims))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Name, err)
+		}
+		n.data[t.Name] = &graphs.Tensor{Type: typ, Dims: dims, Data: values}
+		if of, ok := strings.CutPrefix(t.Name, "cot/"); ok {
+			n.of = of
+		}
+	}
+	return n, nil
+}
+
+// grad builds the gradient graph for all inputs and weights.
+func (n *network) grad() (*graphs.Model, error) {
+	return autodiff.Grad(n.model, autodiff.Options{Of: n.of, VJP: true, Params: true})
+}
+
+// feed is what a gradient graph's inputs get.
+func (n *network) feed(inputs []*graphs.Value) ([]*graphs.Tensor, error) {
+	var in []*graphs.Tensor
+	for _, v := range inputs {
+		key := "in/" + v.Name
+		if of, ok := strings.CutPrefix(v.Name, autodiff.CotangentPrefix); ok {
+			key = "cot/" + of
+		}
+		x := n.data[key]
+		if x == nil {
+			return nil, fmt.Errorf("no data for input %q", v.Name)
+		}
+		f, err := x.AsFloats()
+		if err != nil {
+			return nil, err
+		}
+		t, err := graphs.FromFloats(v.Type, f, x.Dims...)
+		if err != nil {
+			return nil, err
+		}
+		in = append(in, t)
+	}
+	return in, nil
+}
+
+// errs are relative errors, NaN where nothing was compared.
+type errs struct {
+	Out, In, Param float64
+	Worst          string // the tensor with the largest error
+	Params         int    // weights compared
+}
+
+func (e errs) within(tol float64) bool {
+	return e.Out <= tol && e.In <= tol && (e.Params == 0 || e.Param <= tol)
+}
+
+// compare measures results against the expected ones. The error of a slope is
+// ‖got−want‖ / max(‖want‖, 0.001·largest ‖want‖ of its group): a slope that is
+// zero but for rounding has no relative error of its own.
+func (n *network) compare(outputs []*graphs.Value, got []*graphs.Tensor) (errs, error) {
+	type group struct{ diff, norm []float64 }
+	groups := [3]group{}
+	labels := [3][]string{}
+	for i, v := range outputs {
+		k := 0
+		key := "out/" + v.Name
+		if name, ok := strings.CutPrefix(v.Name, autodiff.GradPrefix); ok {
+			key, k = "grad/"+name, 2
+			if n.data["in/"+name] != nil {
+				k = 1
+			}
+		}
+		want := n.data[key]
+		if want == nil {
+			continue
+		}
+		if !slices.Equal(want.Dims, got[i].Dims) {
+			return errs{}, fmt.Errorf("%s has dims %v, want %v", v.Name, got[i].Dims, want.Dims)
+		}
+		a, err := got[i].AsFloats()
+		if err != nil {
+			return errs{}, err
+		}
+		b, err := want.AsFloats()
+		if err != nil {
+			return errs{}, err
+		}
+		var diff, norm float64
+		for j := range b {
+			d := a[j] - b[j]
+			diff, norm = diff+d*d, norm+b[j]*b[j]
+		}
+		groups[k].diff, groups[k].norm = append(groups[k].diff, math.Sqrt(diff)), append(groups[k].norm, math.Sqrt(norm))
+		labels[k] = append(labels[k], v.Name)
+	}
+	if len(groups[0].diff) == 0 || len(groups[1].diff) == 0 {
+		return errs{}, fmt.Errorf("nothing to compare: the outputs are %v", outputs)
+	}
+	e := errs{Params: len(groups[2].diff)}
+	worst := -1.0
+	for k, to := range []*float64{&e.Out, &e.In, &e.Param} {
+		g := groups[k]
+		if len(g.norm) == 0 {
+			continue
+		}
+		floor := max(1e-3*slices.Max(g.norm), 1e-12)
+		for j := range g.diff {
+			r := g.diff[j] / max(g.norm[j], floor)
+			if math.IsNaN(r) {
+				r = math.Inf(1)
+			}
+			*to = max(*to, r)
+			if r > worst {
+				worst, e.Worst = r, labels[k][j]
+			}
+		}
+	}
+	return e, nil
+}
+
+func (n *network) onRefeval(ctx context.Context, g *graphs.Model, round bool) (errs, error) {
+	p, err := refeval.New(g.Graph, graphs.OpsetVersion, refeval.Options{Round: round})
+	if err != nil {
+		return errs{}, err
+	}
+	in, err := n.feed(p.Inputs())
+	if err != nil {
+		return errs{}, err
+	}
+	out, err := p.Run(ctx, in)
+	if err != nil {
+		return errs{}, err
+	}
+	return n.compare(p.Outputs(), out)
+}
+
+func (n *network) onEngine(ctx context.Context, e runtime.Engine, g *graphs.Model, level runtime.Level) (errs, []*graphs.Tensor, error) {
+	p, err := e.Compile(ctx, g, runtime.Options{Threads: 1, Optimize: level, NoSpin: true})
+	if err != nil {
+		return errs{}, nil, err
+	}
+	defer p.Close()
+	in, err := n.feed(p.Inputs())
+	if err != nil {
+		return errs{}, nil, err
+	}
+	out := make([]*graphs.Tensor, len(p.Outputs()))
+	if err := p.Run(ctx, in, out); err != nil {
+		return errs{}, nil, err
+	}
+	r, err := n.compare(p.Outputs(), out)
+	return r, out, err
+}
+
+// apart is the largest relative difference of two lists of results.
+func apart(a, b []*graphs.Tensor) float64 {
+	worst, top := 0.0, 0.0
+	norms := make([][2]float64, len(a))
+	for i := range a {
+		x, err1 := a[i].AsFloats()
+		y, err2 := b[i].AsFloats()
+		if err1 != nil || err2 != nil || !a[i].Type.IsFloat() {
+			continue
+		}
+		for j := range x {
+			d := x[j] - y[j]
+			norms[i][0], norms[i][1] = norms[i][0]+d*d, norms[i][1]+x[j]*x[j]
+		}
+		top = max(top, math.Sqrt(norms[i][1]))
+	}
+	for _, n := range norms {
+		worst = max(worst, math.Sqrt(n[0])/max(math.Sqrt(n[1]), 1e-3*top, 1e-30))
+	}
+	return worst
+}
+
+// size counts the nodes of a gradient graph: those of the (lowered) forward
+// part, those of the backward part, and the weights that have a slope.
+func size(g *graphs.Graph) (forward, backward, weights int) {
+	for _, n := range g.Nodes {
+		if strings.HasPrefix(n.Name, "bwd/") {
+			backward++
+		} else {
+			forward++
+		}
+	}
+	for _, v := range g.Outputs {
+		if name, ok := strings.CutPrefix(v.Name, autodiff.GradPrefix); ok && g.Input(name) == nil {
+			weights++
+		}
+	}
+	return
+}
+
+// checkTidy fails if a gradient graph holds nodes that do nothing.
+func checkTidy(t *testing.T, m *graphs.Model) {
+	t.Helper()
+	c := passes.Clone(m)
+	if changed, err := passes.Prune(c.Graph); changed || err != nil {
+		t.Errorf("the gradient graph holds dead nodes or weights (%v)", err)
+	}
+	if changed, err := passes.CSE(c.Graph); changed || err != nil {
+		t.Errorf("the gradient graph computes something twice (%v)", err)
+	}
+	if changed, err := passes.FoldConstants(c.Graph); changed || err != nil {
+		t.Errorf("the gradient graph computes constants (%v)", err)
+	}
+}
+
+func engine(t *testing.T) runtime.Engine {
+	t.Helper()
+	lib, err := ortlib.Find("")
+	if err != nil {
+		return nil
+	}
+	e, err := ort.Open(lib.Path)
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+// TestFixtures checks the small networks in testdata/conformance: in float64 in
+// plain Go, and with ONNX Runtime where it is found.
+func TestFixtures(t *testing.T) {
+	dirs, err := filepath.Glob("../../testdata/conformance/*/model.onnx")
+	if err != nil || len(dirs) < 10 {
+		t.Fatalf("only %d fixtures (%v)", len(dirs), err)
+	}
+	e := engine(t)
+	for _, path := range dirs {
+		n, err := load(filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(n.name, func(t *testing.T) {
+			g, err := n.grad()
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkTidy(t, g)
+			r, err := n.onRefeval(t.Context(), g, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.within(tolerance64) {
+				t.Errorf("float64: %+v", r)
+			}
+			if e == nil {
+				return
+			}
+			r, _, err = n.onEngine(t.Context(), e, g, runtime.OptimizeAll)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !r.within(tolerance) {
+				t.Errorf("ONNX Runtime: %+v", r)
+			}
+		})
+	}
+}
+
+// A row of the table.
+type row struct {
+	Name                       string
+	Nodes, Ops                 int
+	Forward, Backward, Weights int
+	Build                      time.Duration
+	E                          errs
+	Levels                     float64 // between optimization levels
+	Exact                      *errs   // float64 in plain Go, where it was run
+	Verdict                    string
+	Other                      string // onnx-ad's verdict
+}
+
+func (r *row) ok() bool { return r.Verdict == "right" || r.Verdict == "right in float64" }
+
+// TestConformance checks every network in the folder EBM_CONFORMANCE.
+func TestConformance(t *testing.T) {
+	root := os.Getenv("EBM_CONFORMANCE")
+	if root == "" {
+		t.Skip("EBM_CONFORMANCE names no folder")
+	}
+	paths, err := filepath.Glob(filepath.Join(root, "*", "data.safetensors"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no networks in %s (%v)", root, err)
+	}
+	e := engine(t)
+	if e == nil {
+		t.Fatal("ONNX Runtime is not found")
+	}
+	other := map[string]string{}
+	if raw, err := os.ReadFile(filepath.Join(root, "onnx-ad.json")); err == nil {
+		if err := json.Unmarshal(raw, &other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var rows []*row
+	for _, path := range paths {
+		dir := filepath.Dir(path)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			r := &row{Name: filepath.Base(dir), Other: other[filepath.Base(dir)]}
+			rows = append(rows, r)
+			if err := r.measure(t.Context(), dir, e); err != nil {
+				r.Verdict = "refused: " + oneLine(err)
+				if !errors.Is(err, autodiff.ErrNoRule) {
+					r.Verdict = "failed: " + oneLine(err)
+				}
+			}
+			t.Logf("%s: nodes %d, graph %d+%d, out %.1e in %.1e param %.1e (%s, %d), levels %.1e, build %v", r.Verdict, r.Nodes, r.Forward, r.Backward, r.E.Out, r.E.In, r.E.Param, r.E.Worst, r.E.Params, r.Levels, r.Build.Round(time.Millisecond))
+			if r.Exact != nil {
+				t.Logf("float64: %+v", *r.Exact)
+			}
+			if !r.ok() {
+				t.Error(r.Verdict)
+			}
+			if limit := 3*r.Forward + 2*r.Weights; r.Forward+r.Backward > limit {
+				t.Logf("large: %d nodes, wanted at most %d", r.Forward+r.Backward, limit)
+			}
+		})
+	}
+	if to := os.Getenv("EBM_CONFORMANCE_TABLE"); to != "" {
+		if err := os.WriteFile(to, table(rows), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func oneLine(err error) string {
+	s, _, _ := strings.Cut(err.Error(), "\n")
+	return s
+}
+
+func (r *row) measure(ctx context.Context, dir string, e runtime.Engine) error {
+	n, err := load(dir)
+	if err != nil {
+		return err
+	}
+	ops := map[string]bool{}
+	for _, node := range n.model.Graph.Nodes {
+		ops[node.Op] = true
+	}
+	r.Nodes, r.Ops = len(n.model.Graph.Nodes), len(ops)
+	start := time.Now()
+	g, err := n.grad()
+	r.Build = time.Since(start)
+	if err != nil {
+		return err
+	}
+	r.Forward, r.Backward, r.Weights = size(g.Graph)
+	var full, plain []*graphs.Tensor
+	var onEngine error
+	if r.E, full, onEngine = n.onEngine(ctx, e, g, runtime.OptimizeAll); onEngine == nil {
+		if _, plain, onEngine = n.onEngine(ctx, e, g, runtime.OptimizeNone); onEngine == nil {
+			r.Levels = apart(full, plain)
+		}
+	}
+	if onEngine == nil && r.E.within(tolerance) && r.Levels <= toleranceO {
+		r.Verdict = "right"
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	x, err := n.onRefeval(limited, g, false)
+	switch {
+	case err != nil:
+		return errors.Join(onEngine, err)
+	case onEngine != nil:
+		return fmt.Errorf("%w (float64 in plain Go: %+v)", onEngine, x)
+	}
+	r.Exact = &x
+	r.Verdict = "wrong"
+	if x.within(tolerance64) || n.meta["truth"] == "float32" && x.within(tolerance) {
+		r.Verdict = "right in float64"
+	}
+	return nil
+}
+
+func table(rows []*row) []byte {
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.Name, b.Name) })
+	var b bytes.Buffer
+	right, right64, others := 0, 0, 0
+	for _, r := range rows {
+		switch {
+		case r.Verdict == "right":
+			right++
+		case r.ok():
+			right64++
+		}
+		if strings.HasPrefix(r.Other, "right") {
+			others++
+		}
+	}
+	fmt.Fprintf(&b, preamble, len(rows), right, right64)
+	fmt.Fprintln(&b, "| network | nodes | ops | gradient graph | forward error | input slope | weight slopes (number) | build | verdict | onnx-ad 0.3.0 |")
+	fmt.Fprintln(&b, "|---|--:|--:|--:|--:|--:|--:|--:|---|---|")
+	for _, r := range rows {
+		sci := func(f float64) string {
+			if r.Verdict == "" || strings.Contains(r.Verdict, ":") {
+				return ""
+			}
+			return fmt.Sprintf("%.0e", f)
+		}
+		weights := ""
+		if r.E.Params > 0 {
+			weights = fmt.Sprintf("%s (%d)", sci(r.E.Param), r.E.Params)
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s | %s | %s | %d ms | %s | %s |\n", r.Name, r.Nodes, r.Ops, r.Forward+r.Backward,
+			sci(r.E.Out), sci(r.E.In), weights, r.Build.Milliseconds(), strings.ReplaceAll(r.Verdict, "|", "/"), r.Other)
+	}
+	return b.Bytes()
+}
+
+const preamble = `# Gradients of exported networks
+
+%d exports with random weights, at reduced sizes, made by ` + "`bench/conformance/export.py`" + ` (PyTorch 2.15.0, torchvision 0.29.2,
+timm 1.0.31, onnxscript 0.7.2): opset 18 from the current exporter, the ones with ` + "`@opset`" + ` from the older one. The gradient graph
+(slopes of all inputs and weights for a random cotangent) runs in ONNX Runtime's CPU provider in float32 and is compared with
+PyTorch's autograd in float64: relative L2 error of the output, of the worst input slope and of the worst weight slope.
+
+- **right** (%d): all errors at most 1e-4, and with the library's optimizations on and off the results differ by at most 1e-5.
+- **right in float64** (%d): float32 rounding is larger than that; the same graph evaluated in float64 agrees with autograd to 1e-6.
+
+Regenerate with ` + "`EBM_CONFORMANCE=DIR EBM_CONFORMANCE_TABLE=docs/conformance.md go test ./bench/conformance -run TestConformance`" + `.
+
+`

@@ -1,0 +1,160 @@
+"""Exports the conformance set: for each network a folder with model.onnx and data.safetensors.
+
+    python export.py OUT [NAME...]
+
+data.safetensors holds `in/<input>`, `out/<output>`, `cot/<output>` (the cotangent of the output that is differentiated),
+`grad/<input>` and `grad/<initializer>`, all from PyTorch's autograd in float64, and float32 autograd's own relative errors
+in its metadata. Weights are random; seeds are fixed. A network that cannot be exported leaves a file failed.txt.
+"""
+import contextlib
+import copy
+import io
+import json
+import os
+import shutil
+import sys
+import time
+import warnings
+import zlib
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from safetensors.numpy import save_file
+
+from networks import networks
+
+torch.set_num_threads(1)
+torch.backends.mha.set_fastpath_enabled(False)  # its fused ops have no ONNX form
+
+# Networks that are also exported by the older exporter, with the opset.
+LEGACY = {
+    "torchvision_resnet18": 13, "torchvision_vgg11_bn": 13, "torchvision_mobilenet_v3_small": 14, "torchvision_densenet121": 13, "torchvision_shufflenet_v2_x0_5": 15,
+    "torchvision_swin": 16, "torchvision_swin_v2": 17, "torchvision_vit": 14, "torchvision_convnext": 17, "torchvision_lraspp": 13, "timm_levit_128s": 17,
+    "timm_pvt_v2_b0": 16, "timm_xcit_nano_12_p8_224": 15, "timm_crossvit_9_240": 14, "timm_efficientformer_l1": 16, "timm_mixer_s32_224": 13, "unet": 13, "voxels": 13,
+    "pointnet": 13, "rnn": 13, "lstm": 14, "lstm_bidirectional_2_layers": 15, "gru": 13, "gru_bidirectional": 17, "realnvp": 13, "deconv_generator": 14, "reflect_padding": 13,
+    "spatial_transformer": 16, "flow_warp": 17, "pixel_shuffle": 13, "einsum_attention": 13, "upsample_nearest": 13, "upsample_bilinear": 14, "upsample_bilinear_corners": 13,
+    "upsample_bicubic": 13, "cumsum": 14, "topk": 13, "roll": 13, "index_put": 14, "gather_scatter": 16, "where_mask": 13, "norms": 13, "lrn": 13, "weight_norm_mlp": 13,
+    "activations": 14, "attention_causal": 14, "avg_pool_padded": 13, "transformer_encoder": 14, "slices": 13, "rms_norm": 13, "unbind_split": 13, "einsum_trace": 13,
+}
+
+
+def loosen(m):
+    """Constant weights (zeros, ones) hide paths and leave statistics trivial: make them random."""
+    for p in m.parameters():
+        if p.is_floating_point() and p.numel() and (p.numel() == 1 or p.float().std() < 1e-6):
+            p.data.add_(0.2 * torch.randn_like(p))
+    for name, b in m.named_buffers():
+        if name.endswith("running_mean"):
+            b.data = 0.3 * torch.randn_like(b)
+        elif name.endswith("running_var"):
+            b.data = 0.5 + torch.rand_like(b)
+
+
+def gradients(m, inputs, cot):
+    params = dict(m.named_parameters())
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    y = m(*inputs)
+    y = y[0] if isinstance(y, (tuple, list)) else y
+    wanted = inputs + [p for p in params.values() if p.requires_grad]
+    got = iter(torch.autograd.grad((y * cot.to(y.dtype)).sum(), wanted, allow_unused=True))
+    zero = lambda g, x: (torch.zeros_like(x) if g is None else g).detach()
+    gx = [zero(next(got), x) for x in inputs]
+    gp = {k: zero(next(got), p) for k, p in params.items() if p.requires_grad}
+    return y.detach(), gx, gp
+
+
+def relative(a, b):
+    a, b = a.double(), b.double()
+    return float((a - b).norm() / max(float(b.norm()), 1e-30))
+
+
+def run(name, legacy, out):
+    dst = os.path.join(out, name + (f"@{legacy}" if legacy else ""))
+    shutil.rmtree(dst, ignore_errors=True)
+    os.makedirs(dst)
+    start = time.time()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            export(name, legacy, dst)
+        print(f"{name} {legacy or 18}: {time.time() - start:.0f} s", flush=True)
+    except Exception as e:  # a failed export is a result, too
+        text = f"{type(e).__name__}: {e}"
+        for f in os.listdir(dst):
+            os.remove(os.path.join(dst, f))
+        open(os.path.join(dst, "failed.txt"), "w").write(text)
+        print(f"{name} {legacy or 18}: {text.splitlines()[0][:300]}", flush=True)
+
+
+def export(name, legacy, dst):
+    torch.manual_seed(zlib.crc32(name.encode()))
+    m, inputs = networks[name]()
+    m.eval()
+    loosen(m)
+    m.eval()
+    inputs = tuple(x.float() for x in inputs)
+    with torch.no_grad():
+        y = m(*inputs)
+        y = y[0] if isinstance(y, (tuple, list)) else y
+    cot = torch.randn_like(y)
+    y32, gx32, gp32 = gradients(m, inputs, cot)
+    meta = {"truth": "float64"}
+    try:
+        y, gx, gp = gradients(copy.deepcopy(m).double(), [x.double() for x in inputs], cot)
+        meta["self/out"] = f"{relative(y32, y):.2e}"
+        meta["self/in"] = f"{max(relative(a, b) for a, b in zip(gx32, gx)):.2e}"
+    except RuntimeError:
+        y, gx, gp, meta["truth"] = y32, gx32, gp32, "float32"
+    names = [f"x{i}" for i in range(len(inputs))] if len(inputs) > 1 else ["x"]
+    path = os.path.join(dst, "model.onnx")
+    if legacy:
+        with torch.no_grad():
+            torch.onnx.export(m, inputs, path, dynamo=False, opset_version=legacy, input_names=names, output_names=["y"])
+    else:
+        torch.onnx.export(m, inputs, path, dynamo=True, opset_version=18, input_names=names, output_names=["y"], external_data=False, verbose=False)
+    model = onnx.load(path)
+    out = model.graph.output[0].name
+    data = {"in/" + n: x.numpy() for n, x in zip(names, inputs)}
+    data["out/" + out], data["cot/" + out] = y.numpy(), cot.double().numpy()
+    for n, g in zip(names, gx):
+        data["grad/" + n] = g.numpy()
+    # Initializers are found by value: exporters rename and transpose them.
+    known = {}
+    for k, p in m.named_parameters():
+        if k in gp and p.numel() > 1:
+            v = p.detach().float().numpy()
+            known.setdefault((v.shape, zlib.crc32(v.tobytes())), []).append((k, False))
+            if v.ndim == 2:
+                t = np.ascontiguousarray(v.T)
+                known.setdefault((t.shape, zlib.crc32(t.tobytes())), []).append((k, True))
+    found, taken, total = 0, set(), 0
+    for init in model.graph.initializer:
+        a = numpy_helper.to_array(init)
+        if a.dtype != np.float32 or a.size <= 1:
+            continue
+        total += 1
+        hits = known.get((a.shape, zlib.crc32(np.ascontiguousarray(a).tobytes())), [])
+        if len({k for k, _ in hits}) != 1 or hits[0][0] in taken:
+            continue
+        k, t = hits[0]
+        taken.add(k)
+        g = gp[k].numpy()
+        data["grad/" + init.name] = np.ascontiguousarray(g.T if t else g)
+        found += 1
+    meta["parameters"] = json.dumps({"compared": found, "of": len(gp)})
+    meta["ops"] = json.dumps(sorted({n.op_type for n in model.graph.node}))
+    save_file({k: np.ascontiguousarray(v) for k, v in data.items()}, os.path.join(dst, "data.safetensors"), metadata=meta)
+
+
+if __name__ == "__main__":
+    out, chosen = sys.argv[1], sys.argv[2:]
+    if not chosen:
+        chosen = sorted(networks, key=lambda n: n.startswith(("torchvision", "timm")))
+    for name in chosen:
+        name, _, only = name.partition("@")
+        if not only:
+            run(name, None, out)
+        if name in LEGACY:
+            run(name, LEGACY[name], out)

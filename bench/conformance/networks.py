@@ -1,0 +1,568 @@
+"""The networks of the conformance set: published families at reduced sizes, and small hand-written ones.
+
+`networks` maps a name to a function that returns (module, inputs); weights are random.
+"""
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+networks = {}
+
+
+def network(f):
+    networks[f.__name__] = f
+    return f
+
+
+def image(size, batch=1, channels=3):
+    return torch.randn(batch, channels, size, size)
+
+
+# ---- torchvision ----------------------------------------------------------------------------------------------------
+
+
+def vision(name, size, cut=None, **kwargs):
+    def build():
+        import torchvision.models as tv
+        m = getattr(tv, name)(weights=None, **{"num_classes": 10, **kwargs})
+        if cut:
+            cut(m)
+        return m, (image(size),)
+
+    networks["torchvision_" + name] = build
+
+
+def small_head(features):
+    """Replaces classifiers of a hundred million weights."""
+    def cut(m):
+        m.avgpool = nn.Identity()
+        m.classifier = nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 10))
+
+    return cut
+
+
+vision("resnet18", 48)
+vision("resnext50_32x4d", 48)
+vision("vgg11_bn", 32, small_head(512))
+vision("alexnet", 64, small_head(256))
+vision("squeezenet1_1", 48)
+vision("densenet121", 48)
+vision("mobilenet_v2", 48)
+vision("mobilenet_v3_small", 48)
+vision("mobilenet_v3_large", 48)
+vision("efficientnet_b0", 48)
+vision("shufflenet_v2_x0_5", 48)
+vision("mnasnet0_5", 48)
+vision("regnet_y_400mf", 48)
+vision("regnet_x_400mf", 48)
+vision("inception_v3", 96, aux_logits=False, init_weights=False, transform_input=True)
+vision("googlenet", 48, aux_logits=False, init_weights=False)
+
+
+@network
+def torchvision_convnext():
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+    return ConvNeXt([CNBlockConfig(16, 32, 2), CNBlockConfig(32, 64, 1), CNBlockConfig(64, None, 1)], num_classes=10), (image(32, 2),)
+
+
+@network
+def torchvision_swin():
+    from torchvision.models.swin_transformer import SwinTransformer
+    return SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], stochastic_depth_prob=0.0, num_classes=10), (image(64),)
+
+
+@network
+def torchvision_swin_v2():
+    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
+    return SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], stochastic_depth_prob=0.0, num_classes=10,
+                           block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2), (image(64),)
+
+
+@network
+def torchvision_vit():
+    from torchvision.models import VisionTransformer
+    return VisionTransformer(32, 8, 2, 4, 32, 64, num_classes=10), (image(32, 2),)
+
+
+@network
+def torchvision_maxvit():
+    from torchvision.models import MaxVit
+    return MaxVit((64, 64), 16, 2, [16, 32], [1, 1], 8, 0.0, num_classes=10), (image(64),)
+
+
+@network
+def torchvision_lraspp():
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    class Wrap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
+
+        def forward(self, x):
+            return self.net(x)["out"]
+
+    return Wrap(), (image(64),)
+
+
+@network
+def torchvision_fcn():
+    from torchvision.models.segmentation.fcn import FCNHead
+
+    class Wrap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU())
+            self.head = FCNHead(32, 3)
+
+        def forward(self, x):
+            return F.interpolate(self.head(self.body(x)), x.shape[-2:], mode="bilinear", align_corners=False)
+
+    return Wrap(), (image(30),)
+
+
+@network
+def torchvision_deeplab():
+    from torchvision.models.segmentation.deeplabv3 import ASPP
+    class Wrap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 16, 3, 4, 1)
+            self.head = ASPP(16, [2, 3], 24)
+
+        def forward(self, x):
+            return F.interpolate(self.head(self.stem(x)), scale_factor=4, mode="bilinear", align_corners=False)
+
+    return Wrap(), (image(40),)
+
+
+@network
+def torchvision_r2plus1d():
+    from torchvision.models.video.resnet import BasicBlock, Conv2Plus1D, R2Plus1dStem, VideoResNet
+    m = VideoResNet(BasicBlock, [Conv2Plus1D] * 4, [1, 1, 1, 1], R2Plus1dStem, num_classes=5)
+    return m, (torch.randn(1, 3, 4, 24, 24),)
+
+
+# ---- timm -----------------------------------------------------------------------------------------------------------
+
+
+def timm_net(name, size, **kwargs):
+    def build():
+        import timm
+        return timm.create_model(name, pretrained=False, **{"num_classes": 10, **kwargs}), (image(size),)
+
+    networks["timm_" + name] = build
+
+
+timm_net("levit_128s", 224)
+timm_net("nf_resnet26", 48)
+timm_net("nf_regnet_b0", 48)
+timm_net("mixer_s32_224", 64, img_size=64, embed_dim=48, num_blocks=2)
+timm_net("resmlp_12_224", 64, img_size=64, embed_dim=48, num_blocks=2)
+timm_net("gmlp_ti16_224", 64, img_size=64, embed_dim=48, num_blocks=2)
+timm_net("davit_tiny", 64, embed_dims=(16, 32, 48, 64), depths=(1, 1, 1, 1), num_heads=(2, 2, 4, 4), window_size=4)
+timm_net("pvt_v2_b0", 64)
+timm_net("poolformer_s12", 64, embed_dims=(16, 32, 48, 64), layers=(1, 1, 2, 1))
+timm_net("poolformerv2_s12", 64, embed_dims=(16, 32, 48, 64), layers=(1, 1, 2, 1))
+timm_net("caformer_s18", 64, dims=(16, 32, 64, 96), depths=(1, 1, 2, 1))
+timm_net("xcit_nano_12_p8_224", 64, img_size=64, depth=3)
+timm_net("cait_xxs24_224", 64, img_size=64, depth=2, embed_dim=48)
+timm_net("coat_lite_tiny", 64, img_size=64)
+timm_net("crossvit_9_240", 240, depth=((1, 1, 0), (1, 1, 0), (1, 1, 0)))
+timm_net("twins_svt_small", 64, img_size=64, embed_dims=(16, 32, 64, 96), num_heads=(2, 2, 4, 4), depths=(1, 1, 1, 1), wss=(4, 4, 4, 4))
+timm_net("twins_pcpvt_small", 64, img_size=64, embed_dims=(16, 32, 64, 96), num_heads=(2, 2, 4, 4), depths=(1, 1, 1, 1))
+timm_net("volo_d1_224", 64, img_size=64, layers=(1, 1, 1, 1), embed_dims=(24, 48, 48, 48), num_heads=(2, 4, 4, 4))
+timm_net("beit_base_patch16_224", 64, img_size=64, embed_dim=48, depth=2, num_heads=4)
+timm_net("beitv2_base_patch16_224", 64, img_size=64, embed_dim=48, depth=2, num_heads=4, use_rel_pos_bias=True)
+timm_net("deit_tiny_patch16_224", 64, img_size=64, depth=2)
+timm_net("deit3_small_patch16_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("vit_small_patch16_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4, qk_norm=True)
+timm_net("eva02_tiny_patch14_224", 56, img_size=56, depth=2)
+timm_net("efficientformer_l1", 224, layers=(1, 1, 1, 2))
+timm_net("efficientformerv2_s0", 224)
+timm_net("hardcorenas_a", 48)
+timm_net("ghostnet_050", 48)
+timm_net("ghostnetv2_100", 64)
+timm_net("res2net50_26w_4s", 48, layers=(1, 1, 1, 1))
+timm_net("sequencer2d_s", 64, layers=(1, 1, 1, 1), embed_dims=(24, 48, 48, 48), hidden_sizes=(8, 12, 12, 12))
+timm_net("convmixer_768_32", 56, depth=2, dim=48)
+timm_net("edgenext_xx_small", 64)
+timm_net("mobilevit_xxs", 64)
+timm_net("mobilevitv2_050", 64)
+timm_net("fastvit_t8", 64)
+timm_net("repvgg_a0", 48)
+timm_net("repvit_m0_9", 64)
+timm_net("tinynet_e", 48)
+timm_net("lcnet_035", 48)
+timm_net("mobilenetv4_conv_small", 64)
+timm_net("mobileone_s0", 48)
+timm_net("skresnet18", 48)
+timm_net("resnest14d", 48)
+timm_net("cspresnet50", 64)
+timm_net("dla46_c", 48)
+timm_net("hrnet_w18_small", 64)
+timm_net("ese_vovnet19b_slim", 48)
+timm_net("coatnet_nano_rw_224", 64, img_size=64)
+timm_net("gcvit_xxtiny", 224, depths=(1, 1, 1, 1))
+timm_net("tiny_vit_5m_224", 64, img_size=64, depths=(1, 1, 1, 1))
+timm_net("inception_next_atto", 64)
+timm_net("starnet_s1", 64)
+timm_net("convit_tiny", 64, img_size=64, depth=3, local_up_to_layer=2)
+timm_net("tnt_s_patch16_224", 64, img_size=64, depth=2, embed_dim=48, inner_dim=12, num_heads_outer=4)
+timm_net("pit_ti_224", 64, img_size=64)
+timm_net("focalnet_tiny_srf", 64, embed_dim=24, depths=(1, 1, 1, 1))
+timm_net("efficientvit_b0", 64)
+timm_net("efficientvit_m0", 224)
+timm_net("hgnetv2_b0", 64)
+timm_net("visformer_tiny", 64, img_size=64)
+timm_net("mvitv2_tiny", 64, img_size=64, depths=(1, 1, 1, 1), embed_dim=24)
+timm_net("hiera_tiny_224", 224, embed_dim=24, stages=(1, 1, 1, 1))
+timm_net("nest_tiny", 128, img_size=128, embed_dims=(24, 48, 48), depths=(1, 1, 1), num_heads=(2, 4, 4))
+timm_net("lambda_resnet26t", 64, )
+timm_net("halonet26t", 64)
+timm_net("botnet26t_256", 64, img_size=64)
+timm_net("eca_nfnet_l0", 48)
+timm_net("rexnet_100", 48)
+timm_net("selecsls42", 64)
+timm_net("xception41", 48)
+timm_net("tf_efficientnetv2_b0", 48)
+timm_net("nextvit_small", 64, depths=(1, 1, 2, 1))
+
+
+# ---- hand-written ---------------------------------------------------------------------------------------------------
+
+
+def conv(i, o, **kw):
+    return nn.Sequential(nn.Conv2d(i, o, 3, padding=1, **kw), nn.GroupNorm(2, o), nn.SiLU())
+
+
+@network
+def unet():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = conv(1, 8), conv(8, 16), conv(16, 16)
+            self.up1, self.up2 = nn.ConvTranspose2d(16, 16, 2, 2), nn.ConvTranspose2d(16, 8, 2, 2)
+            self.d, self.e, self.out = conv(32, 16), conv(16, 8), nn.Conv2d(8, 1, 1)
+
+        def forward(self, x):
+            a = self.a(x)
+            b = self.b(F.max_pool2d(a, 2))
+            c = self.c(F.max_pool2d(b, 2))
+            d = self.d(torch.cat([self.up1(c), b], 1))
+            return self.out(self.e(torch.cat([self.up2(d), a], 1)))
+
+    return Net(), (image(16, 2, 1),)
+
+
+@network
+def voxels():
+    return nn.Sequential(nn.Conv3d(1, 4, 3, 2, 1), nn.BatchNorm3d(4), nn.ELU(), nn.Conv3d(4, 8, 3, padding=1), nn.Softplus(), nn.MaxPool3d(2),
+                         nn.AvgPool3d(2), nn.Flatten(), nn.Linear(8, 3)), (torch.randn(2, 1, 8, 8, 8),)
+
+
+@network
+def pointnet():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.t = nn.Sequential(nn.Conv1d(3, 16, 1), nn.BatchNorm1d(16), nn.ReLU())
+            self.f = nn.Linear(16, 9)
+            self.g = nn.Sequential(nn.Conv1d(3, 16, 1), nn.BatchNorm1d(16), nn.ReLU(), nn.Conv1d(16, 32, 1))
+            self.h = nn.Linear(32, 4)
+
+        def forward(self, x):
+            m = self.f(self.t(x).max(2)[0]).view(-1, 3, 3) + torch.eye(3, dtype=x.dtype)
+            return self.h(self.g(torch.bmm(m, x)).max(2)[0])
+
+    return Net(), (torch.randn(2, 3, 20),)
+
+
+def recurrent(kind, **kw):
+    def build():
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.r = getattr(nn, kind)(5, 6, batch_first=True, **kw)
+                self.o = nn.Linear(12 if kw.get("bidirectional") else 6, 2)
+
+            def forward(self, x):
+                return self.o(torch.tanh(self.r(x)[0]))
+
+        return Net(), (torch.randn(2, 7, 5),)
+
+    return build
+
+
+networks["rnn"] = recurrent("RNN")
+networks["rnn_relu_2_layers"] = recurrent("RNN", num_layers=2, nonlinearity="relu")
+networks["lstm"] = recurrent("LSTM")
+networks["lstm_bidirectional_2_layers"] = recurrent("LSTM", num_layers=2, bidirectional=True)
+networks["gru"] = recurrent("GRU")
+networks["gru_bidirectional"] = recurrent("GRU", bidirectional=True)
+
+
+@network
+def realnvp():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nets = nn.ModuleList(nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 8)) for _ in range(4))
+            self.masks = nn.Parameter(torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]] * 2), requires_grad=False)
+
+        def forward(self, x):
+            logdet = torch.zeros_like(x[:, 0])
+            for net, m in zip(self.nets, self.masks):
+                s, t = net(x * m).chunk(2, 1)
+                s = torch.tanh(s)
+                x = x * m + (1 - m) * (x * torch.exp(s) + t)
+                logdet = logdet + ((1 - m) * s).sum(1)
+            return -0.5 * (x**2).sum(1) - 2 * math.log(2 * math.pi) + logdet
+
+    return Net(), (torch.randn(6, 4),)
+
+
+@network
+def deconv_generator():
+    return nn.Sequential(nn.ConvTranspose2d(8, 16, 4), nn.BatchNorm2d(16), nn.LeakyReLU(0.2), nn.ConvTranspose2d(16, 8, 4, 2, 1), nn.BatchNorm2d(8),
+                         nn.LeakyReLU(0.2), nn.ConvTranspose2d(8, 3, 3, 2, 1, output_padding=1), nn.Tanh()), (torch.randn(2, 8, 1, 1),)
+
+
+@network
+def reflect_padding():
+    return nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(3, 6, 7), nn.InstanceNorm2d(6, affine=True), nn.ReLU(), nn.ReplicationPad2d((1, 2, 0, 1)),
+                         nn.Conv2d(6, 6, 3, 2), nn.CELU(), nn.CircularPad2d(1), nn.Conv2d(6, 3, 3), nn.Hardtanh(-3, 3)), (image(14, 2),)
+
+
+@network
+def spatial_transformer():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc = nn.Sequential(nn.Conv2d(1, 4, 5, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 6))
+            self.out = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x):
+            theta = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]], dtype=x.dtype) + 0.2 * torch.tanh(self.loc(x)).view(-1, 2, 3)
+            grid = F.affine_grid(theta, x.shape, align_corners=False)
+            return self.out(F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False))
+
+    return Net(), (image(11, 2, 1),)
+
+
+@network
+def flow_warp():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, a, b):
+            n, _, h, w = a.shape
+            flow = self.f(torch.cat([a, b], 1))
+            ys, xs = torch.meshgrid(torch.linspace(-1, 1, h, dtype=a.dtype), torch.linspace(-1, 1, w, dtype=a.dtype), indexing="ij")
+            grid = torch.stack([xs, ys], -1) + 0.3 * flow.permute(0, 2, 3, 1)
+            warped = F.grid_sample(b, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+            mirrored = F.grid_sample(b, 2 * grid, mode="bilinear", padding_mode="reflection", align_corners=True)
+            return (a - warped) ** 2 + mirrored
+
+    return Net(), (image(9, 2, 1), image(9, 2, 1))
+
+
+@network
+def pixel_shuffle():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Mish(), nn.PixelUnshuffle(2), nn.Conv2d(32, 16, 1), nn.GELU(), nn.PixelShuffle(2), nn.Conv2d(4, 12, 3),
+                         nn.PixelShuffle(2)), (image(8, 2),)
+
+
+@network
+def einsum_attention():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.o = nn.Linear(16, 48), nn.Linear(16, 16)
+
+        def forward(self, x):
+            q, k, v = self.qkv(x).view(x.shape[0], x.shape[1], 3, 4, 4).unbind(2)
+            a = torch.softmax(torch.einsum("bihd,bjhd->bhij", q, k) / 2, -1)
+            return self.o(torch.einsum("bhij,bjhd->bihd", a, v).flatten(2))
+
+    return Net(), (torch.randn(2, 6, 16),)
+
+
+@network
+def transformer_decoder():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.d = nn.TransformerDecoderLayer(16, 4, 32, 0.0, activation="gelu", batch_first=True)
+
+        def forward(self, x, y):
+            mask = torch.triu(torch.full((x.shape[1], x.shape[1]), float("-inf"), dtype=x.dtype), 1)
+            return self.d(x, y, tgt_mask=mask)
+
+    return Net(), (torch.randn(2, 5, 16), torch.randn(2, 7, 16))
+
+
+@network
+def transformer_encoder():
+    return nn.TransformerEncoderLayer(16, 4, 32, 0.0, batch_first=True, norm_first=True), (torch.randn(2, 5, 16),)
+
+
+def resize(**kw):
+    def build():
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 2, 3)
+
+            def forward(self, x):
+                return self.b(F.interpolate(torch.tanh(self.a(x)), **kw))
+
+        return Net(), (image(7, 2, 2),)
+
+    return build
+
+
+networks["upsample_nearest"] = resize(scale_factor=2, mode="nearest")
+networks["upsample_nearest_exact"] = resize(size=(11, 10), mode="nearest-exact")
+networks["upsample_bilinear"] = resize(scale_factor=2, mode="bilinear", align_corners=False)
+networks["upsample_bilinear_corners"] = resize(size=(13, 12), mode="bilinear", align_corners=True)
+networks["downsample_bilinear"] = resize(size=(5, 4), mode="bilinear", align_corners=False)
+networks["downsample_antialias"] = resize(size=(5, 4), mode="bilinear", align_corners=False, antialias=True)
+networks["upsample_bicubic"] = resize(scale_factor=2, mode="bicubic", align_corners=False)
+networks["upsample_bicubic_corners"] = resize(size=(12, 15), mode="bicubic", align_corners=True)
+networks["upsample_area"] = resize(size=(3, 4), mode="area")
+
+
+class Lambda(nn.Module):
+    """A function of the input and one weight of the input's last size."""
+    def __init__(self, f, size):
+        super().__init__()
+        self.f, self.w = f, nn.Parameter(torch.randn(size))
+
+    def forward(self, *x):
+        return self.f(*x, self.w)
+
+
+def function(name, f, *shapes):
+    networks[name] = lambda: (Lambda(f, shapes[0][-1]), tuple(torch.randn(*s) for s in shapes))
+
+
+def assign(x, w):
+    y = x * w
+    y = y.index_put((torch.tensor([0, 2]), torch.tensor([1, 1])), w[:2])
+    y[1, 2:4] = w[3] * 2
+    y[:, 0] += 1.5
+    return torch.sin(y)
+
+
+function("cumsum", lambda x, w: torch.cumsum(x * w, 1).tanh(), (3, 6))
+function("topk", lambda x, w: (torch.topk(x * w, 3, -1)[0] ** 2).sum(-1), (4, 8))
+function("sort", lambda x, w: torch.sort(x * w, -1)[0] * w, (4, 8))
+function("roll", lambda x, w: torch.roll(x * w, (1, -2), (0, 1)) * x, (5, 6))
+function("index_put", assign, (4, 5))
+function("index_select", lambda x, w: torch.index_select(x * w, 0, torch.tensor([2, 0, 2])) ** 2 + x[:, [1, 1, 0, 4, 3]][:3], (4, 5))
+function("gather_scatter", lambda x, w: torch.zeros_like(x).scatter_add(1, torch.tensor([[0, 2, 2, 1, 4]] * 3), x * w) + torch.gather(x, 1, torch.tensor([[1, 1, 0, 4, 3]] * 3)) ** 2, (3, 5))
+function("where_mask", lambda x, w: torch.where(x > 0.3, x * w, torch.exp(x) - w).masked_fill(x < -1, 0.5).logsumexp(1), (4, 5))
+function("norms", lambda x, w: torch.linalg.vector_norm(x * w, 3, -1) + F.normalize(x, dim=-1).sum(-1) * x.std(-1) + x.var(-1, unbiased=False) + x.norm(dim=-1), (4, 5))
+function("products", lambda x, w: (x * w).prod(-1) + (x + w).cumsum(-1).prod(-1), (4, 5))
+function("einsum_trace", lambda x, w: torch.einsum("bii->b", x * w) + torch.einsum("bij,bjk,k->b", x, x, w), (2, 4, 4))
+function("pairwise", lambda x, w: torch.exp(-torch.cdist(x * w, x[:3])).sum(1), (5, 4))
+function("kl_loss", lambda x, y, w: F.kl_div(F.log_softmax(x * w, -1), F.softmax(y, -1), reduction="batchmean") + F.smooth_l1_loss(x, y) + F.huber_loss(x, w.expand_as(x)), (4, 5), (4, 5))
+function("bce_loss", lambda x, w: F.binary_cross_entropy_with_logits(x * w, (x.detach() > 0).to(x.dtype), reduction="none").mean(1), (4, 5))
+function("cross_entropy", lambda x, w: F.cross_entropy(x * w, torch.tensor([1, 0, 4, 2]), reduction="none"), (4, 5))
+function("activations", lambda x, w: sum(f(x * w) for f in (F.hardswish, F.hardsigmoid, F.selu, F.softsign, F.logsigmoid, F.relu6, F.tanhshrink, F.hardshrink, F.softshrink,
+                                                           torch.atan, torch.erf, torch.sinh, F.elu, F.mish)), (4, 6))
+function("minmax", lambda x, w: torch.maximum(x, w) * torch.minimum(x * 2, w) + x.amax(-1, keepdim=True) - torch.clamp(x, -0.5, 0.8) + torch.clamp(x, min=w), (4, 6))
+function("remainder", lambda x, w: torch.remainder(x * 3, 1.3) * w + torch.fmod(x, 0.7) + torch.floor(x) * x + torch.frac(w), (4, 6))
+function("fold", lambda x, w: F.fold(F.unfold(x * w, 2, stride=1), (4, 5), 2, stride=2, padding=0)[..., :4, :5] if False else F.unfold(x * w, 2, padding=1).pow(2).sum(1), (2, 3, 4, 5))
+function("meshgrid", lambda x, w: torch.stack([torch.outer(a, w) for a in x]).transpose(1, 2).flip(0).tril().reshape(-1) ** 2, (3, 5))
+function("unbind_split", lambda x, w: torch.cat([a * b for a, b in zip((x * w).split([1, 3, 2], 1), x.split([1, 3, 2], 1))], 1) + torch.stack(x.unbind(1), 1).square(), (4, 6))
+function("determinant", lambda x, w: torch.linalg.det(x * w), (2, 3, 3))
+function("fft_power", lambda x, w: torch.fft.rfft(x * w).abs().square(), (3, 8))
+function("lrn", lambda x, w: F.local_response_norm(x * w, 3, 0.1, 0.75, 1.0), (2, 5, 4, 4))
+function("lp_pool", lambda x, w: F.lp_pool2d(x * w, 2, 2), (2, 3, 4, 4))
+function("adaptive_pool", lambda x, w: F.adaptive_avg_pool2d(x * w, (2, 4)).tanh() + F.adaptive_max_pool2d(x, 2).mean(), (2, 3, 8, 8))
+function("avg_pool_padded", lambda x, w: F.avg_pool2d(x * w, 3, 2, 1, ceil_mode=True, count_include_pad=False) + F.avg_pool2d(x, 3, 2, 1, ceil_mode=True), (2, 3, 7, 6))
+function("rms_norm", lambda x, w: F.rms_norm(x, (6,), w) + F.layer_norm(x, (6,), w), (4, 6))
+function("rotary", lambda x, w: (lambda y, t: torch.cat([y[..., :4] * torch.cos(t) - y[..., 4:] * torch.sin(t), y[..., :4] * torch.sin(t) + y[..., 4:] * torch.cos(t)], -1))(
+    x * w, torch.outer(torch.arange(5.0), 0.1 ** torch.arange(4.0)).to(x.dtype)), (2, 5, 8))
+function("attention_causal", lambda x, w: F.scaled_dot_product_attention(x * w, x, x * x, is_causal=True), (2, 3, 5, 8))
+function("attention_grouped", lambda x, y, w: F.scaled_dot_product_attention(x * w, y, y * 0.5, enable_gqa=True), (2, 4, 5, 8), (2, 2, 5, 8))
+function("conv_transpose_groups", lambda x, w: F.conv_transpose2d(x, w.view(1, 1, 1, 6).expand(4, 2, 3, 6) * 0.3, stride=(2, 3), padding=1, output_padding=(1, 2), groups=2, dilation=(2, 1)), (2, 4, 3, 6))
+function("conv1d_dilated", lambda x, w: F.conv1d(x, w.view(1, 1, -1)[..., :3].expand(4, 2, 3) * 0.5, stride=2, padding=3, dilation=2, groups=2), (2, 4, 11))
+function("slices", lambda x, w: (x * w)[::2, 1:-1, ...][:, ::3] ** 2 + (x * w)[1::2, 2:, -1:][:, :2] + x.flip(1)[:2, :2], (4, 6, 5))
+function("diagonal", lambda x, w: torch.diagonal(x * w, dim1=-2, dim2=-1).exp() + torch.diag_embed(x[:, 0]).sum(1), (2, 4, 4))
+function("chunk_norm", lambda x, w: torch.cat(torch.chunk(F.group_norm(x * w, 2), 2, 1)[::-1], 1), (2, 4, 3, 5))
+function("double_where", lambda x, w: torch.where(x.abs() > 0.1, (x * w).abs().clamp(min=1e-3).sqrt(), x**2) + torch.nan_to_num(x) + torch.hypot(x, w), (4, 6))
+
+
+@network
+def weight_norm_mlp():
+    from torch.nn.utils.parametrizations import weight_norm
+    return nn.Sequential(weight_norm(nn.Linear(6, 16)), nn.Tanh(), weight_norm(nn.Linear(16, 16)), nn.PReLU(), nn.Linear(16, 1)), (torch.randn(4, 6),)
+
+
+@network
+def spectral_norm_conv():
+    from torch.nn.utils.parametrizations import spectral_norm
+    return nn.Sequential(spectral_norm(nn.Conv2d(3, 8, 3, 2, 1)), nn.LeakyReLU(0.1), spectral_norm(nn.Conv2d(8, 4, 3, 2)), nn.Flatten(), nn.Linear(4 * 4, 1)), (image(9, 2),)
+
+
+@network
+def energy_short_run():
+    def block(i, o, s):
+        return [nn.Conv2d(i, o, 3 if s == 1 else 4, s, 1), nn.LeakyReLU(0.2)]
+
+    return nn.Sequential(*block(3, 8, 1), *block(8, 16, 2), *block(16, 32, 2), nn.Conv2d(32, 1, 4)), (image(16, 4),)
+
+
+@network
+def squeeze_excite():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+
+        def forward(self, x):
+            y = F.hardswish(self.a(x))
+            return y * F.hardsigmoid(self.c(F.relu(self.b(F.adaptive_avg_pool2d(y, 1))))) + F.adaptive_max_pool2d(y, 1)
+
+    return Net(), (image(9, 2),)
+
+
+@network
+def embedding():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.e, self.p = nn.Embedding(10, 8), nn.Parameter(torch.randn(6, 8))
+            self.o = nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.o(self.e(torch.tensor([[1, 4, 4, 0, 9, 1]])) * x + self.p)
+
+    return Net(), (torch.randn(2, 6, 8),)
+
+
+@network
+def vq_soft():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.code = nn.Parameter(torch.randn(12, 4))
+
+        def forward(self, x):
+            d = (x.unsqueeze(1) - self.code).square().sum(-1)
+            hard = self.code[d.argmin(1)]
+            return F.softmax(-d, 1) @ self.code + hard
+
+    return Net(), (torch.randn(5, 4),)
+
+
+@network
+def batch_norm_1d():
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8, affine=False), nn.Tanh()), (torch.randn(5, 6),)
