@@ -29,6 +29,7 @@ var commands = []struct {
 	{groupLearn, sampleCommand},
 	{groupLearn, systemsCommand},
 	{groupLearn, dataCommand},
+	{groupONNX, exportCommand},
 	{groupONNX, gradCommand},
 	{groupONNX, inspectCommand},
 	{groupMachine, setupCommand},

@@ -11,6 +11,7 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/graphs/onnxio"
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/chain"
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
@@ -121,9 +122,11 @@ func openEnergy(path string) (*openedRun, error) {
 
 // metaOf is what an export says about a run.
 func metaOf(r *openedRun) onnxfile.Meta {
+	l := r.Langevin
 	return onnxfile.Meta{
 		System: r.Head.System, Data: r.Head.Source.Data, Seed: r.Manifest.Seed, Version: version(),
-		Step: bind.StepOf(r.Langevin.Kernel()), Steps: r.Langevin.Steps, Sigma: r.Sigma, Gain: r.Gain, Offset: r.Offset,
+		Step:  chain.Step{Size: l.Step, Noise: l.Noise, GradClip: l.GradClip, ClampMin: l.Clamp[0], ClampMax: l.Clamp[1]},
+		Steps: l.Steps, Sigma: r.Sigma, Gain: r.Gain, Offset: r.Offset,
 	}
 }
 

@@ -184,8 +184,8 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
-	defer jb.close()
-	return c.learn(ctx, row, f, runConfig{runHead{f.system, f.source}, settings}, set, j, jb)
+	err = c.learn(ctx, row, f, runConfig{runHead{f.system, f.source}, settings}, set, j, jb)
+	return errors.Join(err, jb.close())
 }
 
 // learn runs a job into its folder and writes the report at the end, also of a

@@ -83,7 +83,7 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 	b := &Back{builder, dependents(g, wrt)}
 	slopes := map[*graphs.Value]*graphs.Value{}
 	if seed == nil {
-		seed = b.Full(of, 1)
+		seed = b.ones(of, wrt)
 	} else if seed.Type != of.Type {
 		return nil, fmt.Errorf("autodiff: the cotangent %s does not have the type of %s", seed, of)
 	}
@@ -134,6 +134,39 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 		out[i] = slopes[v]
 	}
 	return out, b.Err()
+}
+
+// ones is 1 everywhere in the shape of a value. Where sizes are known at run time
+// only they are read off the inputs, so that the value need not be computed.
+func (b *Back) ones(v *graphs.Value, inputs []*graphs.Value) *graphs.Value {
+	if v.Shape.Known() || v.Shape == nil {
+		return b.Full(v, 1)
+	}
+	var parts []*graphs.Value
+	for _, d := range v.Shape {
+		part := (*graphs.Value)(nil)
+		if d.Known() {
+			part = b.Ints(d.N)
+		}
+		for _, x := range inputs {
+			for k, e := range x.Shape {
+				if part == nil && e.Same(d) {
+					part = b.size(x, k)
+				}
+			}
+		}
+		if part == nil {
+			return b.Full(v, 1)
+		}
+		parts = append(parts, part)
+	}
+	one, err := graphs.FromFloats(v.Type, []float64{1}, 1)
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	y := b.Op("ConstantOfShape", []*graphs.Value{b.Concat(0, parts...)}, graphs.T("value", one))
+	y.Shape = v.Shape
+	return y
 }
 
 // fits checks that d can be the slope of x and gives it x's shape.

@@ -393,6 +393,10 @@ func (e *Energy) compile(m *graphs.Model, n int, o runtime.Options) (*call, erro
 	if _, err := passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n); err != nil {
 		return nil, err
 	}
+	// With the batch a number, shapes that were computed become constants.
+	if err := autodiff.Tidy(m.Graph); err != nil {
+		return nil, err
+	}
 	opts := e.options
 	opts.Probe = o.Probe
 	p, err := e.engine.Compile(e.ctx, m, opts)
