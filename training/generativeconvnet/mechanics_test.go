@@ -433,7 +433,9 @@ func TestStarts(t *testing.T) {
 	if !slices.Equal(began, e.learned[0].x[:1000]) {
 		t.Error("contrastive divergence does not start at the data batch")
 	}
-	began, _ = start(func(c *generativeconvnet.Config) { c.Chains = generativeconvnet.Chains{Init: generativeconvnet.FromNoise} })
+	began, _ = start(func(c *generativeconvnet.Config) {
+		c.Chains = generativeconvnet.Chains{Init: generativeconvnet.FromNoise}
+	})
 	if lo, hi := slices.Min(began), slices.Max(began); lo < -1 || hi > 1 || lo > -0.98 || hi < 0.98 {
 		t.Errorf("uniform noise lies in [%g, %g]", lo, hi)
 	}
