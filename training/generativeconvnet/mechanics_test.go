@@ -419,6 +419,64 @@ func TestBank(t *testing.T) {
 	}
 }
 
+// TestNoise: a chain's noise follows from its slot in the bank, or else its place
+// in the batch, and from the number of steps taken so far, so that no two
+// iterations repeat it.
+func TestNoise(t *testing.T) {
+	for _, start := range []string{generativeconvnet.Persistent, generativeconvnet.FromNoise, generativeconvnet.FromData} {
+		const buffer, batch, steps = 12, 4, 3
+		e := newPolynomial(2, 1)
+		c := config(func(c *generativeconvnet.Config) {
+			c.Batch, c.Chains.Buffer, c.Chains.Init, c.Langevin.Steps = batch, buffer, start, steps
+		})
+		s := system(t, c, freeze(e), points(t, 100, []float32{0, 0}, 1))
+		for i := range 3 {
+			var slots []float32
+			if start == generativeconvnet.Persistent {
+				slots = bank(t, s)
+			}
+			step(t, s)
+			ids := sampler.Chains(0, batch)
+			for k := range batch {
+				for slot := range len(slots) / 2 {
+					if slices.Equal(slots[2*slot:2*slot+2], e.began[2*k:2*k+2]) {
+						ids[k] = uint64(slot)
+					}
+				}
+			}
+			st, err := sampler.NewState(slices.Clone(e.began), 2, ids)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st.T = uint64(i * steps)
+			if _, err := sampler.Run(t.Context(), sampler.Noise{Seed: 3}, c.Langevin.Kernel(), newPolynomial(2, 1), st, steps, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := e.learned[i].x[2*batch:]; !slices.Equal(got, st.X) {
+				t.Errorf("%s, iteration %d: the chains end at %v, wanted %v", start, i, got, st.X)
+			}
+		}
+	}
+}
+
+// TestEpoch: an epoch visits each example once.
+func TestEpoch(t *testing.T) {
+	set := points(t, 64, []float32{0}, 1)
+	e := newPolynomial(1, 1)
+	s := system(t, config(func(c *generativeconvnet.Config) { c.Batch, c.Chains.Buffer = 8, 8 }), e, set)
+	var seen []float32
+	for i := range 8 {
+		step(t, s)
+		seen = append(seen, e.learned[i].x[:8]...)
+	}
+	if !samePoints(seen, set.X) {
+		t.Error("8 batches of 8 are not the 64 examples")
+	}
+	if slices.Equal(seen, set.X) {
+		t.Error("the examples are not shuffled")
+	}
+}
+
 // TestStarts: contrastive divergence starts at the data batch, noise included;
 // short-run chains at fresh noise.
 func TestStarts(t *testing.T) {
