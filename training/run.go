@@ -230,6 +230,11 @@ func (r *runner) rollback(why error) error {
 	if err := r.s.Restore(r.good); err != nil {
 		return fmt.Errorf("training: rollback to iteration %d: %w", r.good.Step, err)
 	}
+	if w, ok := r.o.Recorder.(Rewinder); ok {
+		if err := w.Rewind(r.good.Step); err != nil {
+			return err
+		}
+	}
 	r.s.Slow(math.Pow(0.5, float64(r.fell)))
 	r.o.Guard.wide = 0
 	if r.o.OnEvent != nil {

@@ -163,6 +163,24 @@ func TestGuards(t *testing.T) {
 	}
 }
 
+// TestPatience: a rollback forgets the wide samples of the iterations it undoes.
+func TestPatience(t *testing.T) {
+	s := newToy()
+	failed := false
+	s.metrics = func(s *toy, m training.Metrics) {
+		switch {
+		case s.iter == 4 && !failed:
+			failed = true
+			m["x"] = math.NaN()
+		case s.iter == 2 || s.iter == 3:
+			m[training.SampleStd] = 10
+		}
+	}
+	if err := training.Run(t.Context(), s, training.Options{Steps: 6, SaveEvery: 10}); err != nil || s.restored != 1 {
+		t.Errorf("wanted one rollback, got %d, %v", s.restored, err)
+	}
+}
+
 // TestNumericErrors: errors that mean bad numbers are recovered from; others
 // end the run at once.
 func TestNumericErrors(t *testing.T) {

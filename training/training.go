@@ -91,3 +91,8 @@ type Picture struct {
 type Recorder interface {
 	Metrics(step int, values map[string]float64) error
 }
+
+// A Rewinder is a Recorder that can forget what came after a step.
+type Rewinder interface {
+	Rewind(step int) error
+}

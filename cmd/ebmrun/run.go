@@ -15,7 +15,6 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
-	"ebmrun/training/data"
 	"ebmrun/training/record"
 )
 
@@ -67,9 +66,9 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 		return nil, badInput(err)
 	}
 	// The data's shape and scale; the examples themselves are not needed.
-	set, err := data.Load(ctx, head.Source.Data, head.Source.options("", c.say))
+	set, _, err := c.loadSource(ctx, head.Source)
 	if err != nil {
-		return nil, badInput(err)
+		return nil, err
 	}
 	settings, err := row.preset("small", []int{set.C, set.H, set.W}, set.N)
 	if err != nil {
@@ -81,6 +80,7 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	if err := merge(settings, file); err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", dir, err))
 	}
+	set, _ = rescale(settings, set, set)
 	r.Gain, r.Offset, r.Lo, r.Hi = set.Gain, set.Offset, set.Lo, set.Hi
 	engine, err := c.engine(ctx)
 	if err != nil {

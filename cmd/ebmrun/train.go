@@ -103,6 +103,14 @@ func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *
 	return settings, nil
 }
 
+// rescale brings data to the scale that the settings ask for.
+func rescale(settings any, set, held *data.Set) (*data.Set, *data.Set) {
+	if s, ok := settings.(interface{ DataScale() string }); ok {
+		return data.Rescale(s.DataScale(), set, held)
+	}
+	return set, held
+}
+
 // dimsOf are the dimensions of one example as networks see it.
 func dimsOf(s *data.Set) []int {
 	if s.H == 1 && s.W == 1 {
@@ -168,11 +176,12 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
-	j, err := judge.New(set, held)
+	settings, err := c.settingsOf(row, f, file, set)
 	if err != nil {
 		return err
 	}
-	settings, err := c.settingsOf(row, f, file, set)
+	set, held = rescale(settings, set, held)
+	j, err := judge.New(set, held)
 	if err != nil {
 		return err
 	}
@@ -225,7 +234,8 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 			return badInput(err)
 		}
 	}
-	defer run.Close()
+	rec := &recorder{run}
+	defer func() { rec.Close() }()
 	for _, remark := range jb.remarks {
 		c.say(remark)
 	}
@@ -235,8 +245,8 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	p := c.progress(row.Name, jb.Iteration(), jb.steps)
 	err := training.Run(ctx, jb.System, training.Options{
 		Steps: jb.steps, TimeLimit: f.timeLimit, Checkpoints: checkpoints, Guard: jb.guard, Best: best,
-		Stop: c.stopping(), Recorder: run,
-		Pictures: func(step int, pics []training.Picture) error { return paint(run, step, pics) },
+		Stop: c.stopping(), Recorder: rec,
+		Pictures: func(step int, pics []training.Picture) error { return paint(rec.Run, step, pics) },
 		OnStep: func(step int, m training.Metrics) {
 			p.step(step, headline(m, j.Name))
 		},
@@ -315,6 +325,22 @@ func headline(m training.Metrics, judged string) map[string]float64 {
 		out[judged] = v
 	}
 	return out
+}
+
+// A recorder is a run folder that can go back.
+type recorder struct{ *record.Run }
+
+// Rewind implements [training.Rewinder].
+func (r *recorder) Rewind(step int) error {
+	dir := r.Dir()
+	if err := r.Close(); err != nil {
+		return err
+	}
+	run, err := record.Open(dir, step)
+	if err == nil {
+		r.Run = run
+	}
+	return err
 }
 
 // paint records pictures.

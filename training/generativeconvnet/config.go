@@ -5,6 +5,7 @@ import (
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/data"
 )
 
 // The places where chains start in every iteration.
@@ -34,6 +35,7 @@ type Config struct {
 	} `yaml:"reference"`
 	Data struct {
 		Noise float64 `yaml:"noise"` // deviation of the noise added to every data batch
+		Scale string  `yaml:"scale"` // of pictures: unit is [−1, 1] (default), bytes is [0, 255] minus the data's mean
 	} `yaml:"data"`
 	Optim    training.Optim `yaml:"optim"`
 	ScoreL2  float64        `yaml:"score_l2"` // weight of mean f² of both batches, which holds scores near 0
@@ -74,6 +76,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("chains.restart: wanted a share from 0 to 1, got %g", c.Chains.Restart)
 	case c.Reference.Sigma < 0:
 		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case c.Data.Scale != "" && c.Data.Scale != data.Unit && c.Data.Scale != data.Bytes:
+		return fmt.Errorf("data.scale: wanted unit or bytes, got %q", c.Data.Scale)
 	case c.Data.Noise < 0:
 		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
 	case c.ScoreL2 < 0:
@@ -87,6 +91,9 @@ func (c *Config) Check() error {
 	}
 	return nil
 }
+
+// DataScale is the scale that the data is to be brought to.
+func (c *Config) DataScale() string { return c.Data.Scale }
 
 // Bank is the number of persistent chains.
 func (c *Config) Bank() int {

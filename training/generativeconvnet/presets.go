@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ebmrun/training"
+	"ebmrun/training/data"
 )
 
 // A Preset is a named set of settings and what it is for.
@@ -50,7 +51,13 @@ var Presets = map[string]Preset{
 		Langevin: training.Langevin{Steps: 20, Step: 0.3, Noise: 1, Fused: true},
 		Chains:   Chains{Init: Persistent, Start: Gaussian, Buffer: 3},
 		Optim:    training.Optim{LR: 1e-2, Betas: [2]float64{0.5, 0.999}},
-	}, func(c *Config) { c.Reference.Sigma = 1 })},
+	}, func(c *Config) { c.Reference.Sigma = 1; c.Data.Scale = data.Bytes })},
+	"rings-demo": {"points in the plane, within a minute on the pure-Go engine", with(Config{
+		Net: "mlp-small", Steps: 800, Batch: 100,
+		Langevin: training.Langevin{Steps: 20, Step: 0.15, Noise: 1},
+		Chains:   Chains{Init: Persistent, Start: Gaussian, Buffer: 2000, Restart: 0.02},
+		Optim:    training.Optim{LR: 3e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.1},
+	}, func(c *Config) { c.Reference.Sigma = 2 })},
 	"points": {"points in the plane", with(Config{
 		Net: "mlp", Steps: 2000, Batch: 200,
 		Langevin: training.Langevin{Steps: 40, Step: 0.1, Noise: 1, Fused: true},
@@ -62,13 +69,13 @@ var Presets = map[string]Preset{
 		Langevin: training.Langevin{Steps: 20, Step: 0.3, Noise: 1},
 		Chains:   Chains{Init: Persistent, Start: Gaussian, Buffer: 3},
 		Optim:    training.Optim{LR: 5e-4, Betas: [2]float64{0.5, 0.999}},
-	}, func(c *Config) { c.Reference.Sigma = 1 })},
+	}, func(c *Config) { c.Reference.Sigma = 1; c.Data.Scale = data.Bytes })},
 	"object-published": {"published: 110×110 objects (released code of the authors)", with(Config{
 		Net: "object", Steps: 1000, Batch: 16,
 		Langevin: training.Langevin{Steps: 10, Step: 0.1, Noise: 1},
 		Chains:   Chains{Init: Persistent, Start: Gaussian, Buffer: 16},
 		Optim:    training.Optim{LR: 1e-4, Betas: [2]float64{0.5, 0.999}},
-	}, func(c *Config) { c.Reference.Sigma = 1 })},
+	}, func(c *Config) { c.Reference.Sigma = 1; c.Data.Scale = data.Bytes })},
 	// Gain mode x ← x + ∂f/∂x + 0.01·ε: s²/2 = 1 and s·τ = 0.01.
 	"short-run-published": {"published: 32×32 short-run MCMC (Nijkamp et al., 2019), 100,000 iterations", with(Config{
 		Net: "short-run-32-wide", Steps: 100000, Batch: 64,

@@ -1,0 +1,40 @@
+package data
+
+// Scales that pictures may have.
+const (
+	Unit  = "unit"  // [−1, 1], as loaded
+	Bytes = "bytes" // [0, 255] minus the mean of the training examples
+)
+
+// Affine maps every value v to v·gain + offset, the range and the record of the
+// scale with it. gain must be positive.
+func (s *Set) Affine(gain, offset float64) *Set {
+	t := *s
+	t.X = make([]float32, len(s.X))
+	for i, v := range s.X {
+		t.X[i] = float32(float64(v)*gain + offset)
+	}
+	if s.Lo != 0 || s.Hi != 0 {
+		t.Lo, t.Hi = float32(float64(s.Lo)*gain+offset), float32(float64(s.Hi)*gain+offset)
+	}
+	t.Gain, t.Offset = s.Gain*gain, s.Offset*gain+offset
+	return &t
+}
+
+// Rescale brings training and held-out pictures that lie in [−1, 1] to the named
+// scale, both by the same map.
+func Rescale(scale string, train, held *Set) (*Set, *Set) {
+	if scale != Bytes {
+		return train, held
+	}
+	mean := 0.0
+	for _, v := range train.X {
+		mean += float64(v)
+	}
+	mean /= float64(len(train.X))
+	if held == train {
+		train = train.Affine(127.5, -127.5*mean)
+		return train, train
+	}
+	return train.Affine(127.5, -127.5*mean), held.Affine(127.5, -127.5*mean)
+}
