@@ -46,8 +46,65 @@ func ParseEinsum(eq string, inputs int) (EinsumSpec, error) {
 	return spec, nil
 }
 
+// EinsumOf reads the equation of an Einsum node. An ellipsis stands for letters
+// that the equation does not use, as many as the operands' ranks leave.
+func EinsumOf(n *Node) (EinsumSpec, error) {
+	eq := strings.ReplaceAll(n.Str("equation", ""), " ", "")
+	if !strings.Contains(eq, "...") {
+		return ParseEinsum(eq, len(n.Inputs))
+	}
+	lhs, rhs, arrow := strings.Cut(eq, "->")
+	terms := strings.Split(lhs, ",")
+	if len(terms) != len(n.Inputs) {
+		return EinsumSpec{}, fmt.Errorf("equation %q is for %d inputs, got %d", eq, len(terms), len(n.Inputs))
+	}
+	var free []byte
+	for r := byte('A'); r <= 'z'; r++ {
+		if (r <= 'Z' || r >= 'a') && strings.IndexByte(eq, r) < 0 {
+			free = append(free, r)
+		}
+	}
+	widest := 0
+	for i, t := range terms {
+		before, after, found := strings.Cut(t, "...")
+		if !found {
+			continue
+		}
+		x := n.Inputs[i]
+		if x == nil || x.Shape == nil {
+			return EinsumSpec{}, fmt.Errorf("equation %q: the rank of input %d must be known", eq, i)
+		}
+		k := len(x.Shape) - len(before) - len(after)
+		if k < 0 || k > len(free) || strings.Contains(after, ".") {
+			return EinsumSpec{}, fmt.Errorf("equation %q does not fit input %s", eq, x)
+		}
+		widest = max(widest, k)
+		terms[i] = before + string(free[len(free)-k:]) + after // aligned at the last axis
+	}
+	all := string(free[len(free)-widest:])
+	if !arrow { // the ellipsis comes first, then what appears once, in order
+		rhs = all
+		for r := byte('A'); r <= 'z'; r++ {
+			if strings.Count(lhs, string(r)) == 1 && r != '.' {
+				rhs += string(r)
+			}
+		}
+	}
+	eq = strings.Join(terms, ",") + "->" + strings.Replace(rhs, "...", all, 1)
+	return ParseEinsum(eq, len(n.Inputs))
+}
+
 func inferEinsum(c *inferer) error {
-	spec, err := ParseEinsum(c.n.Str("equation", ""), len(c.n.Inputs))
+	for _, x := range c.n.Inputs {
+		if x == nil {
+			return fmt.Errorf("an operand is missing")
+		}
+		if x.Shape == nil && strings.Contains(c.n.Str("equation", ""), "...") {
+			c.set(0, x.Type, nil)
+			return nil
+		}
+	}
+	spec, err := EinsumOf(c.n)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ torch.backends.mha.set_fastpath_enabled(False)  # its fused ops have no ONNX for
 LEGACY = {
     "torchvision_resnet18": 13, "torchvision_vgg11_bn": 13, "torchvision_mobilenet_v3_small": 14, "torchvision_densenet121": 13, "torchvision_shufflenet_v2_x0_5": 15,
     "torchvision_swin": 16, "torchvision_swin_v2": 17, "torchvision_vit": 14, "torchvision_convnext": 17, "torchvision_lraspp": 13, "timm_levit_128s": 17,
-    "timm_pvt_v2_b0": 16, "timm_xcit_nano_12_p8_224": 15, "timm_crossvit_9_240": 14, "timm_efficientformer_l1": 16, "timm_mixer_s32_224": 13, "unet": 13, "voxels": 13,
+    "timm_pvt_v2_b0": 16, "timm_xcit_nano_12_p8_224": 15, "timm_crossvit_9_240": 14, "timm_efficientformer_l1": 16, "timm_mixer": 13, "unet": 13, "voxels": 13,
     "pointnet": 13, "rnn": 13, "lstm": 14, "lstm_bidirectional_2_layers": 15, "gru": 13, "gru_bidirectional": 17, "realnvp": 13, "deconv_generator": 14, "reflect_padding": 13,
     "spatial_transformer": 16, "flow_warp": 17, "pixel_shuffle": 13, "einsum_attention": 13, "upsample_nearest": 13, "upsample_bilinear": 14, "upsample_bilinear_corners": 13,
     "upsample_bicubic": 13, "cumsum": 14, "topk": 13, "roll": 13, "index_put": 14, "gather_scatter": 16, "where_mask": 13, "norms": 13, "lrn": 13, "weight_norm_mlp": 13,

@@ -18,7 +18,7 @@ type Rule func(b *Back, n *graphs.Node, dy []*graphs.Value) []*graphs.Value
 
 // rules is the gradient table. An op is in it, in lowerings, or not
 // differentiable.
-var rules = join(elementwiseRules(), layoutRules(), scatterRules(), reductionRules(), convolutionRules())
+var rules = join(elementwiseRules(), layoutRules(), scatterRules(), reductionRules(), convolutionRules(), samplingRules())
 
 func join(tables ...map[string]Rule) map[string]Rule {
 	all := map[string]Rule{}

@@ -117,7 +117,9 @@ var (
 		{"Gemm", "transA", []arg{in(3, 2), in(3, 4), in(2, 1)}, op1("Gemm", graphs.I("transA", 1))},
 		{"Gemm", "transB", []arg{in(2, 3), in(4, 3)}, op1("Gemm", graphs.I("transB", 1), graphs.F("alpha", 3))},
 		{"Gemm", "both", []arg{in(3, 2), in(4, 3), in(1)}, op1("Gemm", graphs.I("transA", 1), graphs.I("transB", 1))},
-		{"CumSum", "", []arg{in(2, 4)}, func(b *graphs.Builder, x []val) val { return b.Op("CumSum", []val{x[0], b.Const(graphs.Of([]int64{1}))}) }},
+		{"CumSum", "", []arg{in(2, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.Op("CumSum", []val{x[0], b.Const(graphs.Of([]int64{1}))})
+		}},
 		{"CumSum", "exclusive reverse", []arg{in(2, 4)}, func(b *graphs.Builder, x []val) val {
 			return b.Op("CumSum", []val{x[0], b.Const(graphs.Of([]int64{1}))}, graphs.I("exclusive", 1), graphs.I("reverse", 1))
 		}},
@@ -137,7 +139,9 @@ var (
 		{"Split", "one part used", []arg{in(2, 4)}, func(b *graphs.Builder, x []val) val {
 			return b.Ops("Split", 2, []val{x[0]}, graphs.I("axis", 1), graphs.I("num_outputs", 2))[1]
 		}},
-		{"Slice", "", []arg{in(4, 5)}, func(b *graphs.Builder, x []val) val { return b.Slice(x[0], []int64{1, -3}, []int64{3, 1 << 40}, []int64{0, 1}, nil) }},
+		{"Slice", "", []arg{in(4, 5)}, func(b *graphs.Builder, x []val) val {
+			return b.Slice(x[0], []int64{1, -3}, []int64{3, 1 << 40}, []int64{0, 1}, nil)
+		}},
 		{"Slice", "steps", []arg{in(7, 6)}, func(b *graphs.Builder, x []val) val {
 			return b.Slice(x[0], []int64{1, 0}, []int64{7, 6}, []int64{0, 1}, []int64{3, 2})
 		}},

@@ -124,7 +124,19 @@ func one(f func(b *graphs.Builder, n *graphs.Node, x val) val) Lowering {
 }
 
 // lowerings is the table of composite ops.
-var lowerings = map[string]Lowering{
+var lowerings = joinLowerings(basicLowerings, samplingLowerings(), recurrentLowerings(), compositeLowerings())
+
+func joinLowerings(tables ...map[string]Lowering) map[string]Lowering {
+	all := map[string]Lowering{}
+	for _, t := range tables {
+		for op, l := range t {
+			all[op] = l
+		}
+	}
+	return all
+}
+
+var basicLowerings = map[string]Lowering{
 	"Gelu": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
 		if n.Str("approximate", "none") == "tanh" {
 			cube := b.Mul(b.Mul(x, x), x)

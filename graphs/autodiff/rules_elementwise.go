@@ -13,8 +13,8 @@ type val = *graphs.Value
 var flat = map[string]bool{
 	"Shape": true, "Size": true, "Less": true, "LessOrEqual": true, "Greater": true, "GreaterOrEqual": true, "Equal": true,
 	"Not": true, "And": true, "Or": true, "Xor": true, "Sign": true, "Floor": true, "Ceil": true, "Round": true,
-	"IsNaN": true, "IsInf": true, "ArgMax": true, "ArgMin": true, "NonZero": true, "OneHot": true, "EyeLike": true,
-	"Constant": true, "ConstantOfShape": true, "Range": true, "BitShift": true, "BitwiseAnd": true, "BitwiseOr": true,
+	"IsNaN": true, "IsInf": true, "ArgMax": true, "ArgMin": true, "NonZero": true, "EyeLike": true,
+	"Constant": true, "ConstantOfShape": true, "BitShift": true, "BitwiseAnd": true, "BitwiseOr": true,
 	"BitwiseXor": true, "BitwiseNot": true, "Hardmax": true,
 }
 
@@ -166,6 +166,12 @@ func elementwiseRules() map[string]Rule {
 		"LogSoftmax": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
 			return b.Sub(d, b.Mul(b.Exp(y), b.Sum(d, true, n.Int("axis", -1))))
 		}),
+		"Shrink": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.keep(b.Greater(b.Op("Abs", []val{x}), b.Scalar(x, n.Float("lambd", 0.5))), d)
+		}),
+		"CastLike": unary(func(b *Back, n *graphs.Node, x, y, d val) val { return b.Cast(d, x.Type) }),
+		"OneHot":   oneHotRule,
+		"Range":    rangeRule,
 		// Inference: the input passes through.
 		"Dropout": func(b *Back, n *graphs.Node, dy []val) []val {
 			if t := n.In(2); t != nil {
@@ -250,18 +256,62 @@ func extremeRule(b *Back, n *graphs.Node, dy []val) []val {
 	return b.each(n, func(i int) val { return b.unbroadcast(b.Mul(share, hits[i]), n.In(i)) })
 }
 
-// clipRule: the slope passes where lo ≤ x ≤ hi. The bounds are settings, not
-// parameters: a slope that would be needed for them is refused.
+// clipRule: the slope passes where lo ≤ x ≤ hi; what lies outside passes its
+// slope to the bound.
 func clipRule(b *Back, n *graphs.Node, dy []val) []val {
-	x, d := n.In(0), dy[0]
-	if b.Wants(n, 1) || b.Wants(n, 2) {
-		return b.Refuse(n, "%w for the bounds of Clip; write Max and Min", ErrNoRule)
+	x, lo, hi := n.In(0), n.In(1), n.In(2)
+	return b.each(n, func(i int) val {
+		d := dy[0]
+		switch i {
+		case 0:
+			if lo != nil {
+				d = b.keep(b.Op("GreaterOrEqual", []val{x, lo}), d)
+			}
+			if hi != nil {
+				d = b.keep(b.Op("LessOrEqual", []val{x, hi}), d)
+			}
+			return d
+		case 1: // below both bounds the upper one would win
+			below := b.Less(x, lo)
+			if hi != nil {
+				below = b.Op("And", []val{below, b.Op("LessOrEqual", []val{lo, hi})})
+			}
+			return b.unbroadcast(b.keep(below, d), lo)
+		}
+		above := b.Greater(x, hi)
+		if lo != nil {
+			above = b.Op("Or", []val{above, b.Greater(lo, hi)})
+		}
+		return b.unbroadcast(b.keep(above, d), hi)
+	})
+}
+
+// oneHotRule: y = off + (on − off)·hit: the slopes of off and on are the sums of
+// dy over what was missed and what was hit.
+func oneHotRule(b *Back, n *graphs.Node, dy []val) []val {
+	idx, depth, values := n.In(0), n.In(1), n.In(2)
+	if !b.Wants(n, 2) {
+		return nil
 	}
-	if lo := n.In(1); lo != nil {
-		d = b.keep(b.Op("GreaterOrEqual", []val{x, lo}), d)
+	pair, err := graphs.FromFloats(values.Type, []float64{0, 1}, 2)
+	if err != nil {
+		return b.Refuse(n, "%w", err)
 	}
-	if hi := n.In(2); hi != nil {
-		d = b.keep(b.Op("LessOrEqual", []val{x, hi}), d)
-	}
-	return []val{d}
+	hit := b.Op("OneHot", []val{idx, depth, b.Const(pair)}, graphs.I("axis", n.Int("axis", -1)))
+	on := b.Sum(b.Mul(dy[0], hit), false)
+	off := b.Sub(b.Sum(dy[0], false), on)
+	return []val{nil, nil, b.Concat(0, b.Unsqueeze(off, 0), b.Unsqueeze(on, 0))}
+}
+
+// rangeRule: yᵢ = start + i·delta: the slope of start is Σ dy, of delta Σ i·dy.
+func rangeRule(b *Back, n *graphs.Node, dy []val) []val {
+	return b.each(n, func(i int) val {
+		switch i {
+		case 0:
+			return b.Sum(dy[0], false)
+		case 1:
+			return nil // only decides how many there are
+		}
+		return b.Sum(b.Mul(dy[0], b.Div(b.Sub(n.Out(0), n.In(0)), n.In(2))), false)
+	})
 }

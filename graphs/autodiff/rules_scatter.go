@@ -13,21 +13,27 @@ func scatterRules() map[string]Rule {
 		}),
 		"GatherND": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
 			if n.Int("batch_dims", 0) != 0 {
-				return b.Fail("%w with batch_dims", ErrNoRule)
+				return b.Fail("batch_dims must have been lowered")
 			}
 			return b.Op("ScatterND", []val{b.Zeros(x), n.In(1), d}, graphs.S("reduction", "add"))
 		}),
 		"ScatterElements": func(b *Back, n *graphs.Node, dy []val) []val {
 			axis, idx := graphs.I("axis", n.Int("axis", 0)), n.In(1)
-			return b.scatterSlopes(n, dy[0],
-				func(d val) val { return b.Op("ScatterElements", []val{d, idx, b.Zeros(n.In(2))}, axis) },
-				func(d val) val { return b.Op("GatherElements", []val{d, idx}, axis) })
+			return b.scatterSlopes(n, dy[0], scatterOps{
+				put: func(x, u val, how string) val {
+					return b.Op("ScatterElements", []val{x, idx, u}, axis, graphs.S("reduction", how))
+				},
+				pick: func(x val) val { return b.Op("GatherElements", []val{x, idx}, axis) },
+			})
 		},
 		"ScatterND": func(b *Back, n *graphs.Node, dy []val) []val {
 			idx := n.In(1)
-			return b.scatterSlopes(n, dy[0],
-				func(d val) val { return b.Op("ScatterND", []val{d, idx, b.Zeros(n.In(2))}) },
-				func(d val) val { return b.Op("GatherND", []val{d, idx}) })
+			return b.scatterSlopes(n, dy[0], scatterOps{
+				put: func(x, u val, how string) val {
+					return b.Op("ScatterND", []val{x, idx, u}, graphs.S("reduction", how))
+				},
+				pick: func(x val) val { return b.Op("GatherND", []val{x, idx}) },
+			})
 		},
 		// Values only: the slope goes back to where each was found.
 		"TopK": func(b *Back, n *graphs.Node, dy []val) []val {
@@ -47,22 +53,61 @@ func (b *Back) scatterAdd(x, idx, d val, axis int64) val {
 	return b.Op("ScatterElements", []val{b.Zeros(x), idx, d}, graphs.I("axis", axis), graphs.S("reduction", "add"))
 }
 
-// scatterSlopes: with reduction add both slopes are copies; without one the
-// overwritten places of the data get no slope.
-func (b *Back) scatterSlopes(n *graphs.Node, d val, erase, pick func(val) val) []val {
-	reduction := n.Str("reduction", "none")
-	if reduction != "none" && reduction != "add" {
-		return b.Refuse(n, "%w with reduction %q", ErrNoRule, reduction)
-	}
-	return b.each(n, func(i int) val {
-		if i == 0 {
-			if reduction == "add" {
+// scatterOps are a scatter at given places and the gather from them.
+type scatterOps struct {
+	put  func(x, updates val, reduction string) val
+	pick func(x val) val
+}
+
+// scatterSlopes: without a reduction the overwritten places of the data get no
+// slope. With one, y = x ∘ u₁ ∘ u₂ … at each place: of a sum every operand gets
+// the slope, of a maximum or minimum those that reach it share it evenly, of a
+// product each gets the product of the others.
+func (b *Back) scatterSlopes(n *graphs.Node, d val, s scatterOps) []val {
+	x, u, y := n.In(0), n.In(2), n.Out(0)
+	zero := func(v val) val { return b.Equal(v, b.Scalar(v, 0)) }
+	one := func(v val) val { return b.Equal(v, b.Scalar(v, 1)) }
+	switch how := n.Str("reduction", "none"); how {
+	case "none":
+		return b.each(n, func(i int) val {
+			if i == 0 {
+				return s.put(d, b.Zeros(u), "none")
+			}
+			return s.pick(d)
+		})
+	case "add":
+		return b.each(n, func(i int) val {
+			if i == 0 {
 				return d
 			}
-			return erase(d)
-		}
-		return pick(d)
-	})
+			return s.pick(d)
+		})
+	case "max", "min":
+		hitX, hitU := b.step(b.Equal(x, y), y), b.step(b.Equal(u, s.pick(y)), u)
+		share := b.Div(d, s.put(hitX, hitU, "add"))
+		return b.each(n, func(i int) val {
+			if i == 0 {
+				return b.Mul(hitX, share)
+			}
+			return b.Mul(hitU, s.pick(share))
+		})
+	case "mul":
+		return b.each(n, func(i int) val {
+			if i == 0 {
+				return b.Mul(d, s.put(b.Full(x, 1), u, "mul"))
+			}
+			// Of the operands at a place, zeros are left out of the product and counted:
+			// one zero has the product as its slope, and with more of them all have zero.
+			safe := b.Where(zero(u), b.Scalar(u, 1), u)
+			rest := s.put(x, safe, "mul")
+			zeros := s.put(b.Zeros(x), b.step(zero(u), u), "add")
+			rest, zeros = s.pick(b.Mul(d, rest)), s.pick(zeros)
+			none := b.Scalar(u, 0)
+			return b.Where(zero(u), b.Where(one(zeros), rest, none), b.Where(zero(zeros), b.Div(rest, safe), none))
+		})
+	default:
+		return b.Refuse(n, "%w with reduction %q", ErrNoRule, how)
+	}
 }
 
 // gatherBack: one constant index is a Pad; otherwise the indices are spread

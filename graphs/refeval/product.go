@@ -165,7 +165,7 @@ func einsum(c *call) ([]*array, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, err := graphs.ParseEinsum(c.n.Str("equation", ""), len(in))
+	spec, err := graphs.EinsumOf(c.n)
 	if err != nil {
 		return nil, err
 	}

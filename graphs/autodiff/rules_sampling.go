@@ -1,0 +1,190 @@
+package autodiff
+
+import (
+	"math"
+
+	"ebmrun/graphs"
+)
+
+func samplingRules() map[string]Rule {
+	return map[string]Rule{
+		"Resize": func(b *Back, n *graphs.Node, dy []val) []val {
+			if b.Wants(n, 1) || b.Wants(n, 2) {
+				return b.Refuse(n, "%w for the scales or the region of a Resize", ErrNoRule)
+			}
+			return []val{resizeBack(b, n, n.In(0), dy[0])}
+		},
+		// The slope is read where the elements were put.
+		"MaxUnpool": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			flat := b.Op("GatherElements", []val{b.ReshapeTo(d, -1), b.ReshapeTo(n.In(1), -1)})
+			return b.ReshapeLike(flat, x)
+		}),
+		"Col2Im": unary(col2ImBack),
+	}
+}
+
+// resizeBack: every output element is a weighted sum of input elements, axis by
+// axis; the slope goes back through the transposed weights.
+func resizeBack(b *Back, n *graphs.Node, x, d val) val {
+	if x.Shape == nil {
+		return b.Fail("%w", errRank(x))
+	}
+	list, ok, err := graphs.ResizeAxes(n)
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	if !ok {
+		if s := copies(n, len(x.Shape)); s != nil {
+			for a := len(s) - 1; a >= 0; a-- {
+				if s[a] > 1 {
+					d = b.sumCopies(d, a, s[a], b.size(x, a))
+				}
+			}
+			return d
+		}
+		return b.Fail("the sizes of a Resize other than of whole copies must be known (%s)", x)
+	}
+	for i := len(list) - 1; i >= 0; i-- {
+		r := &list[i]
+		taps, _, err := r.Taps()
+		if err != nil {
+			return b.Fail("%w", err)
+		}
+		if s := copyFactor(taps, r.In); s > 0 {
+			d = b.sumCopies(d, r.Axis, s, b.Ints(r.In))
+			continue
+		}
+		m := make([]float64, r.Out*r.In)
+		for o, ts := range taps {
+			for _, t := range ts {
+				m[int64(o)*r.In+t.Index] += t.Weight
+			}
+		}
+		d = b.alongAxis(d, r.Axis, m, int(r.Out), int(r.In))
+	}
+	return d
+}
+
+// copies is, for a Resize to the nearest element by whole factors on an image
+// of unknown size, the factor of each axis; nil for any other.
+func copies(n *graphs.Node, rank int) []int64 {
+	if n.Str("mode", "nearest") != "nearest" || n.In(2) == nil || n.In(2).Const == nil || n.Ints("axes") != nil || n.In(3) != nil {
+		return nil
+	}
+	switch n.Str("coordinate_transformation_mode", "half_pixel") {
+	case "asymmetric":
+		if n.Str("nearest_mode", "round_prefer_floor") != "floor" {
+			return nil
+		}
+	case "half_pixel", "half_pixel_symmetric":
+		if m := n.Str("nearest_mode", "round_prefer_floor"); m != "round_prefer_floor" && m != "round_prefer_ceil" {
+			return nil
+		}
+	default:
+		return nil
+	}
+	f, err := n.In(2).Const.AsFloats()
+	if err != nil || len(f) != rank {
+		return nil
+	}
+	s := make([]int64, rank)
+	for i, v := range f {
+		if v < 1 || v != math.Trunc(v) {
+			return nil
+		}
+		s[i] = int64(v)
+	}
+	return s
+}
+
+// copyFactor is s if output element i is input element i/s, else 0.
+func copyFactor(taps [][]graphs.Tap, in int64) int64 {
+	s := int64(len(taps)) / in
+	if s*in != int64(len(taps)) {
+		return 0
+	}
+	for i, t := range taps {
+		if len(t) != 1 || t[0].Weight != 1 || t[0].Index != int64(i)/s {
+			return 0
+		}
+	}
+	return s
+}
+
+// sumCopies adds up s neighbours at a time along an axis, which then has the
+// given size (a vector of length 1).
+func (b *Back) sumCopies(d val, axis int, s int64, size val) val {
+	if b.Err() != nil {
+		return d
+	}
+	var parts []val
+	for i := range d.Shape {
+		if i == axis {
+			parts = append(parts, size, b.Ints(s))
+		} else {
+			parts = append(parts, b.size(d, i))
+		}
+	}
+	return b.Sum(b.Reshape(d, b.Concat(0, parts...)), false, int64(axis+1))
+}
+
+// alongAxis multiplies an axis of d, a row vector of length rows, by a constant
+// matrix [rows, cols].
+func (b *Back) alongAxis(d val, axis int, m []float64, rows, cols int) val {
+	return alongAxis(b.Builder, d, axis, m, rows, cols)
+}
+
+func alongAxis(b *graphs.Builder, d val, axis int, m []float64, rows, cols int) val {
+	if b.Err() != nil {
+		return d
+	}
+	last := len(d.Shape) - 1
+	if axis == last-1 { // the matrix stands on the left, transposed
+		t := make([]float64, len(m))
+		for i := range rows {
+			for j := range cols {
+				t[j*rows+i] = m[i*cols+j]
+			}
+		}
+		return b.MatMul(matrix(b, d, t, cols, rows), d)
+	}
+	if axis == last {
+		return b.MatMul(d, matrix(b, d, m, rows, cols))
+	}
+	perm := iota64(last + 1)
+	perm[axis], perm[last] = perm[last], perm[axis]
+	return b.Transpose(b.MatMul(b.Transpose(d, perm...), matrix(b, d, m, rows, cols)), perm...)
+}
+
+// matrix is a constant of the type of like.
+func matrix(b *graphs.Builder, like val, v []float64, dims ...int) val {
+	t, err := graphs.FromFloats(like.Type, v, dims...)
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	return b.Const(t)
+}
+
+// col2ImBack reads every block back; what fell in the padding is zero.
+func col2ImBack(b *Back, n *graphs.Node, x, y, d val) val {
+	to, image, _, ok, err := graphs.Col2ImTargets(n)
+	if err != nil || !ok {
+		return b.Fail("the sizes of image and block must be constant (%v)", err)
+	}
+	size := int64(1)
+	for _, s := range image {
+		size *= s
+	}
+	padded := false
+	idx := make([]int64, len(to))
+	for i, k := range to {
+		if idx[i] = k; k < 0 {
+			idx[i], padded = size, true
+		}
+	}
+	d = b.ReshapeTo(d, 0, 0, size)
+	if padded {
+		d = b.padAxes(d, []int64{0, 0, 0}, []int64{0, 0, 1})
+	}
+	return b.ReshapeLike(b.Gather(d, b.Ints(idx...), 2), x)
+}
