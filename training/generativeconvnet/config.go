@@ -70,8 +70,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("chains.init: wanted persistent, data or noise, got %q", c.Chains.Init)
 	case c.Chains.Start != "" && c.Chains.Start != Uniform && c.Chains.Start != Gaussian:
 		return fmt.Errorf("chains.start: wanted uniform or gaussian, got %q", c.Chains.Start)
-	case c.Chains.Init == Persistent && c.Chains.Buffer != 0 && c.Chains.Buffer < c.Batch:
-		return fmt.Errorf("chains.buffer: wanted at least the batch of %d, got %d", c.Batch, c.Chains.Buffer)
+	case c.Chains.Init == Persistent && c.Bank() < c.Batch:
+		return fmt.Errorf("chains.buffer: wanted at least the batch of %d, got %d", c.Batch, c.Bank())
 	case c.Chains.Restart < 0 || c.Chains.Restart > 1:
 		return fmt.Errorf("chains.restart: wanted a share from 0 to 1, got %g", c.Chains.Restart)
 	case c.Reference.Sigma < 0:

@@ -120,6 +120,82 @@ func TestLinearStationary(t *testing.T) {
 	}
 }
 
+// TestAutoEncoding: without noise and with s²/2 = σ² one step of contrastive
+// divergence is the encoding x ← σ²·∂f/∂x.
+func TestAutoEncoding(t *testing.T) {
+	const sigma = 0.7
+	c := config(func(c *generativeconvnet.Config) {
+		c.Net, c.Batch, c.Chains.Init, c.Reference.Sigma = "toy", 5, generativeconvnet.FromData, sigma
+		c.Langevin = training.Langevin{Steps: 1, Step: sigma * math.Sqrt2}
+	})
+	e := network(t, c, ref.New(), 2)
+	batch := &recorded{Energy: freeze(e)}
+	s := system(t, c, batch, points(t, 20, []float32{1, 0}, 1))
+	step(t, s)
+	observed, encoded := batch.x[:10], batch.x[10:]
+	u, g := make([]float32, 5), make([]float32, 10)
+	if err := e.EnergyGrad(observed, u, g); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range encoded {
+		// ∂f/∂x = x/σ² − ∂U/∂x
+		if want := observed[i] - sigma*sigma*g[i]; math.Abs(float64(v-want)) > 1e-5 {
+			t.Errorf("value %d: wanted %g, got %g", i, want, v)
+		}
+	}
+}
+
+// TestSabotage: the settings that spoil learning do what the arms of the tests do.
+func TestSabotage(t *testing.T) {
+	run := func(sabotage string, wrap func(training.Energy) training.Energy) []float32 {
+		e := newPolynomial(2, 1)
+		c := config(func(c *generativeconvnet.Config) { c.Sabotage, c.Optim.LR = sabotage, 0.01 })
+		s := system(t, c, wrap(e), points(t, 100, []float32{1, 0}, 0.5))
+		for range 5 {
+			if m := step(t, s); m[training.Value] != 0 && math.Signbit(m[training.Value]) != (m["score_data"] < m["score_samples"]) {
+				t.Errorf("sabotage %q changes the sign of V", sabotage)
+			}
+		}
+		return append(slices.Clone(e.a.W), e.b.W...)
+	}
+	plain := func(e training.Energy) training.Energy { return e }
+	if !slices.Equal(run(generativeconvnet.Flip, plain), run("", flip)) {
+		t.Error("flip does not flip the update")
+	}
+	if got := run(generativeconvnet.Freeze, plain); !slices.Equal(got, make([]float32, 4)) {
+		t.Errorf("freeze has updated the weights to %v", got)
+	}
+	if slices.Equal(run("", plain), run("", flip)) {
+		t.Error("flipped updates are the same")
+	}
+}
+
+// TestFused: all steps in one graph learn what step by step learns.
+func TestFused(t *testing.T) {
+	run := func(fused bool) []float32 {
+		c := config(func(c *generativeconvnet.Config) {
+			c.Net = "toy"
+			c.Langevin.Fused, c.Langevin.GradClip = fused, 2
+			c.Optim.LR = 0.01
+		})
+		e := network(t, c, ref.New(), 2)
+		s := system(t, c, e, points(t, 100, []float32{1, 0}, 0.5))
+		for range 3 {
+			step(t, s)
+		}
+		if _, ok := e.Reports()["10 fused steps, batch 50"]; ok != fused {
+			t.Errorf("fused %v: ran %v", fused, e.Reports())
+		}
+		return bank(t, s)
+	}
+	a, b := run(false), run(true)
+	for i := range a {
+		if math.Abs(float64(a[i]-b[i])) > 1e-3 {
+			t.Fatalf("value %d of the bank: %g step by step, %g fused", i, a[i], b[i])
+		}
+	}
+}
+
 // TestDescent: without noise and with a small step, the energy of every chain
 // falls at every step, and so the score, less the reference, rises.
 func TestDescent(t *testing.T) {
@@ -620,6 +696,7 @@ func TestCheck(t *testing.T) {
 		"chains.init":     func(c *generativeconvnet.Config) { c.Chains.Init = "x" },
 		"chains.start":    func(c *generativeconvnet.Config) { c.Chains.Start = "x" },
 		"chains.buffer":   func(c *generativeconvnet.Config) { c.Chains.Buffer = 49 },
+		"2001":            func(c *generativeconvnet.Config) { c.Chains.Buffer, c.Batch = 0, 2001 },
 		"chains.restart":  func(c *generativeconvnet.Config) { c.Chains.Restart = 1.1 },
 		"reference.sigma": func(c *generativeconvnet.Config) { c.Reference.Sigma = -1 },
 		"both off":        func(c *generativeconvnet.Config) { c.Reference.Sigma = 0 },
