@@ -145,7 +145,7 @@ def export(name, legacy, dst):
         found += 1
     meta["parameters"] = json.dumps({"compared": found, "of": len(gp)})
     meta["ops"] = json.dumps(sorted({n.op_type for n in model.graph.node}))
-    save_file({k: np.ascontiguousarray(v) for k, v in data.items()}, os.path.join(dst, "data.safetensors"), metadata=meta)
+    save_file({k: np.ascontiguousarray(v).reshape(v.shape) for k, v in data.items()}, os.path.join(dst, "data.safetensors"), metadata=meta)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,13 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 		return nil, err
 	}
 	b := &Back{builder, dependents(g, wrt)}
+	needed := ancestors(g, of)
+	for _, n := range g.Nodes {
+		if n.Op == "QuantizeLinear" && b.active[n.In(0)] && needed[n.Out(0)] {
+			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion,
+				Err: fmt.Errorf("%w: quantization is flat; ask for straight-through slopes to pass it", ErrNoRule)})
+		}
+	}
 	slopes := map[*graphs.Value]*graphs.Value{}
 	if seed == nil {
 		seed = b.ones(of, wrt)
@@ -99,12 +106,12 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 				any = any || dy[j] != nil
 			}
 		}
-		if !any || flat[n.Op] {
+		if !any || flat[n.Op] && !straightThrough(n) {
 			continue
 		}
 		rule := rules[n.Op]
 		if rule == nil || !graphs.Known(n) {
-			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: ErrNoRule})
+			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: noRule(n)})
 		}
 		b.Prefix("bwd/" + n.Label())
 		dx := rule(b, n, dy)
@@ -169,6 +176,17 @@ func (b *Back) ones(v *graphs.Value, inputs []*graphs.Value) *graphs.Value {
 	return y
 }
 
+// noRule is [ErrNoRule] with what can be said about the node.
+func noRule(n *graphs.Node) error {
+	switch n.Op {
+	case "If":
+		return fmt.Errorf("%w: the condition is known only at run time", ErrNoRule)
+	case "Loop", "Scan":
+		return fmt.Errorf("%w: the number of passes is known only at run time or too large to unroll", ErrNoRule)
+	}
+	return ErrNoRule
+}
+
 // fits checks that d can be the slope of x and gives it x's shape.
 func fits(d, x *graphs.Value) error {
 	if d.Type != x.Type {
@@ -198,8 +216,8 @@ func dependents(g *graphs.Graph, of []*graphs.Value) map[*graphs.Value]bool {
 	}
 	for _, n := range g.Nodes {
 		hit := false
-		for _, v := range n.Inputs {
-			hit = hit || set[v]
+		for i, v := range n.Inputs {
+			hit = hit || set[v] && !setting(n, i)
 		}
 		for _, v := range captured(n) {
 			hit = hit || set[v]
@@ -216,6 +234,10 @@ func dependents(g *graphs.Graph, of []*graphs.Value) map[*graphs.Value]bool {
 	delete(set, nil)
 	return set
 }
+
+// setting reports whether input i of a node only says how it works: no
+// parameter of the function that it computes.
+func setting(n *graphs.Node, i int) bool { return n.Op == "Resize" && (i == 1 || i == 2) }
 
 // captured lists the values of the enclosing graph that the subgraphs of n use.
 func captured(n *graphs.Node) []*graphs.Value {
@@ -278,7 +300,7 @@ func Problems(g *graphs.Graph) []Problem {
 		case n.Op == "Dropout" && n.In(2) != nil, n.Op == "BatchNormalization" && n.Int("training_mode", 0) != 0:
 			out = append(out, Problem{n, "training mode has no gradient; export the model in evaluation mode"})
 		case rules[n.Op] == nil && !flat[n.Op] && !hasLowering:
-			out = append(out, Problem{n, ErrNoRule.Error()})
+			out = append(out, Problem{n, noRule(n).Error()})
 		}
 	}
 	return out

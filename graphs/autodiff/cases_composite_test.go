@@ -187,3 +187,10 @@ var (
 		{"Clip", "bounds", []arg{in(6), in().within(-1, -0.5), in().within(0.5, 1)}, op1("Clip")},
 	}
 )
+
+func init() {
+	cases = append(cases, gradCase{"DequantizeLinear", "scale", []arg{in(3)}, func(b *graphs.Builder, x []val) val {
+		q := b.Const(graphs.Of([]int8{-3, 5, 7, 0, 2, 9}, 2, 3))
+		return b.Op("DequantizeLinear", []val{q, x[0], b.Const(graphs.Of([]int8{1, 0, -2}, 3))}, graphs.I("axis", 1))
+	}})
+}

@@ -17,6 +17,11 @@ type Options struct {
 	Params         bool     // also every float initializer that Of depends on
 	ParamsAsInputs bool     // weights become graph inputs of the same names
 	VJP            bool     // an input cotangent/<Of> weighs the output's elements
+
+	// StraightThrough lets slopes pass a QuantizeLinear followed by its
+	// DequantizeLinear, whose true slope is 0, as if nothing had been rounded;
+	// where the value saturates the slope is 0. Without it such nodes are refused.
+	StraightThrough bool
 }
 
 // GradPrefix and CotangentPrefix name the outputs and the input that [Grad] adds.
@@ -26,22 +31,57 @@ const (
 )
 
 // Prepare returns a copy of a model in the form that [Append] works on: opset
-// 21, functions expanded, constants folded, types and shapes inferred.
+// 21, functions expanded, control flow of known extent unrolled, constants
+// folded, types and shapes inferred.
 func Prepare(m *graphs.Model) (*graphs.Model, error) {
 	m = passes.Clone(m)
+	if err := lowerNew(m); err != nil {
+		return nil, fmt.Errorf("autodiff: %w", err)
+	}
 	if err := passes.Raise(m); err != nil {
 		return nil, err
 	}
 	if _, err := passes.InlineFunctions(m); err != nil {
 		return nil, err
 	}
-	if err := graphs.InferAll(m.Graph, graphs.OpsetVersion); err != nil {
-		return nil, fmt.Errorf("autodiff: %w", err)
-	}
-	if err := Tidy(m.Graph); err != nil {
-		return nil, err
+	// What is folded makes more shapes known, and what is unrolled more constants.
+	for range 8 {
+		before := shapesKnown(m.Graph)
+		if err := passes.Reinfer(m.Graph); err != nil {
+			return nil, fmt.Errorf("autodiff: %w", err)
+		}
+		if err := Tidy(m.Graph); err != nil {
+			return nil, err
+		}
+		unrolled, err := unroll(m.Graph)
+		if err != nil {
+			return nil, err
+		}
+		if !unrolled && shapesKnown(m.Graph) == before {
+			break
+		}
 	}
 	return m, nil
+}
+
+// shapesKnown sums up how much is known about the values of a graph: the number
+// of nodes, and of axes with a size.
+func shapesKnown(g *graphs.Graph) [2]int {
+	k := [2]int{len(g.Nodes)}
+	for _, n := range g.Nodes {
+		for _, o := range n.Outputs {
+			if o == nil || o.Shape == nil {
+				continue
+			}
+			k[1]++
+			for _, d := range o.Shape {
+				if d.Known() {
+					k[1]++
+				}
+			}
+		}
+	}
+	return k
 }
 
 // Tidy removes what is dead, double or constant. Names at the graph's edge stay.
@@ -73,6 +113,11 @@ func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
 		return nil, err
 	}
 	g := m.Graph
+	if o.StraightThrough {
+		if _, err := unquantize(g); err != nil {
+			return nil, err
+		}
+	}
 	of, err := target(g, o.Of)
 	if err != nil {
 		return nil, err
@@ -182,9 +227,9 @@ func sources(g *graphs.Graph, o Options, of *graphs.Value) ([]*graphs.Value, err
 		}
 	}
 	if o.Params {
-		needed := ancestors(g, of)
+		needed, free := ancestors(g, of), parameters(g)
 		for _, v := range passes.Weights(g) {
-			if needed[v] {
+			if needed[v] && free[v] {
 				wrt = append(wrt, v)
 			}
 		}
@@ -201,4 +246,23 @@ func names(vs []*graphs.Value) string {
 		s[i] = v.String()
 	}
 	return strings.Join(s, ", ")
+}
+
+// parameters is the set of values that some node reads as more than a setting.
+func parameters(g *graphs.Graph) map[*graphs.Value]bool {
+	set := map[*graphs.Value]bool{}
+	for _, n := range g.Nodes {
+		for i, v := range n.Inputs {
+			if !setting(n, i) {
+				set[v] = true
+			}
+		}
+		for _, v := range captured(n) {
+			set[v] = true
+		}
+	}
+	for _, v := range g.Outputs {
+		set[v] = true
+	}
+	return set
 }

@@ -18,72 +18,107 @@ type Lowering func(b *graphs.Builder, n *graphs.Node) []*graphs.Value
 func lower(b *graphs.Builder, of *graphs.Value, wrt []*graphs.Value) (*graphs.Value, error) {
 	g := b.Target()
 	active, needed := dependents(g, wrt), ancestors(g, of)
-	work := false
-	for _, n := range g.Nodes {
-		work = work || lowerings[n.Op] != nil && touches(n, active, needed)
+	now, _, err := rewrite(b, func(n *graphs.Node) Lowering {
+		if !graphs.Known(n) || !touches(n, active, needed) {
+			return nil
+		}
+		return lowerings[n.Op]
+	})
+	if v := now[of]; v != nil {
+		of = v
 	}
-	if !work {
-		return of, nil
+	return of, err
+}
+
+// rewrite replaces in place the nodes for which pick gives a lowering, and
+// returns what now stands for the values that were rewritten. They keep their
+// names.
+func rewrite(b *graphs.Builder, pick func(*graphs.Node) Lowering) (now map[*graphs.Value]*graphs.Value, changed bool, err error) {
+	g := b.Target()
+	now = map[*graphs.Value]*graphs.Value{}
+	picked := map[*graphs.Node]Lowering{}
+	for _, n := range g.Nodes {
+		if f := pick(n); f != nil {
+			picked[n] = f
+		}
+	}
+	if len(picked) == 0 {
+		return now, false, nil
 	}
 	old := g.Nodes
 	g.Nodes = make([]*graphs.Node, 0, len(old))
-	now := map[*graphs.Value]*graphs.Value{}
+	taken := map[*graphs.Value]bool{}
+	to := func(v *graphs.Value) *graphs.Value {
+		if w := now[v]; w != nil {
+			return w
+		}
+		return v
+	}
 	defer b.Prefix(b.Prefix(""))
 	for _, n := range old {
-		for i, v := range n.Inputs {
-			if w := now[v]; w != nil {
-				n.Inputs[i] = w
-			}
-		}
-		f := lowerings[n.Op]
+		redirect(n, to)
 		var out []*graphs.Value
-		if f != nil && graphs.Known(n) && touches(n, active, needed) {
+		made := map[*graphs.Node]bool{}
+		if f := picked[n]; f != nil {
 			b.Prefix(n.Label())
+			start := len(g.Nodes)
 			out = f(b, n)
+			for _, m := range g.Nodes[min(start, len(g.Nodes)):] {
+				made[m] = true
+			}
 			if err := b.Err(); err != nil {
-				return nil, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
+				return nil, false, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
 			}
 		}
 		if out == nil {
 			g.Nodes = append(g.Nodes, n)
 			continue
 		}
+		changed = true
 		for i, o := range n.Outputs {
 			if o == nil {
 				continue
 			}
 			if i >= len(out) || out[i] == nil {
-				return nil, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Err: fmt.Errorf("output %d has no lowering", i)})
+				return nil, false, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Err: fmt.Errorf("output %d has no lowering", i)})
 			}
 			v := out[i]
-			if v.From == nil || v.From == n || now[v] != nil || isOutput(v, now) {
-				v = b.Identity(v) // an input or shared value cannot take over the name
+			if v.Const != nil || !made[v.From] || taken[v] {
+				v = b.Identity(v) // a value with a name or use of its own cannot take over another
 			}
-			v.Name = o.Name
+			v.Name, v.Doc = o.Name, o.Doc
 			if v.Shape == nil || !v.Shape.Known() && o.Shape != nil {
 				v.Shape = o.Shape
 			}
-			now[o] = v
+			now[o], taken[v] = v, true
 		}
 	}
 	for i, o := range g.Outputs {
-		if v := now[o]; v != nil {
-			g.Outputs[i] = v
-		}
+		g.Outputs[i] = to(o)
 	}
-	if v := now[of]; v != nil {
-		of = v
-	}
-	return of, b.Err()
+	return now, changed, b.Err()
 }
 
-func isOutput(v *graphs.Value, now map[*graphs.Value]*graphs.Value) bool {
-	for _, w := range now {
-		if w == v {
-			return true
+// redirect exchanges the values that a node and its subgraphs read.
+func redirect(n *graphs.Node, to func(*graphs.Value) *graphs.Value) {
+	for i, v := range n.Inputs {
+		if v != nil {
+			n.Inputs[i] = to(v)
 		}
 	}
-	return false
+	for _, a := range n.Attrs {
+		for _, g := range append(append([]*graphs.Graph{}, a.Graphs...), a.G) {
+			if g == nil {
+				continue
+			}
+			for _, m := range g.Nodes {
+				redirect(m, to)
+			}
+			for i, o := range g.Outputs {
+				g.Outputs[i] = to(o)
+			}
+		}
+	}
 }
 
 func touches(n *graphs.Node, active, needed map[*graphs.Value]bool) bool {

@@ -12,6 +12,7 @@ func compositeLowerings() map[string]Lowering {
 		"SoftmaxCrossEntropyLoss": lowerLoss, "NegativeLogLikelihoodLoss": lowerLoss,
 		"LRN": one(lowerLRN), "LpPool": one(lowerLpPool), "GlobalLpPool": one(lowerGlobalLpPool),
 		"ReduceProd": one(lowerReduceProd), "GatherND": lowerGatherND,
+		"DequantizeLinear": one(lowerDequantize),
 	}
 }
 

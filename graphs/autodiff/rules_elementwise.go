@@ -107,6 +107,8 @@ func elementwiseRules() map[string]Rule {
 				return b.unbroadcast(b.keep(below, b.Mul(dy[0], x)), a)
 			})
 		},
+		// Flat, unless it is marked to pass its slope.
+		"Round":      unary(func(b *Back, n *graphs.Node, x, y, d val) val { return d }),
 		"Identity":   unary(func(b *Back, n *graphs.Node, x, y, d val) val { return d }),
 		"Cast":       unary(func(b *Back, n *graphs.Node, x, y, d val) val { return b.Cast(d, x.Type) }),
 		"Neg":        unary(func(b *Back, n *graphs.Node, x, y, d val) val { return b.Neg(d) }),
