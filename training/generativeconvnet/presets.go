@@ -50,8 +50,11 @@ var Presets = map[string]Preset{
 		Net: "texture-small", Steps: 300, Batch: 3,
 		Langevin: training.Langevin{Steps: 20, Step: 0.3, Noise: 1, Fused: true},
 		Chains:   Chains{Init: Persistent, Start: Gaussian, Buffer: 3},
-		Optim:    training.Optim{LR: 1e-2, Betas: [2]float64{0.5, 0.999}},
-	}, func(c *Config) { c.Reference.Sigma = 1; c.Data.Scale = data.Bytes })},
+		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}},
+	}, func(c *Config) {
+		// scores are sums over a map of thousands of numbers in [0, 255]
+		c.Reference.Sigma, c.Data.Scale, c.Guard.MaxValue = 1, data.Bytes, 1e6
+	})},
 	"rings-demo": {"points in the plane, within a minute on the pure-Go engine", with(Config{
 		Net: "mlp-small", Steps: 800, Batch: 100,
 		Langevin: training.Langevin{Steps: 20, Step: 0.15, Noise: 1},

@@ -29,6 +29,7 @@ var gap = color.Gray{Y: 72}
 
 const (
 	maxPixels = 1 << 26 // of one picture that is made
+	wide      = 480     // pixels that a grid's width has about when the scale is automatic
 	readable  = 64      // pixels that the longer side of a tile has at least when the scale is automatic
 )
 
@@ -58,7 +59,8 @@ func Grid(m Images, cols, pad, scale int) (image.Image, error) {
 	}
 	cols, pad = min(cols, m.N), max(pad, 0)
 	if scale <= 0 {
-		scale = max(1, (readable+max(m.H, m.W)-1)/max(m.H, m.W))
+		// a tile that can be seen, and a picture of few tiles that is not lost on a page
+		scale = max(1, (readable+max(m.H, m.W)-1)/max(m.H, m.W), wide/(cols*m.W))
 	}
 	rows := (m.N + cols - 1) / cols
 	width := float64(cols)*(float64(m.W)*float64(scale)+float64(pad)) - float64(pad)

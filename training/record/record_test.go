@@ -288,8 +288,8 @@ func TestGridAutomatic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 4 columns and 3 rows, 3 pixels a value: 28·3 ≥ 64.
-	if got, want := img.Bounds().Size(), (image.Point{4 * 60, 3 * 84}); got != want {
+	// 4 columns and 3 rows, 6 pixels a value: 4·20·6 = 480.
+	if got, want := img.Bounds().Size(), (image.Point{4 * 120, 3 * 168}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
