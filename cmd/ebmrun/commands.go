@@ -27,6 +27,8 @@ var commands = []struct {
 	{groupLearn, demoCommand},
 	{groupLearn, trainCommand},
 	{groupLearn, sampleCommand},
+	{groupLearn, evalCommand},
+	{groupLearn, verifyCommand},
 	{groupLearn, systemsCommand},
 	{groupLearn, dataCommand},
 	{groupONNX, exportCommand},

@@ -65,6 +65,15 @@ as energy.onnx of an export; its metadata holds the settings.`,
 }
 
 func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error {
+	x, err := c.draw(ctx, r, f)
+	if err != nil {
+		return err
+	}
+	return c.writeSamples(r, x, f)
+}
+
+// draw returns f.n samples [n, dim].
+func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float32, error) {
 	l := r.Langevin
 	if f.step > 0 {
 		l.Step = f.step
@@ -73,10 +82,10 @@ func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error 
 		l.Noise = f.noise
 	}
 	if l.Step == 0 {
-		return badInput(fmt.Errorf("%s says no step size: give --step and --noise", r.Name))
+		return nil, badInput(fmt.Errorf("%s says no step size: give --step and --noise", r.Name))
 	}
 	if f.n < 1 || f.batch < 1 {
-		return badInput(errors.New("--n and --batch: wanted at least 1"))
+		return nil, badInput(errors.New("--n and --batch: wanted at least 1"))
 	}
 	if f.from == "" {
 		f.from = "noise"
@@ -87,9 +96,9 @@ func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error 
 	dim := r.Model.Size()
 	switch {
 	case f.from != "noise" && f.from != "chains":
-		return badInput(fmt.Errorf("--from: wanted chains or noise, got %q", f.from))
+		return nil, badInput(fmt.Errorf("--from: wanted chains or noise, got %q", f.from))
 	case f.from == "chains" && len(r.Bank) < f.n*dim:
-		return badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(r.Bank)/dim, f.n))
+		return nil, badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(r.Bank)/dim, f.n))
 	}
 	if f.steps == 0 {
 		if f.steps = l.Steps; f.from == "noise" && (r.Bank != nil || f.steps == 0) {
@@ -98,11 +107,11 @@ func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error 
 	}
 	engine, err := c.engine(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e, err := bind.Freeze(ctx, r.Model, engine, bind.Options{Runtime: c.options()})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer e.Close()
 	c.say(fmt.Sprintf("%d chains from %s, %s", f.n, f.from, l))
@@ -122,18 +131,18 @@ func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error 
 		n := min(f.batch, f.n-first)
 		st, err := sampler.NewState(x[first*dim:(first+n)*dim], dim, sampler.Chains(uint64(first), n))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		_, err = sampler.Run(ctx, sampler.Noise{Seed: c.seed}, l.Kernel(), e, st, f.steps, func(int, sampler.Info) {
 			done++
 			p.step(done, nil)
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	p.finish()
-	return c.writeSamples(r, x, f)
+	return x, nil
 }
 
 // begin fills x with the noise that the run's chains begin with.
@@ -187,7 +196,7 @@ func samplePicture(x []float32, dims []int, lo, hi float32) (image.Image, error)
 		return record.Grid(record.Images{Data: x, N: n, C: dims[0], H: dims[1], W: dims[2], Lo: lo, Hi: hi}, 0, 1, 0)
 	}
 	span := 0.1
-	h := record.Heat{Title: "samples", XLabel: "x₁", YLabel: "x₂", NX: 1, NY: 1, Z: []float64{0}}
+	h := record.Heat{Title: "samples", XLabel: "x₁", YLabel: "x₂", NX: 2, NY: 2, Z: make([]float64, 4)}
 	for i := 0; i+1 < len(x); i += dims[0] {
 		h.Points = append(h.Points, [2]float64{float64(x[i]), float64(x[i+1])})
 		span = max(span, 1.1*float64(max(x[i], -x[i], x[i+1], -x[i+1])))

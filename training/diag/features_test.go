@@ -1,0 +1,21 @@
+package diag
+
+import (
+	"math"
+	"testing"
+)
+
+// TestFrechetFeatures: the four points (±a, ±b) have the covariance
+// diag(a², b²)·4/3 exactly, so that the distance has a closed form.
+func TestFrechetFeatures(t *testing.T) {
+	corners := func(x, y, a, b float32) []float32 {
+		return []float32{x + a, y + b, x + a, y - b, x - a, y + b, x - a, y - b}
+	}
+	got := must(FrechetFeatures(corners(0, 0, 1, 2), corners(3, -1, 2, 0.5), 2))
+	root := math.Sqrt(4.0 / 3)
+	near(t, "two Gaussians", got, 9+1+root*root*(1+1.5*1.5), 1e-6)
+	near(t, "the same", must(FrechetFeatures(corners(5, 5, 1, 2), corners(5, 5, 1, 2), 2)), 0, 1e-6)
+	if _, err := FrechetFeatures(make([]float32, 6), make([]float32, 6), 4); err == nil {
+		t.Error("rows that do not fit are accepted")
+	}
+}
