@@ -3,7 +3,7 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo setup python print-python test test-pure fuzz bench lint generate clean
+.PHONY: help build demo setup python print-python test test-pure fuzz bench acceptance lint generate clean
 
 GO       ?= go
 FUZZTIME ?= 10m
@@ -57,6 +57,11 @@ fuzz: ## fuzz every reader, FUZZTIME (10m) each
 
 bench: ## run the Go benchmarks (BENCH=pattern)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+acceptance: setup ## run each learning system's acceptance, with its sabotaged arms (minutes each)
+	@status=0; for system in $$(bin/ebmrun systems | cut -d' ' -f1); do \
+	    echo "$$system"; bin/ebmrun verify "$$system" || status=1; \
+	done; exit $$status
 
 lint: ## gofmt, go vet, a build without cgo, and golangci-lint where it is installed
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi

@@ -26,7 +26,7 @@ var layers = map[string]string{
 	"graphs/onnxio":    "graphs graphs/onnxpb",
 	"graphs/refeval":   "graphs",
 	"graphs/passes":    "graphs graphs/refeval",
-	"graphs/autodiff":  "graphs graphs/passes",
+	"graphs/autodiff":  "graphs graphs/passes graphs/refeval",
 	"graphs/graphtest": "graphs graphs/refeval",
 
 	"runtime":            "graphs",
