@@ -40,6 +40,27 @@ type Fuser interface {
 	Chain(sampler.Langevin) sampler.Chain
 }
 
+// A Generator is a learnable map g from codes z [n, Codes] to examples x [n, …],
+// the top-down model z ~ N(0, I), x = g(z) + N(0, σ²I).
+type Generator interface {
+	Codes() int
+
+	// Forward writes g(z) to x.
+	Forward(ctx context.Context, z, x []float32) error
+
+	// Posterior is the field of −log p(z, target) over codes, with the squared
+	// error summed over the entries where mask is 1. It keeps both slices, whose
+	// content may change between steps of a chain's run.
+	Posterior(target, mask []float32) sampler.Field
+
+	// Learn writes the errors ‖mask·(target_i − g(z_i))‖² of n = len(w) examples
+	// to e and sets the gradient of every parameter to that of Σ w_i·e_i.
+	Learn(ctx context.Context, z, target, mask, w, e []float32) error
+
+	// Params are the weights and their gradients.
+	Params() []optim.Param
+}
+
 // Metrics are the numbers of one learning iteration, by name.
 type Metrics map[string]float64
 

@@ -130,6 +130,9 @@ var Nets = map[string]struct {
 	"mlp": {"multi-layer perceptron 128-128 for points", Spec{
 		Layers: []Layer{{Filters: 128}, {Filters: 128}, {Filters: 1}}, Activation: "swish",
 	}},
+	"mlp-small": {"multi-layer perceptron 64-64 for points", Spec{
+		Layers: []Layer{{Filters: 64}, {Filters: 64}, {Filters: 1}}, Activation: "swish",
+	}},
 	"toy": {"the 2-D net of Nijkamp et al., \"On the Anatomy of MCMC-based MLE\": 32-64-64-64", Spec{
 		Layers: []Layer{{Filters: 32}, {Filters: 64}, {Filters: 64}, {Filters: 64}, {Filters: 1}}, Activation: "leaky.05",
 	}},

@@ -118,6 +118,21 @@ func fits(x *graphs.Value, k int64, pads []int64) bool {
 	return true
 }
 
+// Deconv appends a transposed convolution of x [batch, C, H, W]: output size
+// (size−1)·Stride + Kernel − 2·Pad.
+func (n *Net) Deconv(name string, x *graphs.Value, c Conv) *graphs.Value {
+	if n.Err() != nil || len(x.Shape) != 4 || !x.Shape[1].Known() {
+		return n.Fail("nn: layer %s: input %v is not [batch, channels, height, width]", name, x)
+	}
+	defer n.Prefix(n.Prefix(name))
+	in, k, s, p := int(x.Shape[1].N), int64(c.Kernel), int64(max(c.Stride, 1)), int64(c.Pad)
+	// PyTorch's default counts the outputs of a transposed convolution as its fan-in
+	fan := c.Filters * c.Kernel * c.Kernel
+	w := n.weight(name+".weight", n.Weights, fan, in*c.Kernel*c.Kernel, in, c.Filters, c.Kernel, c.Kernel)
+	bias := n.weight(name+".bias", n.Biases, fan, c.Filters, c.Filters)
+	return n.Op("ConvTranspose", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", p, p, p, p), graphs.IntsAttr("strides", s, s))
+}
+
 // Dense appends x·W + b for x [batch, in].
 func (n *Net) Dense(name string, x *graphs.Value, out int) *graphs.Value {
 	if n.Err() != nil || len(x.Shape) != 2 || !x.Shape[1].Known() {

@@ -4,6 +4,7 @@ package bind
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"ebmrun/graphs"
@@ -22,14 +23,10 @@ import (
 // [Freeze] has them as constants, which libraries run faster. Programs are
 // compiled once per number of chains and kept. It is not safe for concurrent use.
 type Energy struct {
-	model   *onnxmodels.Model
-	engine  runtime.Engine
-	options runtime.Options
-	frozen  bool
-
-	params  []optim.Param
-	weights []*graphs.Tensor // what the programs are fed: the params, normalised if asked
-	norms   []*spectral      // per parameter, nil entries for those left alone
+	network
+	model  *onnxmodels.Model
+	frozen bool
+	norms  []*spectral // per parameter, nil entries for those left alone
 
 	field  *graphs.Model // x, weights → energy, score, grad/x
 	learn  *graphs.Model // x, weight, l2, weights → score, grad/…
@@ -38,8 +35,6 @@ type Energy struct {
 	learns map[int]*call
 	curves map[int]*call
 	chains map[chainKey]*call
-
-	ctx context.Context
 }
 
 var (
@@ -75,20 +70,15 @@ func New(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Options) 
 	if err != nil {
 		return nil, err
 	}
-	values := passes.Weights(b.model.Graph)
-	for _, v := range values {
-		if v.Type != graphs.Float32 {
-			return nil, fmt.Errorf("bind: weight %s: learning needs float32", v)
+	if err := b.adopt(b.model.Graph); err != nil {
+		return nil, err
+	}
+	b.norms = make([]*spectral, len(b.params))
+	for i, t := range b.weights {
+		if o.Spectral && len(t.Dims) >= 2 {
+			b.norms[i] = newSpectral(b.params[i].W, t.Dims[0])
+			b.weights[i] = graphs.Of(b.norms[i].scaled, t.Dims...)
 		}
-		w := append([]float32(nil), v.Const.F32()...)
-		b.params = append(b.params, optim.Param{Name: v.Name, W: w, G: make([]float32, len(w))})
-		t := graphs.Of(w, v.Const.Dims...)
-		var n *spectral
-		if o.Spectral && len(v.Const.Dims) >= 2 {
-			n = newSpectral(w, v.Const.Dims[0])
-			t = graphs.Of(n.scaled, v.Const.Dims...)
-		}
-		b.norms, b.weights = append(b.norms, n), append(b.weights, t)
 	}
 	if _, err := passes.WeightsToInputs(b.field.Graph); err != nil {
 		return nil, err
@@ -119,7 +109,7 @@ func bindModel(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Opt
 		return nil, err
 	}
 	return &Energy{
-		model: m, engine: e, options: o.Runtime, field: grad, ctx: ctx,
+		network: network{ctx: ctx, engine: e, options: o.Runtime}, model: m, field: grad,
 		fields: map[int]*call{}, learns: map[int]*call{}, curves: map[int]*call{}, chains: map[chainKey]*call{},
 	}, nil
 }
@@ -243,16 +233,16 @@ func (e *Energy) EnergyGrad(x, u, g []float32) error {
 	c := e.fields[n]
 	if c == nil {
 		var err error
-		if c, err = e.compile(e.field, n, runtime.Options{}); err != nil {
+		if c, err = e.compile(e.field, n, nil); err != nil {
 			return err
 		}
 		c.out = make([]*graphs.Tensor, 3)
 		c.out[1] = graphs.NewTensor(graphs.Float32, n)
 		e.fields[n] = c
 	}
-	e.view(&c.in[0], x, n)
-	share(&c.out[0], u, n)
-	e.view(&c.out[2], g, n)
+	view(&c.in[0], x, n, e.model.Dims...)
+	view(&c.out[0], u, n)
+	view(&c.out[2], g, n, e.model.Dims...)
 	return c.program.Run(e.ctx, c.in, c.out)
 }
 
@@ -284,7 +274,7 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 	c := e.learns[n]
 	if c == nil {
 		var err error
-		if c, err = e.compile(e.learn, n, runtime.Options{}); err != nil {
+		if c, err = e.compile(e.learn, n, nil); err != nil {
 			return err
 		}
 		c.in[2] = graphs.Of(make([]float32, 1))
@@ -294,10 +284,10 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 		}
 		e.learns[n] = c
 	}
-	e.view(&c.in[0], x, n)
-	share(&c.in[1], w, n)
+	view(&c.in[0], x, n, e.model.Dims...)
+	view(&c.in[1], w, n)
 	c.in[2].F32()[0] = l2
-	share(&c.out[0], score, n)
+	view(&c.out[0], score, n)
 	if err := c.program.Run(ctx, c.in, c.out); err != nil {
 		return err
 	}
@@ -326,7 +316,7 @@ func (e *Energy) HessianVector(x, v, hv []float32) error {
 			}
 		}
 		var err error
-		if c, err = e.compile(e.curve, n, runtime.Options{}); err != nil {
+		if c, err = e.compile(e.curve, n, nil); err != nil {
 			return err
 		}
 		c.out = make([]*graphs.Tensor, 1)
@@ -335,12 +325,12 @@ func (e *Energy) HessianVector(x, v, hv []float32) error {
 	for i, in := range c.program.Inputs() {
 		switch in.Name {
 		case onnxmodels.X:
-			e.view(&c.in[i], x, n)
+			view(&c.in[i], x, n, e.model.Dims...)
 		case vectorInput:
-			e.view(&c.in[i], v, n)
+			view(&c.in[i], v, n, e.model.Dims...)
 		}
 	}
-	e.view(&c.out[0], hv, n)
+	view(&c.out[0], hv, n, e.model.Dims...)
 	return c.program.Run(e.ctx, c.in, c.out)
 }
 
@@ -380,85 +370,9 @@ func (e *Energy) sizes(n int, of ...[]float32) error {
 	return nil
 }
 
-// A call is a compiled program with its tensors.
-type call struct {
-	program runtime.Program
-	in, out []*graphs.Tensor
-}
-
-// compile compiles a model for n examples and fills in the weights, whose
-// inputs are found by name.
-func (e *Energy) compile(m *graphs.Model, n int, o runtime.Options) (*call, error) {
-	m = passes.Clone(m)
-	if _, err := passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n); err != nil {
-		return nil, err
-	}
-	// With the batch a number, shapes that were computed become constants.
-	if err := autodiff.Tidy(m.Graph); err != nil {
-		return nil, err
-	}
-	opts := e.options
-	opts.Probe = o.Probe
-	p, err := e.engine.Compile(e.ctx, m, opts)
-	if err != nil {
-		return nil, err
-	}
-	c := &call{program: p}
-	for _, in := range p.Inputs() {
-		var t *graphs.Tensor
-		for i, q := range e.params {
-			if q.Name == in.Name {
-				t = e.weights[i]
-			}
-		}
-		c.in = append(c.in, t)
-	}
-	return c, nil
-}
-
-// view points a tensor [n, dims…] at a slice without copying it.
-func (e *Energy) view(t **graphs.Tensor, s []float32, n int) {
-	if !same(*t, s) {
-		*t = graphs.Of(s, append([]int{n}, e.model.Dims...)...)
-	}
-}
-
-// share does so for a vector.
-func share(t **graphs.Tensor, s []float32, n int) {
-	if !same(*t, s) {
-		*t = graphs.Of(s, n)
-	}
-}
-
-func same(t *graphs.Tensor, s []float32) bool {
-	if t == nil {
-		return false
-	}
-	v := t.F32()
-	return len(v) == len(s) && (len(s) == 0 || &v[0] == &s[0])
-}
-
 // Close frees the compiled programs.
 func (e *Energy) Close() error {
-	var first error
-	shut := func(c *call) {
-		if err := c.program.Close(); err != nil && first == nil {
-			first = err
-		}
-	}
-	for _, c := range e.fields {
-		shut(c)
-	}
-	for _, c := range e.learns {
-		shut(c)
-	}
-	for _, c := range e.curves {
-		shut(c)
-	}
-	for _, c := range e.chains {
-		shut(c)
-	}
-	return first
+	return errors.Join(closeAll(e.fields, e.learns, e.curves), closeAll(e.chains))
 }
 
 // Reports tells what the compiled programs run on, one line of facts per kind.
@@ -525,12 +439,12 @@ func (f *fused) RunChain(ctx context.Context, x, u, noise []float32) (sampler.In
 		f.x = make([]float32, len(x))
 	}
 	copy(f.x, x)
-	f.e.view(&c.in[0], f.x, n)
+	view(&c.in[0], f.x, n, f.e.model.Dims...)
 	if !same(c.in[1], noise) {
 		c.in[1] = graphs.Of(noise, append([]int{k, n}, f.e.model.Dims...)...)
 	}
-	f.e.view(&c.out[0], x, n)
-	share(&c.out[1], u, n)
+	view(&c.out[0], x, n, f.e.model.Dims...)
+	view(&c.out[1], u, n)
 	if err := c.program.Run(ctx, c.in, c.out); err != nil {
 		return sampler.Info{}, err
 	}
@@ -577,11 +491,11 @@ func (f *fused) compile(k, n int) (*call, error) {
 		return nil, err
 	}
 	size := n * f.e.model.Size()
-	c, err := f.e.compile(m, n, runtime.Options{Probe: &runtime.Probe{Model: probe, Inputs: func(in []*graphs.Tensor) []*graphs.Tensor {
+	c, err := f.e.network.compile(m, n, &runtime.Probe{Model: probe, Inputs: func(in []*graphs.Tensor) []*graphs.Tensor {
 		cut := append([]*graphs.Tensor(nil), in...)
 		cut[1] = graphs.Of(in[1].F32()[:short*size], append([]int{short, n}, f.e.model.Dims...)...)
 		return cut
-	}}})
+	}})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,86 @@
+package generator
+
+import (
+	"ebmrun/graphs"
+	"ebmrun/graphs/autodiff"
+	"ebmrun/graphs/passes"
+)
+
+// masked appends the squared error of every example over its known entries,
+// summed over entries: a mean here would weaken the likelihood against the prior.
+func (m *Model) masked(b *graphs.Builder, g *graphs.Graph) (z, err *graphs.Value) {
+	x := g.Output(X)
+	target := b.Input(Target, graphs.Float32, x.Shape)
+	mask := b.Input(Mask, graphs.Float32, x.Shape)
+	axes := make([]int64, len(m.Dims))
+	for i := range axes {
+		axes[i] = int64(i + 1)
+	}
+	b.Prefix("error")
+	d := b.Mul(mask, b.Sub(target, x))
+	return g.Input(Z), b.Sum(b.Mul(d, d), false, axes...)
+}
+
+// Posterior is the model z, target, mask → energy, error, grad/z of the joint
+// density of code and example,
+//
+//	energy = ‖z‖²/2 + ‖mask·(target − g(z))‖²/(2σ²):
+//
+// the field of Langevin inference, one graph.
+func (m *Model) Posterior(sigma float64) (*graphs.Model, error) {
+	p, err := autodiff.Prepare(m.Model)
+	if err != nil {
+		return nil, err
+	}
+	g := p.Graph
+	b := graphs.NewBuilder(g)
+	z, e := m.masked(b, g)
+	b.Prefix("energy")
+	u := b.Add(b.Scale(b.Sum(b.Mul(z, z), false, 1), 0.5), b.Scale(e, 1/(2*sigma*sigma)))
+	b.Output(Energy, u)
+	b.Output(Error, e)
+	slopes, err := autodiff.Append(b, u, nil, z)
+	if err != nil {
+		return nil, err
+	}
+	b.Output(GradZ, slopes[0])
+	return finish(p, b, Energy, Error, GradZ)
+}
+
+// Regression is the model z, target, mask, weight → error, grad/weights of
+// Σ weight_i·‖mask·(target_i − g(z_i))‖².
+func (m *Model) Regression() (*graphs.Model, error) {
+	p, err := autodiff.Prepare(m.Model)
+	if err != nil {
+		return nil, err
+	}
+	g := p.Graph
+	weights := passes.Weights(g)
+	b := graphs.NewBuilder(g)
+	_, e := m.masked(b, g)
+	b.Output(Error, e)
+	w := b.Input(Weight, graphs.Float32, e.Shape)
+	slopes, err := autodiff.Append(b, e, w, weights...)
+	if err != nil {
+		return nil, err
+	}
+	keep := []string{Error}
+	for i, v := range weights {
+		if slopes[i] == nil {
+			slopes[i] = b.Zeros(v)
+		}
+		b.Output(autodiff.GradPrefix+v.Name, slopes[i])
+		keep = append(keep, autodiff.GradPrefix+v.Name)
+	}
+	return finish(p, b, keep...)
+}
+
+func finish(p *graphs.Model, b *graphs.Builder, keep ...string) (*graphs.Model, error) {
+	if _, err := b.Graph(); err != nil {
+		return nil, err
+	}
+	if err := passes.CutAt(p.Graph, keep...); err != nil {
+		return nil, err
+	}
+	return p, autodiff.Tidy(p.Graph)
+}

@@ -1,0 +1,171 @@
+package bind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/passes"
+	"ebmrun/onnxmodels/generator"
+	"ebmrun/runtime"
+	"ebmrun/training"
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
+)
+
+// Generator is a generator model on an engine, with the graphs that learning it
+// needs: its output, the posterior of a code, and the regression onto examples.
+// It is not safe for concurrent use.
+type Generator struct {
+	network
+	model *generator.Model
+	sigma float64
+
+	forward, posterior, regression *graphs.Model
+	forwards, posteriors, regress  map[int]*call
+}
+
+var _ training.Generator = (*Generator)(nil)
+
+// NewGenerator binds a generator. sigma is the standard deviation of the
+// residual x − g(z), in data units.
+func NewGenerator(ctx context.Context, m *generator.Model, e runtime.Engine, o runtime.Options, sigma float64) (*Generator, error) {
+	if !(sigma > 0) {
+		return nil, fmt.Errorf("bind: residual deviation sigma: wanted a positive number, got %g", sigma)
+	}
+	b := &Generator{
+		network: network{ctx: ctx, engine: e, options: o}, model: m, sigma: sigma,
+		forwards: map[int]*call{}, posteriors: map[int]*call{}, regress: map[int]*call{},
+	}
+	if err := b.adopt(m.Graph); err != nil {
+		return nil, err
+	}
+	b.forward = passes.Clone(m.Model)
+	var err error
+	if b.posterior, err = m.Posterior(sigma); err != nil {
+		return nil, err
+	}
+	if b.regression, err = m.Regression(); err != nil {
+		return nil, err
+	}
+	for _, g := range []*graphs.Model{b.forward, b.posterior, b.regression} {
+		if _, err := passes.WeightsToInputs(g.Graph); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// Params implements [training.Generator].
+func (g *Generator) Params() []optim.Param { return g.params }
+
+// Codes implements [training.Generator].
+func (g *Generator) Codes() int { return g.model.Codes }
+
+// Model returns the generator with its present weights as initializers.
+func (g *Generator) Model() *generator.Model {
+	m := *g.model
+	m.Model = passes.Clone(g.model.Model)
+	for _, v := range m.Graph.Inits {
+		for i, p := range g.params {
+			if p.Name == v.Name {
+				v.Const = graphs.Of(append([]float32(nil), p.W...), g.weights[i].Dims...)
+			}
+		}
+	}
+	return &m
+}
+
+// need returns the call for n examples, compiled if it is the first.
+func (g *Generator) need(set map[int]*call, m *graphs.Model, n int) (*call, error) {
+	if c := set[n]; c != nil {
+		return c, nil
+	}
+	c, err := g.compile(m, n, nil)
+	if err != nil {
+		return nil, err
+	}
+	c.out = make([]*graphs.Tensor, len(c.program.Outputs()))
+	set[n] = c
+	return c, nil
+}
+
+// Forward implements [training.Generator].
+func (g *Generator) Forward(ctx context.Context, z, x []float32) error {
+	n := len(z) / g.model.Codes
+	c, err := g.need(g.forwards, g.forward, n)
+	if err != nil {
+		return err
+	}
+	view(&c.in[0], z, n, g.model.Codes)
+	view(&c.out[0], x, n, g.model.Dims...)
+	return c.program.Run(ctx, c.in, c.out)
+}
+
+// Posterior implements [training.Generator].
+func (g *Generator) Posterior(target, mask []float32) sampler.Field {
+	return &posterior{g, target, mask}
+}
+
+type posterior struct {
+	g            *Generator
+	target, mask []float32
+}
+
+// EnergyGrad implements [sampler.Field] over codes.
+func (p *posterior) EnergyGrad(z, u, d []float32) error {
+	g, n := p.g, len(u)
+	c, err := g.need(g.posteriors, g.posterior, n)
+	if err != nil {
+		return err
+	}
+	view(&c.in[0], z, n, g.model.Codes)
+	view(&c.in[1], p.target, n, g.model.Dims...)
+	view(&c.in[2], p.mask, n, g.model.Dims...)
+	view(&c.out[0], u, n)
+	if c.out[1] == nil {
+		c.out[1] = graphs.NewTensor(graphs.Float32, n)
+	}
+	view(&c.out[2], d, n, g.model.Codes)
+	return c.program.Run(g.ctx, c.in, c.out)
+}
+
+// Learn implements [training.Generator].
+func (g *Generator) Learn(ctx context.Context, z, target, mask, w, e []float32) error {
+	n := len(w)
+	c, err := g.need(g.regress, g.regression, n)
+	if err != nil {
+		return err
+	}
+	// the inputs are z, target, mask, weight, in this order, before the weights
+	for i, s := range [][]float32{z, target, mask} {
+		dims := g.model.Dims
+		if i == 0 {
+			dims = []int{g.model.Codes}
+		}
+		view(&c.in[i], s, n, dims...)
+	}
+	view(&c.in[3], w, n)
+	view(&c.out[0], e, n)
+	for i, p := range g.params {
+		view(&c.out[1+i], p.G, g.weights[i].Dims[0], g.weights[i].Dims[1:]...)
+	}
+	return c.program.Run(ctx, c.in, c.out)
+}
+
+// Reports tells what the compiled programs run on.
+func (g *Generator) Reports() map[string]runtime.Report {
+	out := map[string]runtime.Report{}
+	for kind, set := range map[string]map[int]*call{"generator": g.forwards, "posterior of codes": g.posteriors, "generator's parameter gradient": g.regress} {
+		for n, c := range set {
+			out[fmt.Sprintf("%s, batch %d", kind, n)] = runtime.Describe(c.program)
+		}
+	}
+	return out
+}
+
+// Close frees the compiled programs.
+func (g *Generator) Close() error {
+	return errors.Join(closeAll(g.forwards, g.posteriors, g.regress))
+}

@@ -1,0 +1,100 @@
+package bind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/autodiff"
+	"ebmrun/graphs/passes"
+	"ebmrun/onnxmodels"
+	"ebmrun/runtime"
+	"ebmrun/training/optim"
+)
+
+// A network is what every bound model has: an engine, weights that it feeds to
+// its programs, and the programs, each compiled once per batch size.
+type network struct {
+	ctx     context.Context
+	engine  runtime.Engine
+	options runtime.Options
+
+	params  []optim.Param
+	weights []*graphs.Tensor // what the programs are fed: the params, or what is made of them
+}
+
+// adopt takes the weights of a graph as learnable parameters.
+func (b *network) adopt(g *graphs.Graph) error {
+	for _, v := range passes.Weights(g) {
+		if v.Type != graphs.Float32 {
+			return fmt.Errorf("bind: weight %s: learning needs float32", v)
+		}
+		w := append([]float32(nil), v.Const.F32()...)
+		b.params = append(b.params, optim.Param{Name: v.Name, W: w, G: make([]float32, len(w))})
+		b.weights = append(b.weights, graphs.Of(w, v.Const.Dims...))
+	}
+	return nil
+}
+
+// A call is a compiled program with its tensors.
+type call struct {
+	program runtime.Program
+	in, out []*graphs.Tensor
+}
+
+// compile compiles a model for n examples and fills in the weights, whose
+// inputs are found by name.
+func (b *network) compile(m *graphs.Model, n int, probe *runtime.Probe) (*call, error) {
+	m = passes.Clone(m)
+	if _, err := passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n); err != nil {
+		return nil, err
+	}
+	// With the batch a number, shapes that were computed become constants.
+	if err := autodiff.Tidy(m.Graph); err != nil {
+		return nil, err
+	}
+	opts := b.options
+	opts.Probe = probe
+	p, err := b.engine.Compile(b.ctx, m, opts)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{program: p}
+	for _, in := range p.Inputs() {
+		var t *graphs.Tensor
+		for i, q := range b.params {
+			if q.Name == in.Name {
+				t = b.weights[i]
+			}
+		}
+		c.in = append(c.in, t)
+	}
+	return c, nil
+}
+
+// view points a tensor [n, dims…] at a slice without copying it.
+func view(t **graphs.Tensor, s []float32, n int, dims ...int) {
+	if !same(*t, s) {
+		*t = graphs.Of(s, append([]int{n}, dims...)...)
+	}
+}
+
+func same(t *graphs.Tensor, s []float32) bool {
+	if t == nil {
+		return false
+	}
+	v := t.F32()
+	return len(v) == len(s) && (len(s) == 0 || &v[0] == &s[0])
+}
+
+// closeAll frees compiled programs.
+func closeAll[K comparable](sets ...map[K]*call) error {
+	var errs []error
+	for _, set := range sets {
+		for _, c := range set {
+			errs = append(errs, c.program.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
