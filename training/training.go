@@ -101,11 +101,12 @@ type Painter interface {
 	Pictures(ctx context.Context) ([]Picture, error)
 }
 
-// A Picture is a batch of images, or one finished image, under a tag.
+// A Picture is a batch of images, rows of images or a map, under a tag.
 type Picture struct {
 	Tag    string // record.SamplesTag or another
 	Images record.Images
-	Heat   *record.Heat // a 2-D energy map instead of images
+	Rows   []record.Images // one batch a row, such as examples and their reconstructions
+	Heat   *record.Heat    // a 2-D energy map
 }
 
 // A Recorder is told what happens. A [record.Run] is one.

@@ -36,6 +36,7 @@ var commands = []struct {
 	{groupONNX, inspectCommand},
 	{groupMachine, setupCommand},
 	{groupMachine, doctorCommand},
+	{groupMachine, benchCommand},
 	{groupMachine, versionCommand},
 }
 

@@ -12,6 +12,7 @@ import (
 	"ebmrun/graphs/onnxio"
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/chain"
+	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
@@ -26,11 +27,12 @@ type openedRun struct {
 	Head     runHead
 	State    *checkpoint.State // nil for a file
 
-	Model    *onnxmodels.Model
-	Langevin training.Langevin
-	Sigma    float64   // of the reference density, 0 for the uniform one
-	Gaussian bool      // chains begin with Gaussian noise
-	Bank     []float32 // persistent chains, nil if there are none
+	Model     *onnxmodels.Model // the energy, nil for a generator alone
+	Generator *generator.Model  // nil for an energy alone
+	Langevin  training.Langevin
+	Sigma     float64   // of the reference density, 0 for the uniform one
+	Gaussian  bool      // chains begin with Gaussian noise
+	Bank      []float32 // persistent chains, nil if there are none
 
 	// value = raw·Gain + Offset; Lo and Hi bound the values, both 0 if nothing does
 	Gain, Offset float64
@@ -137,8 +139,17 @@ func addScore(m *graphs.Model) error {
 	return b.Err()
 }
 
-// open opens a run folder or an .onnx file.
+// open opens a run folder or an .onnx file that holds an energy.
 func (c *common) open(ctx context.Context, path, checkpointName string) (*openedRun, error) {
+	r, err := c.openAny(ctx, path, checkpointName)
+	if err == nil && r.Model == nil {
+		return nil, badInput(fmt.Errorf("%s: %s learns no energy, which this needs", path, r.Head.System))
+	}
+	return r, err
+}
+
+// openAny opens a run folder or an .onnx file.
+func (c *common) openAny(ctx context.Context, path, checkpointName string) (*openedRun, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, badInput(err)

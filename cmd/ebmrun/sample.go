@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ebmrun/graphs"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
 	"ebmrun/training/record"
@@ -44,9 +45,12 @@ as energy.onnx of an export; its metadata holds the settings.`,
 			"ebmrun sample demo/energy.onnx --steps 1000 -o samples.png"),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := c.open(cmd.Context(), args[0], f.checkpoint)
+			r, err := c.openAny(cmd.Context(), args[0], f.checkpoint)
 			if err != nil {
 				return err
+			}
+			if r.Model == nil {
+				return c.generate(cmd.Context(), r, f)
 			}
 			return c.sample(cmd.Context(), r, f)
 		},
@@ -69,7 +73,7 @@ func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error 
 	if err != nil {
 		return err
 	}
-	return c.writeSamples(r, x, f)
+	return c.writeSamples(r, x, r.Model.Dims, f)
 }
 
 // draw returns f.n samples [n, dim].
@@ -145,6 +149,25 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 	return x, nil
 }
 
+// generate draws samples from a generator: x = g(z), z ~ N(0, I).
+func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) error {
+	engine, err := c.engine(ctx)
+	if err != nil {
+		return err
+	}
+	g, err := bind.NewGenerator(ctx, r.Generator, engine, c.options(), r.Sigma)
+	if err != nil {
+		return err
+	}
+	z := make([]float32, f.n*g.Codes())
+	sampler.Noise{Seed: c.seed}.Normals(z, sampler.Chains(0, f.n), 0)
+	x := make([]float32, f.n*graphs.Size(r.Generator.Dims))
+	if err := errors.Join(g.Forward(ctx, z, x), g.Close()); err != nil {
+		return err
+	}
+	return c.writeSamples(r, x, r.Generator.Dims, f)
+}
+
 // begin fills x with the noise that the run's chains begin with.
 func begin(rng *rand.Rand, r *openedRun, x []float32) {
 	lo, hi := r.Langevin.Clamp[0], r.Langevin.Clamp[1]
@@ -163,8 +186,7 @@ func begin(rng *rand.Rand, r *openedRun, x []float32) {
 	}
 }
 
-func (c *common) writeSamples(r *openedRun, x []float32, f sampleFlags) error {
-	dims := r.Model.Dims
+func (c *common) writeSamples(r *openedRun, x []float32, dims []int, f sampleFlags) error {
 	if f.npy != "" {
 		raw := make([]float32, len(x))
 		for i, v := range x {

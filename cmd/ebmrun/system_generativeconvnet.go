@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
@@ -50,18 +49,13 @@ func startGenerativeConvNet(ctx context.Context, e environment, settings any) (*
 			s.JudgeN = min(s.JudgeN, c.Bank())
 		}
 	}
-	count := 0
-	for _, p := range net.Params() {
-		count += len(p.W)
-	}
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
-			fmt.Sprintf("network %s: %d parameters on examples of %v", c.Net, count, e.dims),
+			fmt.Sprintf("network %s: %d parameters on examples of %v", c.Net, countParams(net.Params()), e.dims),
 			"sampling: " + c.Langevin.String(),
 		},
 		reports: net.Reports,
-		model:   func() (*onnxmodels.Model, error) { return net.Model(s.Average()) },
 		close:   net.Close,
 	}, nil
 }

@@ -8,12 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ebmrun/onnxmodels"
 	"ebmrun/runtime"
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
 	"ebmrun/training/judge"
+	"ebmrun/training/optim"
 )
 
 // A system is a learning system that can be trained.
@@ -36,6 +36,7 @@ type environment struct {
 	bind   bind.Options
 	seed   uint64
 	set    *data.Set
+	held   *data.Set // examples that are not learned from
 	dims   []int
 	judge  *judge.Judge
 }
@@ -47,7 +48,6 @@ type job struct {
 	guard   training.Guard
 	remarks []string // what a newcomer should read in the manifest
 	reports func() map[string]runtime.Report
-	model   func() (*onnxmodels.Model, error)
 	close   func() error
 }
 
@@ -55,6 +55,8 @@ type job struct {
 var systems = []system{
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
 		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
+	{"abp", "Generator learned by alternating back-propagation", "Han, Lu, Zhu, Wu, AAAI 2017",
+		presetABP, startABP, openABP},
 }
 
 // findSystem returns the row of a name.
@@ -67,6 +69,14 @@ func findSystem(name string) (system, error) {
 		known = append(known, s.Name)
 	}
 	return system{}, badInput(fmt.Errorf("no system %q; there is %s", name, strings.Join(known, ", ")))
+}
+
+func countParams(p []optim.Param) int {
+	n := 0
+	for _, q := range p {
+		n += len(q.W)
+	}
+	return n
 }
 
 func systemsCommand(c *common) *cobra.Command {

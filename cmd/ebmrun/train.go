@@ -189,7 +189,7 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
-	jb, err := row.start(ctx, environment{engine, bind.Options{Runtime: c.options()}, c.seed, set, dimsOf(set), j}, settings)
+	jb, err := row.start(ctx, environment{engine, bind.Options{Runtime: c.options()}, c.seed, set, held, dimsOf(set), j}, settings)
 	if err != nil {
 		return err
 	}
@@ -320,9 +320,11 @@ func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) [
 
 // headline picks the numbers that belong on a progress line.
 func headline(m training.Metrics, judged string) map[string]float64 {
-	out := map[string]float64{"V": m[training.Value], "r": m["r"]}
-	if v, ok := m[judged]; ok {
-		out[judged] = v
+	out := map[string]float64{}
+	for _, name := range []string{training.Value, "r", "mse", judged} {
+		if v, ok := m[name]; ok {
+			out[name] = v
+		}
 	}
 	return out
 }
@@ -348,6 +350,16 @@ func paint(run *record.Run, step int, pics []training.Picture) error {
 	for _, p := range pics {
 		if p.Heat != nil {
 			img, err := p.Heat.Image()
+			if err != nil {
+				return err
+			}
+			if err := run.Picture(step, p.Tag, img); err != nil {
+				return err
+			}
+			continue
+		}
+		if p.Rows != nil {
+			img, err := record.Strip(1, 0, p.Rows...)
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"ebmrun/runtime"
+	"ebmrun/runtime/ref"
+)
+
+func TestBenchUsage(t *testing.T) {
+	ebmrun(t, "bench", "--list").wantOut(t, "sr16", "sr32", "sr64", "mlp2d", "latent", "convnet-iteration")
+	r := ebmrun(t, "bench", "--list", "--json")
+	var rows []map[string]string
+	if err := json.Unmarshal([]byte(r.out), &rows); err != nil || len(rows) != len(workloads) || rows[0]["name"] != "sr16" {
+		t.Errorf("got %v, %v", rows, err)
+	}
+	ebmrun(t, "bench").wantError(t, 2, "sr16")
+	ebmrun(t, "bench", "sr17").wantError(t, 2, `"sr17"`, "sr16")
+	ebmrun(t, "bench", "sr16", "--list").wantError(t, 2, "takes no workload")
+	ebmrun(t, "bench", "sr16", "--chains", "3").wantError(t, 2, "at least 7")
+	ebmrun(t, "bench", "sr16", "--fused", "perhaps").wantError(t, 2, "perhaps")
+}
+
+// TestLangevinWorkload: a workload runs the way it is asked to.
+func TestLangevinWorkload(t *testing.T) {
+	start := langevin(dense(8), 40, 5, 2)
+	for _, fused := range []bool{false, true} {
+		r, err := start(t.Context(), ref.New(), runtime.Options{}, fused)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := r.chain(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(r.reports()) != 1 {
+			t.Errorf("fused %v ran %d programs", fused, len(r.reports()))
+		}
+		for name := range r.reports() {
+			if strings.Contains(name, "fused") != fused {
+				t.Errorf("fused %v ran %s", fused, name)
+			}
+		}
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestMeasure: the faster way is taken, and the median is that of its chains.
+func TestMeasure(t *testing.T) {
+	closed := map[bool]int{}
+	w := workload{"w", "", func(_ context.Context, _ runtime.Engine, _ runtime.Options, fused bool) (*rig, error) {
+		wait := 20 * time.Millisecond
+		if fused {
+			wait = time.Millisecond
+		}
+		return &rig{
+			10, func() error { time.Sleep(wait); return nil },
+			func() map[string]runtime.Report { return map[string]runtime.Report{"": {Provider: "cpu"}} },
+			func() error { closed[fused]++; return nil },
+		}, nil
+	}}
+	for _, ways := range [][]bool{{false, true}, {true, false}} {
+		clear(closed)
+		m, err := measure(t.Context(), w, ref.New(), runtime.Options{}, ways, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !m.Fused || m.Provider != "cpu" || !(m.MsPerStep >= 0.1 && m.MsPerStep < 2) {
+			t.Errorf("got %+v", *m)
+		}
+		if closed[true] != 1 || closed[false] != 1 {
+			t.Errorf("closed %v, wanted each way once", closed)
+		}
+	}
+	boom := errors.New("boom")
+	w.start = func(context.Context, runtime.Engine, runtime.Options, bool) (*rig, error) {
+		return &rig{1, func() error { return boom }, nil, func() error { return nil }}, nil
+	}
+	if _, err := measure(t.Context(), w, ref.New(), runtime.Options{}, []bool{true}, 7); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBench(t *testing.T) {
+	library(t)
+	r := ebmrun(t, "bench", "latent", "--json", "--provider", "cpu", "--fused", "no", "--quiet")
+	var m measurement
+	if err := json.Unmarshal([]byte(r.out), &m); err != nil {
+		t.Fatalf("%v: %q %q", err, r.out, r.errOut)
+	}
+	if m.Workload != "latent" || m.Provider != "cpu" || m.Fused || !(m.MsPerStep > 0) || !(m.PeakMB > 1) {
+		t.Errorf("got %+v", m)
+	}
+}
