@@ -85,7 +85,7 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 	for _, n := range g.Nodes {
 		if n.Op == "QuantizeLinear" && b.active[n.In(0)] && needed[n.Out(0)] {
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion,
-				Err: fmt.Errorf("%w: quantization is flat; ask for straight-through slopes to pass it", ErrNoRule)})
+				Err: errQuantized})
 		}
 	}
 	slopes := map[*graphs.Value]*graphs.Value{}
@@ -175,6 +175,8 @@ func (b *Back) ones(v *graphs.Value, inputs []*graphs.Value) *graphs.Value {
 	y.Shape = v.Shape
 	return y
 }
+
+var errQuantized = fmt.Errorf("%w: quantization is flat; ask for straight-through slopes to pass it", ErrNoRule)
 
 // noRule is [ErrNoRule] with what can be said about the node.
 func noRule(n *graphs.Node) error {
@@ -289,6 +291,9 @@ func Problems(g *graphs.Graph) []Problem {
 		touched := false
 		for _, o := range n.Outputs {
 			touched = touched || active[o]
+		}
+		if n.Op == "QuantizeLinear" && active[n.In(0)] {
+			out = append(out, Problem{n, errQuantized.Error()})
 		}
 		if !touched {
 			continue

@@ -1,0 +1,247 @@
+package autodiff
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/graphtest"
+)
+
+// control appends a node with subgraphs, whose outputs are given types by hand.
+func control(b *graphs.Builder, op string, in []val, outputs []graphs.Shape, attrs ...*graphs.Attr) []val {
+	n := &graphs.Node{Name: b.Target().Fresh(op), Op: op, Inputs: in, Attrs: attrs}
+	for _, s := range outputs {
+		n.Outputs = append(n.Outputs, &graphs.Value{Name: b.Target().Fresh(op), Type: graphs.Float64, Shape: s, From: n})
+	}
+	b.Append(n, graphs.OpsetVersion)
+	return n.Outputs
+}
+
+// body is the graph of one pass: f maps the pass's inputs to its outputs.
+func body(inputs []*graphs.Value, f func(b *graphs.Builder, x []val) []val) *graphs.Graph {
+	g := &graphs.Graph{}
+	b := graphs.NewBuilder(g)
+	b.Prefix("inner")
+	var x []val
+	for _, v := range inputs {
+		x = append(x, b.Input(v.Name, v.Type, v.Shape))
+	}
+	for _, v := range f(b, x) {
+		g.Outputs = append(g.Outputs, v)
+	}
+	return g
+}
+
+func floats(name string, dims ...int) *graphs.Value {
+	return &graphs.Value{Name: name, Type: graphs.Float64, Shape: graphs.MakeShape(dims...)}
+}
+
+func model(t *testing.T, build func(b *graphs.Builder, x, w val) val) *graphs.Model {
+	t.Helper()
+	b := graphs.NewBuilder(&graphs.Graph{Name: "m"})
+	x := b.Input("x", graphs.Float64, graphs.MakeShape(3, 2))
+	w := b.Input("w", graphs.Float64, graphs.MakeShape(2))
+	b.Output("y", build(b, x, w))
+	g, err := b.Graph()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return graphs.NewModel(g)
+}
+
+var (
+	passNumber = &graphs.Value{Name: "i", Type: graphs.Int64, Shape: graphs.Shape{}}
+	going      = &graphs.Value{Name: "going", Type: graphs.Bool, Shape: graphs.Shape{}}
+	xShape     = graphs.MakeShape(3, 2)
+)
+
+// Control flow of known extent is differentiated through: the gradient graph
+// holds none of it and agrees with finite differences of the graph that does.
+func TestControlFlow(t *testing.T) {
+	repeat := func(b *graphs.Builder, w val) *graphs.Graph {
+		return body([]*graphs.Value{passNumber, going, floats("h", 3, 2)}, func(b *graphs.Builder, in []val) []val {
+			h := b.Tanh(b.Mul(in[2], w)) // w is the enclosing graph's
+			scaled := b.Mul(h, b.Add(b.Cast(in[0], graphs.Float64), b.Scalar(h, 1)))
+			return []val{b.Identity(in[1]), h, b.Sum(scaled, false, 1)}
+		})
+	}
+	for name, m := range map[string]*graphs.Model{
+		"If": model(t, func(b *graphs.Builder, x, w val) val {
+			c := b.Less(b.Ints(1), b.Ints(2))
+			yes := body(nil, func(b *graphs.Builder, _ []val) []val { return []val{b.Mul(b.Tanh(x), w)} })
+			no := body(nil, func(b *graphs.Builder, _ []val) []val { return []val{b.Exp(x)} })
+			return b.Mul(control(b, "If", []val{b.Squeeze(c, 0)}, []graphs.Shape{xShape}, graphs.G("then_branch", yes), graphs.G("else_branch", no))[0], x)
+		}),
+		"Loop": model(t, func(b *graphs.Builder, x, w val) val {
+			trips := b.Const(graphs.Of([]int64{3}))
+			out := control(b, "Loop", []val{trips, nil, x}, []graphs.Shape{xShape, graphs.MakeShape(3, 3)}, graphs.G("body", repeat(b, w)))
+			return b.Add(out[0], b.Unsqueeze(b.Sum(b.Mul(out[1], out[1]), false, 0), 1))
+		}),
+		"Loop until a condition": model(t, func(b *graphs.Builder, x, w val) val {
+			g := body([]*graphs.Value{passNumber, going, floats("h", 3, 2)}, func(b *graphs.Builder, in []val) []val {
+				return []val{b.Less(in[0], b.Const(graphs.Of([]int64{1}))), b.Mul(b.Tanh(in[2]), w)}
+			})
+			return control(b, "Loop", []val{nil, b.Const(graphs.Of([]bool{true})), x}, []graphs.Shape{xShape}, graphs.G("body", g))[0]
+		}),
+		"Scan": model(t, func(b *graphs.Builder, x, w val) val {
+			g := body([]*graphs.Value{floats("s", 2), floats("row", 2)}, func(b *graphs.Builder, in []val) []val {
+				s := b.Tanh(b.Add(b.Mul(in[0], w), in[1]))
+				return []val{s, b.Mul(s, s)}
+			})
+			out := control(b, "Scan", []val{w, x}, []graphs.Shape{graphs.MakeShape(2), xShape}, graphs.G("body", g), graphs.I("num_scan_inputs", 1),
+				graphs.IntsAttr("scan_input_directions", 1))
+			return b.Mul(out[1], out[0])
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := Grad(m, Options{VJP: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range g.Graph.Nodes {
+				if n.Op == "If" || n.Op == "Loop" || n.Op == "Scan" {
+					t.Errorf("the gradient graph holds %s", n.Op)
+				}
+			}
+			in := []*graphs.Tensor{graphs.Of([]float64{0.3, -0.7, 1.1, 0.2, -0.4, 0.9}, 3, 2), graphs.Of([]float64{0.8, -1.2}, 2)}
+			graphtest.CheckGrad(t, m.Graph, g.Graph, in, graphtest.GradOptions{Wrt: []string{"x", "w"}})
+		})
+	}
+}
+
+// What is known only at run time is refused with the reason.
+func TestControlFlowRefused(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{})
+	x := b.Input("x", graphs.Float64, xShape)
+	k := b.Input("k", graphs.Int64, graphs.Shape{})
+	g := body([]*graphs.Value{passNumber, going, floats("h", 3, 2)}, func(b *graphs.Builder, in []val) []val { return []val{b.Identity(in[1]), b.Tanh(in[2])} })
+	b.Output("y", control(b, "Loop", []val{k, nil, x}, []graphs.Shape{xShape}, graphs.G("body", g))[0])
+	_, err := Grad(graphs.NewModel(b.Target()), Options{})
+	if !errors.Is(err, ErrNoRule) || !strings.Contains(err.Error(), "number of passes is known only at run time") {
+		t.Errorf("a loop of unknown length: %v", err)
+	}
+}
+
+// A model of opset 23 is differentiated where opset 21 can say the same.
+func TestNewOps(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{})
+	var x []val
+	for _, name := range []string{"q", "k", "v"} {
+		x = append(x, b.Input(name, graphs.Float64, graphs.MakeShape(1, 3, 8)))
+	}
+	heads := []*graphs.Attr{graphs.I("q_num_heads", 2), graphs.I("kv_num_heads", 2)}
+	cos, sin := f64(b, []int{1, 3, 2}, 1, 0.9, 0.8, 0.7, 0.6, 0.5), f64(b, []int{1, 3, 2}, 0, 0.1, 0.2, 0.3, 0.4, 0.5)
+	q := b.Op("RotaryEmbedding", []val{x[0], cos, sin}, graphs.I("num_heads", 2))
+	b.Output("y", b.Op("RMSNormalization", []val{b.Op("Attention", []val{q, x[1], x[2]}, heads...), f64(b, []int{8}, 1, 2, 3, 4, 5, 6, 7, 8)}))
+	m := graphs.NewModel(b.Target())
+	m.Opsets[0].Version = 23
+	g, err := Grad(m, Options{VJP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Opset("") != graphs.OpsetVersion {
+		t.Errorf("the gradient has opset %d", g.Opset(""))
+	}
+	for _, n := range g.Graph.Nodes {
+		if n.Op == "Attention" || n.Op == "RotaryEmbedding" || n.Op == "RMSNormalization" {
+			t.Errorf("the gradient holds %s, which opset %d does not have", n.Op, graphs.OpsetVersion)
+		}
+	}
+	r := graphtest.NewRand(3)
+	in := []*graphs.Tensor{r.Normal(1, 3, 8), r.Normal(1, 3, 8), r.Normal(1, 3, 8)}
+	graphtest.CheckGrad(t, m.Graph, g.Graph, in, graphtest.GradOptions{})
+}
+
+// A model-local function is differentiated through.
+func TestFunction(t *testing.T) {
+	f := &graphs.Graph{}
+	in, out := &graphs.Value{Name: "a"}, &graphs.Value{Name: "b"}
+	n := &graphs.Node{Name: "square", Op: "Mul", Inputs: []val{in, in}, Outputs: []val{out}}
+	out.From, f.Inputs, f.Outputs, f.Nodes = n, []val{in}, []val{out}, []*graphs.Node{n}
+	m := model(t, func(b *graphs.Builder, x, w val) val {
+		call := &graphs.Node{Name: "call", Op: "Square", Domain: "local", Inputs: []val{b.Mul(x, w)}}
+		y := &graphs.Value{Name: "squared", Type: graphs.Float64, Shape: xShape, From: call}
+		call.Outputs = []val{y}
+		b.Append(call, graphs.OpsetVersion)
+		return b.Tanh(y)
+	})
+	m.Opsets = append(m.Opsets, graphs.Opset{Domain: "local", Version: 1})
+	m.Functions = []*graphs.Function{{Domain: "local", Name: "Square", Graph: f, Opsets: []graphs.Opset{{Version: graphs.OpsetVersion}}}}
+	g, err := Grad(m, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, w := []float64{0.3, -0.7, 1.1, 0.2, -0.4, 0.9}, []float64{0.8, -1.2}
+	got := evaluate(t, g, []*graphs.Tensor{graphs.Of(x, 3, 2), graphs.Of(w, 2)})
+	for i, s := range got[1].F64() {
+		u := x[i] * w[i%2]
+		th := math.Tanh(u * u)
+		if want := (1 - th*th) * 2 * u * w[i%2]; math.Abs(s-want) > 1e-12 {
+			t.Errorf("slope %d: got %v, want %v", i, s, want)
+		}
+	}
+}
+
+// The scales of a Resize are no parameters, whatever their type.
+func TestSettingsAreNoParameters(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{})
+	x := b.Input("x", graphs.Float32, graphs.MakeShape(1, 1, 2, 2))
+	w := b.Weight("w", graphs.Of([]float32{2}, 1))
+	scales := b.Weight("scales", graphs.Of([]float32{1, 1, 2, 2}, 4))
+	b.Output("y", b.Op("Resize", []val{b.Mul(x, w), nil, scales}, mode("linear", "half_pixel")...))
+	m := graphs.NewModel(b.Target())
+	g, err := Grad(m, Options{Params: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.Graph.Output("grad/w") == nil || g.Graph.Output("grad/scales") != nil {
+		t.Errorf("outputs %v", g.Graph.Outputs)
+	}
+	if _, err := Grad(m, Options{Wrt: []string{"scales"}}); err == nil {
+		t.Error("the slope of the scales was given")
+	}
+}
+
+// Quantization is refused unless its rounding is to be passed straight through.
+func TestStraightThrough(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{})
+	x := b.Input("x", graphs.Float64, graphs.MakeShape(2, 3))
+	s, z := f64(b, []int{3}, 0.1, 0.5, 0.25), b.Const(graphs.Of([]int8{0, 3, -1}, 3))
+	q := b.Op("QuantizeLinear", []val{x, s, z}, graphs.I("axis", 1))
+	y := b.Op("DequantizeLinear", []val{q, s, z}, graphs.I("axis", 1))
+	b.Output("y", b.Mul(y, y))
+	if b.Err() != nil {
+		t.Fatal(b.Err())
+	}
+	m := graphs.NewModel(b.Target())
+	if _, err := Grad(m, Options{}); !errors.Is(err, ErrNoRule) || !strings.Contains(err.Error(), "straight-through") {
+		t.Errorf("without the option: %v", err)
+	}
+	if p := Problems(m.Graph); len(p) != 1 || p[0].Node.Op != "QuantizeLinear" {
+		t.Errorf("problems: %+v", p)
+	}
+	g, err := Grad(m, Options{StraightThrough: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := []*graphs.Tensor{graphs.Of([]float64{0.33, 1.1, -7.3, 20, -0.4, 0.9}, 2, 3)}
+	want, got := evaluate(t, m, in)[0].F64(), evaluate(t, g, in)
+	// y = q², so the slope is 2q, and 0 where 20/0.1 exceeds what 8 bits hold.
+	round := []float64{0.3, 1, -7.25, 12.7, -0.5, 1}
+	for i, r := range round {
+		slope := 2 * r
+		if i == 3 {
+			slope = 0
+		}
+		if math.Abs(got[0].F64()[i]-want[i]) > 1e-12 || math.Abs(want[i]-r*r) > 1e-9 || math.Abs(got[1].F64()[i]-slope) > 1e-9 {
+			t.Errorf("element %d: value %v (in the model %v), slope %v, want %v and %v", i, got[0].F64()[i], want[i], got[1].F64()[i], r*r, slope)
+		}
+	}
+	// The straight path survives a second differentiation.
+	if _, err := Grad(g, Options{Of: "grad/x", StraightThrough: true}); err != nil {
+		t.Errorf("second order: %v", err)
+	}
+}
