@@ -3,7 +3,6 @@ package autodiff
 import (
 	"errors"
 	"fmt"
-	"sort"
 
 	"ebmrun/graphs"
 )
@@ -309,14 +308,4 @@ func Problems(g *graphs.Graph) []Problem {
 		}
 	}
 	return out
-}
-
-// sortedOps is used by the generated table of the documentation.
-func sortedOps() []string {
-	var ops []string
-	for op := range Ops() {
-		ops = append(ops, op)
-	}
-	sort.Strings(ops)
-	return ops
 }
