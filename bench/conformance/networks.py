@@ -70,7 +70,7 @@ def torchvision_convnext():
 @network
 def torchvision_swin():
     from torchvision.models.swin_transformer import SwinTransformer
-    return SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4], stochastic_depth_prob=0.0, num_classes=10), (image(64),)
+    return SwinTransformer([4, 4], 12, [2, 2], [2, 4], [4, 4], stochastic_depth_prob=0.0, num_classes=10), (image(48),)
 
 
 @network
