@@ -523,7 +523,7 @@ func TestAllocs(t *testing.T) {
 			if err := f(); err != nil {
 				t.Fatal(err)
 			}
-		}); allocs > 4 {
+		}); allocs > 8 {
 			t.Errorf("%s: %g allocations per call", what, allocs)
 		}
 	}
