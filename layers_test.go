@@ -66,23 +66,20 @@ var never = map[string]string{
 
 // outside says which packages may import which modules; all others are refused.
 var outside = map[string]string{
-	"github.com/spf13/cobra":             "cmd/ebmrun",
-	"github.com/spf13/pflag":             "cmd/ebmrun",
-	"github.com/sirupsen/logrus":         "cmd/ebmrun",
-	"github.com/schollz/progressbar/v3":  "cmd/ebmrun",
-	"github.com/mattn/go-isatty":         "cmd/ebmrun",
-	"github.com/yalue/onnxruntime_go":    "runtime/ort",
-	"google.golang.org/protobuf":         "graphs/onnxio graphs/onnxpb training/record",
-	"github.com/goccy/go-yaml":           "cmd/ebmrun training/...",
-	"github.com/nlpodyssey/safetensors":  "training/checkpoint export/...",
-	"codeberg.org/sbinet/npyio":          "training/data export/...",
-	"gonum.org/v1/gonum":                 "training/... export/...",
-	"gonum.org/v1/plot":                  "training/record",
-	"golang.org/x/image":                 "training/...",
-	"golang.org/x/sync":                  "training/... runtime/... cmd/ebmrun",
-	"github.com/owulveryck/onnx-go":      "export/verify",
-	"gorgonia.org/tensor":                "export/verify",
-	"go4.org/unsafe/assume-no-moving-gc": "export/verify",
+	"github.com/spf13/cobra":            "cmd/ebmrun",
+	"github.com/spf13/pflag":            "cmd/ebmrun",
+	"github.com/sirupsen/logrus":        "cmd/ebmrun",
+	"github.com/schollz/progressbar/v3": "cmd/ebmrun",
+	"github.com/mattn/go-isatty":        "cmd/ebmrun",
+	"github.com/yalue/onnxruntime_go":   "runtime/ort",
+	"google.golang.org/protobuf":        "graphs/onnxio graphs/onnxpb training/record",
+	"github.com/goccy/go-yaml":          "cmd/ebmrun training/...",
+	"github.com/nlpodyssey/safetensors": "training/checkpoint export/...",
+	"codeberg.org/sbinet/npyio":         "training/data export/...",
+	"gonum.org/v1/gonum":                "training/... export/...",
+	"gonum.org/v1/plot":                 "training/record",
+	"github.com/owulveryck/onnx-go":     "export/verify",
+	"gorgonia.org/tensor":               "export/verify",
 }
 
 // A source is one Go file.
@@ -166,6 +163,7 @@ func row(pkg string) string {
 }
 
 func TestImportDirection(t *testing.T) {
+	used := map[string]bool{}
 	for _, s := range sources(t) {
 		if s.test || s.tool {
 			continue
@@ -175,6 +173,7 @@ func TestImportDirection(t *testing.T) {
 			t.Errorf("%s: package %s has no row in layers", s.name, s.pkg)
 			continue
 		}
+		used[key] = true
 		for _, p := range s.imports() {
 			to, ours := strings.CutPrefix(p, module)
 			if ours && (!within(layers[key], to) || within(never[key], to)) {
@@ -182,9 +181,15 @@ func TestImportDirection(t *testing.T) {
 			}
 		}
 	}
+	for key := range layers {
+		if !used[key] {
+			t.Errorf("layers: row %q stands for no package", key)
+		}
+	}
 }
 
 func TestModules(t *testing.T) {
+	used := map[string]bool{}
 	for _, s := range sources(t) {
 		if s.test || s.tool {
 			continue
@@ -198,7 +203,7 @@ func TestModules(t *testing.T) {
 				if p != mod && !strings.HasPrefix(p, mod+"/") {
 					continue
 				}
-				found = true
+				found, used[mod] = true, true
 				if !within(users, s.pkg) {
 					t.Errorf("%s: %s imports %s, which is for %s only", s.name, s.pkg, p, users)
 				}
@@ -206,6 +211,11 @@ func TestModules(t *testing.T) {
 			if !found {
 				t.Errorf("%s: %s has no row in outside", s.name, p)
 			}
+		}
+	}
+	for mod := range outside {
+		if !used[mod] {
+			t.Errorf("outside: nobody imports %s", mod)
 		}
 	}
 }
