@@ -102,7 +102,9 @@ func (x *examination) program(ctx context.Context, provider string) (Program, er
 	if x.m == x.p.m {
 		return x.p.compile(ctx, provider)
 	}
-	prog, err := x.p.b.Compile(ctx, x.m, x.p.options(provider))
+	o := x.p.options(provider)
+	o.Split = x.p.o.Probe.Split
+	prog, err := x.p.b.Compile(ctx, x.m, o)
 	if err == nil {
 		x.reserved = append(x.reserved, prog)
 	}

@@ -115,6 +115,10 @@ type Options struct {
 	// compared with the CPU provider.
 	Probe *Probe
 
+	// Split, if not nil, lets the CPU provider compute parts of the batch side by
+	// side, one thread each.
+	Split *Split
+
 	// Recheck ignores remembered verdicts on providers.
 	Recheck bool
 
@@ -133,6 +137,7 @@ type Options struct {
 type Probe struct {
 	Model  *graphs.Model
 	Inputs func(in []*graphs.Tensor) []*graphs.Tensor // from the program's inputs
+	Split  *Split                                     // of Model, see [Options]
 }
 
 // A Report says what a program runs on and why.

@@ -90,6 +90,15 @@ func (*engine) Providers() []string { return loaded.Providers() }
 
 // Compile implements runtime.Engine.
 func (e *engine) Compile(ctx context.Context, m *graphs.Model, o runtime.Options) (runtime.Program, error) {
+	if parts := o.Split.Parts(o.Threads); parts > 1 && (o.Provider == "" || o.Provider == runtime.CPU) {
+		one := o
+		one.Threads, one.Split = 1, nil
+		p, err := runtime.Parallel(o.Split, parts, func(m *graphs.Model) (runtime.Program, error) { return e.compile(ctx, m, one, "") })
+		if err == nil {
+			return p, nil
+		}
+		// A graph that cannot be cut, such as one with a batch written into it, runs whole.
+	}
 	return e.compile(ctx, m, o, "")
 }
 

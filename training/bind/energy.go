@@ -487,7 +487,8 @@ func (f *fused) compile(k, n int) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := passes.SetBatch(probe.Graph, onnxmodels.Batch.Name, n); err != nil {
+	split := splitOf(probe, n)
+	if probe, err = sized(probe, n); err != nil {
 		return nil, err
 	}
 	size := n * f.e.model.Size()
@@ -495,7 +496,7 @@ func (f *fused) compile(k, n int) (*call, error) {
 		cut := append([]*graphs.Tensor(nil), in...)
 		cut[1] = graphs.Of(in[1].F32()[:short*size], append([]int{short, n}, f.e.model.Dims...)...)
 		return cut
-	}})
+	}, Split: split})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
@@ -44,18 +45,15 @@ type call struct {
 }
 
 // compile compiles a model for n examples and fills in the weights, whose
-// inputs are found by name.
+// inputs are found by name. Examples must not influence one another, and outputs
+// without a batch axis must be sums over them.
 func (b *network) compile(m *graphs.Model, n int, probe *runtime.Probe) (*call, error) {
-	m = passes.Clone(m)
-	if _, err := passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n); err != nil {
-		return nil, err
-	}
-	// With the batch a number, shapes that were computed become constants.
-	if err := autodiff.Tidy(m.Graph); err != nil {
-		return nil, err
-	}
 	opts := b.options
-	opts.Probe = probe
+	opts.Probe, opts.Split = probe, splitOf(m, n)
+	m, err := sized(m, n)
+	if err != nil {
+		return nil, err
+	}
 	p, err := b.engine.Compile(b.ctx, m, opts)
 	if err != nil {
 		return nil, err
@@ -71,6 +69,32 @@ func (b *network) compile(m *graphs.Model, n int, probe *runtime.Probe) (*call, 
 		c.in = append(c.in, t)
 	}
 	return c, nil
+}
+
+// sized is a copy of a model for n examples.
+func sized(m *graphs.Model, n int) (*graphs.Model, error) {
+	m = passes.Clone(m)
+	if _, err := passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n); err != nil {
+		return nil, err
+	}
+	// With the batch a number, shapes that were computed become constants.
+	return m, autodiff.Tidy(m.Graph)
+}
+
+// splitOf tells where the examples lie in what a model takes and gives.
+func splitOf(m *graphs.Model, n int) *runtime.Split {
+	axes := func(vs []*graphs.Value) (at []int) {
+		for _, v := range vs {
+			if v.Const == nil { // else it has a default and is not fed
+				at = append(at, slices.IndexFunc(v.Shape, onnxmodels.Batch.Same))
+			}
+		}
+		return at
+	}
+	return &runtime.Split{
+		N: n, In: axes(m.Graph.Inputs), Out: axes(m.Graph.Outputs),
+		Model: func(n int) (*graphs.Model, error) { return sized(m, n) },
+	}
 }
 
 // view points a tensor [n, dims…] at a slice without copying it.

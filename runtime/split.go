@@ -1,0 +1,271 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"slices"
+	"sync"
+
+	"ebmrun/graphs"
+)
+
+// A Split tells that the examples of a program's batch do not influence one
+// another, so that an engine may compute parts of the batch side by side. All
+// inputs and outputs that it concerns hold float32.
+type Split struct {
+	N int // examples in the batch
+
+	// In and Out give the axis of the examples in each input and output. −1 is an
+	// input that all examples share, and an output that is a sum over them.
+	In, Out []int
+
+	// Model returns the program's model for another number of examples.
+	Model func(n int) (*graphs.Model, error)
+}
+
+// minPart is the smallest part worth a thread of its own: below it, a thread
+// more within each operator does better.
+const minPart = 4
+
+// Parts is how many parts a batch is worth computing in with so many threads, 0
+// for one a core.
+func (s *Split) Parts(threads int) int {
+	if s == nil {
+		return 1
+	}
+	if threads == 0 {
+		threads = goruntime.NumCPU()
+	}
+	return max(1, min(threads, s.N/minPart))
+}
+
+// Parallel returns a program that computes the batch of s in parts, one thread
+// each: small convolutions do not keep several threads busy, examples do. The
+// programs of the parts come from compile. A sum is taken over the parts in
+// order, so that the same number of parts gives the same bits. Calls take turns.
+func Parallel(s *Split, parts int, compile func(*graphs.Model) (Program, error)) (Program, error) {
+	whole, err := s.Model(s.N)
+	if err != nil {
+		return nil, err
+	}
+	p := &parallel{split: s}
+	if p.sig, err = NewSignature(whole.Graph); err != nil {
+		return nil, err
+	}
+	for i := range parts {
+		q := &part{from: s.N * i / parts, to: s.N * (i + 1) / parts}
+		m, err := s.Model(q.to - q.from)
+		var sig *Signature
+		if err == nil {
+			sig, err = NewSignature(m.Graph)
+		}
+		if err == nil {
+			err = s.check(p.sig, sig, q.to-q.from)
+		}
+		if err == nil {
+			q.prog, err = compile(m)
+		}
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		q.in, q.out = make([]*graphs.Tensor, len(s.In)), make([]*graphs.Tensor, len(s.Out))
+		p.parts = append(p.parts, q)
+		if i > 0 {
+			q.start, q.done = make(chan struct{}), make(chan struct{})
+			go p.serve(q)
+		}
+	}
+	return p, nil
+}
+
+// check reports what makes cutting impossible: axes that are not those of the
+// examples in a program whole of N examples and in one of n.
+func (s *Split) check(whole, part *Signature, n int) error {
+	if len(s.In) != len(whole.Inputs) || len(s.Out) != len(whole.Outputs) {
+		return fmt.Errorf("split: wanted axes of %d inputs and %d outputs, got %d and %d", len(whole.Inputs), len(whole.Outputs), len(s.In), len(s.Out))
+	}
+	if !slices.ContainsFunc(s.In, func(axis int) bool { return axis >= 0 }) {
+		return errors.New("split: no input has an axis of examples")
+	}
+	fits := func(v, cut *graphs.Value, axis int) error {
+		want := slices.Clone(v.Shape)
+		if axis >= 0 && axis < len(want) && want[axis].N == int64(s.N) {
+			want[axis] = graphs.D(n)
+		} else if axis >= 0 {
+			return fmt.Errorf("split: %s: axis %d is not that of %d examples", v, axis, s.N)
+		}
+		if !want.Known() || !want.Same(cut.Shape) {
+			return fmt.Errorf("split: %s: wanted %v for %d examples, got %v", v, want, n, cut.Shape)
+		}
+		return nil
+	}
+	for i, v := range whole.Inputs {
+		if s.In[i] >= 0 && v.Type != graphs.Float32 {
+			return fmt.Errorf("split: %s: wanted float32", v)
+		}
+		if err := fits(v, part.Inputs[i], s.In[i]); err != nil {
+			return err
+		}
+	}
+	for i, v := range whole.Outputs {
+		if v.Type != graphs.Float32 || s.Out[i] > 0 {
+			return fmt.Errorf("split: %s: wanted float32 with the examples first, or a sum", v)
+		}
+		if err := fits(v, part.Outputs[i], s.Out[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parallel is a program whose parts run on goroutines of their own.
+type parallel struct {
+	split *Split
+	sig   *Signature
+	parts []*part
+
+	mu      sync.Mutex
+	closed  bool
+	ctx     context.Context // of the call under way
+	in, out []*graphs.Tensor
+}
+
+// A part computes the examples from … to−1.
+type part struct {
+	prog        Program
+	from, to    int
+	in, out     []*graphs.Tensor // views of the call's tensors, or copies
+	err         error
+	start, done chan struct{}
+}
+
+func (p *parallel) Inputs() []*graphs.Value  { return p.sig.Inputs }
+func (p *parallel) Outputs() []*graphs.Value { return p.sig.Outputs }
+
+// Run implements Program.
+func (p *parallel) Run(ctx context.Context, in, out []*graphs.Tensor) error {
+	if err := p.sig.Check(in, out); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	p.ctx, p.in, p.out = ctx, in, append(p.out[:0], out...)
+	for i, t := range out {
+		if t == nil {
+			dims, _ := p.sig.OutputDims(i, in)
+			p.out[i] = graphs.NewTensor(graphs.Float32, dims...)
+		}
+	}
+	for _, q := range p.parts[1:] {
+		q.start <- struct{}{}
+	}
+	p.run(p.parts[0])
+	for _, q := range p.parts[1:] {
+		<-q.done
+	}
+	p.ctx, p.in = nil, nil
+	for _, q := range p.parts {
+		if q.err != nil {
+			return q.err
+		}
+	}
+	for i, axis := range p.split.Out {
+		if axis >= 0 {
+			continue
+		}
+		sum := p.out[i].F32()
+		for _, q := range p.parts[1:] {
+			for j, v := range q.out[i].F32() {
+				sum[j] += v
+			}
+		}
+	}
+	copy(out, p.out)
+	return nil
+}
+
+// serve runs one part of each call.
+func (p *parallel) serve(q *part) {
+	for range q.start {
+		p.run(q)
+		q.done <- struct{}{}
+	}
+}
+
+func (p *parallel) run(q *part) {
+	first := q == p.parts[0]
+	for i, t := range p.in {
+		switch axis := p.split.In[i]; axis {
+		case -1:
+			q.in[i] = t
+		case 0:
+			q.look(&q.in[i], t)
+		default:
+			q.take(&q.in[i], t, axis)
+		}
+	}
+	for i, t := range p.out {
+		switch {
+		case p.split.Out[i] == 0:
+			q.look(&q.out[i], t)
+		case first:
+			q.out[i] = t
+		case q.out[i] == nil:
+			q.out[i] = graphs.NewTensor(graphs.Float32, t.Dims...)
+		}
+	}
+	q.err = q.prog.Run(p.ctx, q.in, q.out)
+}
+
+// dims are those of t with the part's examples along an axis.
+func (q *part) dims(t *graphs.Tensor, axis int) []int {
+	d := slices.Clone(t.Dims)
+	d[axis] = q.to - q.from
+	return d
+}
+
+// look makes *dst a view of the part's examples, which lie together.
+func (q *part) look(dst **graphs.Tensor, t *graphs.Tensor) {
+	each := t.Len() / t.Dims[0]
+	rows := t.F32()[q.from*each : q.to*each]
+	if old := *dst; old == nil || len(rows) > 0 && &old.F32()[0] != &rows[0] {
+		*dst = graphs.Of(rows, q.dims(t, 0)...)
+	}
+}
+
+// take copies the part's examples to *dst.
+func (q *part) take(dst **graphs.Tensor, t *graphs.Tensor, axis int) {
+	if *dst == nil {
+		*dst = graphs.NewTensor(graphs.Float32, q.dims(t, axis)...)
+	}
+	each := graphs.Size(t.Dims[axis+1:])
+	from, to, n := q.from*each, q.to*each, t.Dims[axis]*each
+	src, d := t.F32(), (*dst).F32()
+	for len(src) > 0 {
+		d = d[copy(d, src[from:to]):]
+		src = src[n:]
+	}
+}
+
+// Close implements Program.
+func (p *parallel) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	var errs []error
+	for _, q := range p.parts {
+		if q.start != nil {
+			close(q.start)
+		}
+		errs = append(errs, q.prog.Close())
+	}
+	return errors.Join(errs...)
+}
