@@ -194,3 +194,10 @@ func init() {
 		return b.Op("DequantizeLinear", []val{q, x[0], b.Const(graphs.Of([]int8{1, 0, -2}, 3))}, graphs.I("axis", 1))
 	}})
 }
+
+func init() {
+	cases = append(cases, gradCase{"Concat", "constants around", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val {
+		c := f64(b, []int{2, 1}, 1, 2)
+		return b.Mul(b.Concat(1, c, x[0], c), f64(b, []int{5}, 1, 2, 3, 4, 5))
+	}})
+}

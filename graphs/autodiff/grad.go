@@ -88,7 +88,7 @@ func shapesKnown(g *graphs.Graph) [2]int {
 func Tidy(g *graphs.Graph) error {
 	for range 4 {
 		changed := false
-		for _, pass := range []func(*graphs.Graph) (bool, error){passes.FoldConstants, passes.Simplify, passes.CSE, passes.Prune} {
+		for _, pass := range []func(*graphs.Graph) (bool, error){passes.FoldConstants, passes.Simplify, absorbExpands, passes.CSE, passes.Prune} {
 			c, err := pass(g)
 			if err != nil {
 				return err
@@ -265,4 +265,33 @@ func parameters(g *graphs.Graph) map[*graphs.Value]bool {
 		set[v] = true
 	}
 	return set
+}
+
+// broadcasting lists the ops whose operands broadcast.
+var broadcasting = map[string]bool{"Add": true, "Sub": true, "Mul": true, "Div": true, "Pow": true, "Where": true}
+
+// absorbExpands lets ops that broadcast read what an Expand reads, where the
+// result has the same shape without it.
+func absorbExpands(g *graphs.Graph) (changed bool, err error) {
+	for _, n := range g.Nodes {
+		if !broadcasting[n.Op] || n.Domain != "" || n.Out(0) == nil {
+			continue
+		}
+		for i, v := range n.Inputs {
+			if v == nil || v.From == nil || v.From.Op != "Expand" || v.From.Domain != "" {
+				continue
+			}
+			shapes := make([]graphs.Shape, len(n.Inputs))
+			for j, w := range n.Inputs {
+				shapes[j] = w.Shape
+			}
+			x := v.From.Inputs[0]
+			shapes[i] = x.Shape
+			s, err := graphs.Broadcast(shapes...)
+			if err == nil && s.Same(n.Out(0).Shape) {
+				n.Inputs[i], changed = x, true
+			}
+		}
+	}
+	return changed, nil
 }

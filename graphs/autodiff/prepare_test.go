@@ -245,3 +245,30 @@ func TestStraightThrough(t *testing.T) {
 		t.Errorf("second order: %v", err)
 	}
 }
+
+// An Expand in front of an op that broadcasts anyway is left out, one that gives
+// the result its shape is not.
+func TestAbsorbExpands(t *testing.T) {
+	m := model(t, func(b *graphs.Builder, x, w val) val {
+		return b.Sum(b.Add(b.Add(x, b.Expand(w, b.Ints(3, 2))), b.Mul(b.Expand(w, b.Ints(4, 3, 2)), w)), false, 0)
+	})
+	in := []*graphs.Tensor{graphs.Of([]float64{1, 2, 3, 4, 5, 6}, 3, 2), graphs.Of([]float64{0.5, -1}, 2)}
+	want := evaluate(t, m, in)[0].F64()
+	if err := Tidy(m.Graph); err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	for _, n := range m.Graph.Nodes {
+		if n.Op == "Expand" {
+			kept++
+		}
+	}
+	if kept != 1 {
+		t.Errorf("%d Expand nodes are left, want 1", kept)
+	}
+	for i, v := range evaluate(t, m, in)[0].F64() {
+		if v != want[i] {
+			t.Errorf("element %d: %v, was %v", i, v, want[i])
+		}
+	}
+}

@@ -61,9 +61,17 @@ func concatRule(b *Back, n *graphs.Node, dy []val) []val {
 	if err != nil {
 		return b.Refuse(n, "%v", err)
 	}
-	known := true
-	for _, x := range n.Inputs {
+	known, wanted := true, 0
+	var sizes []int64
+	for i, x := range n.Inputs {
 		known = known && x.Shape[axis].Known()
+		sizes = append(sizes, x.Shape[axis].N)
+		if b.Wants(n, i) {
+			wanted++
+		}
+	}
+	if known && wanted > 1 {
+		return b.Ops("Split", len(sizes), []val{dy[0], b.Ints(sizes...)}, graphs.I("axis", int64(axis)))
 	}
 	from, fromV := int64(0), b.Ints(0)
 	return b.eachInOrder(n, func(i int, want bool) val {
