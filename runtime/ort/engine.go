@@ -110,6 +110,9 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err != nil {
 		return nil, err
 	}
+	if strings.ToLower(o.Provider) == runtime.OpenVINO {
+		m = transposedApart(m)
+	}
 	data, err := onnxio.Encode(m)
 	if err != nil {
 		return nil, err
