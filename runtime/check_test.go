@@ -33,6 +33,7 @@ type fault struct {
 	scale    float64 // relative error of every number
 	noBias   bool    // the bias is dropped
 	lower    bool    // only the first element is wrong
+	only     float32 // wrong only if this is the last element of x, unless 0
 	slow     time.Duration
 	elsewere []runtime.Placed
 }
@@ -92,7 +93,7 @@ func (p *fakeProgram) Run(ctx context.Context, in, out []*graphs.Tensor) error {
 		if !p.fault.noBias {
 			v += float64(bias[0])
 		}
-		if !p.fault.lower || i == 0 {
+		if (!p.fault.lower || i == 0) && (p.fault.only == 0 || x[len(x)-1] == p.fault.only) {
 			v *= 1 + p.fault.scale
 		}
 		y.F32()[i] = float32(v)
@@ -177,6 +178,7 @@ func TestNamedProvider(t *testing.T) {
 		{name: "rounding", fault: fault{scale: 5e-4}},
 		{name: "wrong", fault: fault{scale: 5e-3}, want: `provider a: output "y" is wrong: relative distance 0.005`},
 		{name: "one number wrong", fault: fault{scale: 0.1, lower: true}, want: `output "y" is wrong`},
+		{name: "by chance", fault: fault{scale: 5e-3, only: 4}},
 		{name: "missing", fault: fault{compile: errors.New("no such device")}, want: "provider a: no such device"},
 		{name: "fails", fault: fault{run: errors.New("out of memory")}, want: "provider a: out of memory"},
 		{name: "heavy nodes elsewhere", fault: fault{elsewere: []runtime.Placed{{Provider: runtime.CPU, Op: "FusedConv", Count: 2}}}, want: "2×FusedConv on cpu"},
