@@ -182,6 +182,9 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 		}
 		q.samples = raw
 	} else {
+		if r.Model == nil {
+			return q, badInput(fmt.Errorf("%s holds a generator and no energy: write samples with `ebmrun sample --npy` and give that file", path))
+		}
 		n := f.n
 		if len(r.Bank) > 0 && f.from != "noise" {
 			n = min(n, len(r.Bank)/r.Model.Size())
@@ -189,6 +192,9 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 		x, err := c.draw(ctx, r, sampleFlags{n: n, steps: f.steps, from: f.from, noise: -1, batch: 64})
 		if err != nil {
 			return q, err
+		}
+		for i, v := range x {
+			x[i] = float32((float64(v)-r.Offset)/r.Gain*q.set.Gain + q.set.Offset)
 		}
 		one.N, one.X = n, x
 		d := r.Model.Dims

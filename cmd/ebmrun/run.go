@@ -30,6 +30,7 @@ type openedRun struct {
 	Model     *onnxmodels.Model // the energy, nil for a generator alone
 	Generator *generator.Model  // nil for an energy alone
 	Langevin  training.Langevin
+	Residual  float64   // deviation of the generator residual x − g(z)
 	Sigma     float64   // of the reference density, 0 for the uniform one
 	Gaussian  bool      // chains begin with Gaussian noise
 	Bank      []float32 // persistent chains, nil if there are none

@@ -155,7 +155,7 @@ func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) erro
 	if err != nil {
 		return err
 	}
-	g, err := bind.NewGenerator(ctx, r.Generator, engine, c.options(), r.Sigma)
+	g, err := bind.NewGenerator(ctx, r.Generator, engine, c.options(), r.Residual)
 	if err != nil {
 		return err
 	}

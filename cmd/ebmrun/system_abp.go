@@ -65,6 +65,6 @@ func openABP(ctx context.Context, e environment, settings any, r *openedRun) err
 	if err := training.RestoreParams(r.State, "generator", g.Params()); err != nil {
 		return err
 	}
-	r.Generator, r.Langevin, r.Sigma = g.Model(), c.Langevin, c.Sigma
+	r.Generator, r.Langevin, r.Residual = g.Model(), c.Langevin, c.Sigma
 	return nil
 }

@@ -57,6 +57,8 @@ var systems = []system{
 		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
 	{"abp", "Generator learned by alternating back-propagation", "Han, Lu, Zhu, Wu, AAAI 2017",
 		presetABP, startABP, openABP},
+	{"coopnets", "Cooperative learning of energy and generator by MCMC teaching", "Xie, Lu, Gao, Zhu, Wu, TPAMI 2020",
+		presetCoopNets, startCoopNets, openCoopNets},
 }
 
 // findSystem returns the row of a name.

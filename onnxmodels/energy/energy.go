@@ -127,6 +127,10 @@ var Nets = map[string]struct {
 		Layers:     []Layer{{Filters: 24, Kernel: 9, Stride: 2, Pad: 4}, {Filters: 16, Kernel: 5, Pad: 2}, {Filters: 8, Kernel: 3, Pad: 1}},
 		Activation: "relu", SumActive: true, Init: "normal:0.01",
 	}},
+	"coop-16": {"for cooperative learning at 16×16: 32-64 filters and a full-size top", coop(4, 32, 64)},
+	"coop-28": {"for cooperative learning at 28×28: 32-64 filters and a full-size top", coop(7, 32, 64)},
+	"coop-32": {"for cooperative learning at 32×32: 32-64-128 filters and a full-size top", coop(4, 32, 64, 128)},
+	"coop-64": {"for cooperative learning at 64×64: 32-64-128-256 filters and a full-size top", coop(4, 32, 64, 128, 256)},
 	"mlp": {"multi-layer perceptron 128-128 for points", Spec{
 		Layers: []Layer{{Filters: 128}, {Filters: 128}, {Filters: 1}}, Activation: "swish",
 	}},
@@ -136,6 +140,16 @@ var Nets = map[string]struct {
 	"toy": {"the 2-D net of Nijkamp et al., \"On the Anatomy of MCMC-based MLE\": 32-64-64-64", Spec{
 		Layers: []Layer{{Filters: 32}, {Filters: 64}, {Filters: 64}, {Filters: 64}, {Filters: 1}}, Activation: "leaky.05",
 	}},
+}
+
+// coop is a 4×4 convolution of stride 2 for each number of filters, leaky ReLU
+// 0.2, and a window over the whole map that is left.
+func coop(left int, filters ...int) Spec {
+	var layers []Layer
+	for _, n := range filters {
+		layers = append(layers, Layer{Filters: n, Kernel: 4, Stride: 2, Pad: 1})
+	}
+	return Spec{Layers: append(layers, Layer{Filters: 1, Kernel: left}), Activation: "leaky"}
 }
 
 func digits(activation string) Spec {

@@ -238,29 +238,16 @@ func (s *System) revise(ctx context.Context, chains *sampler.State, noise sample
 
 func (s *System) measure(m training.Metrics, observed, samples, began []float32) {
 	n := s.Config.Batch
-	fd, fs := mean(s.score[:n]), mean(s.score[n:])
+	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
 	m[training.Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
-	_, m[training.DataStd] = moments(observed)
-	m["sample_mean"], m[training.SampleStd] = moments(samples)
+	_, m[training.DataStd] = training.Moments(observed)
+	m["sample_mean"], m[training.SampleStd] = training.Moments(samples)
 	moved := 0.0
 	for i, v := range samples {
 		d := float64(v - began[i])
 		moved += d * d
 	}
 	m["displacement"] = math.Sqrt(moved / float64(n))
-}
-
-func mean(x []float32) float64 { m, _ := moments(x); return m }
-
-func moments(x []float32) (mean, sd float64) {
-	for _, v := range x {
-		mean += float64(v)
-	}
-	mean /= float64(len(x))
-	for _, v := range x {
-		sd += (float64(v) - mean) * (float64(v) - mean)
-	}
-	return mean, math.Sqrt(sd / float64(len(x)))
 }
 
 // Samples draws n examples [n, dim] without changing the system: the oldest

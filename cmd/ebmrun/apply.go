@@ -1,0 +1,723 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"image"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ebmrun/training/bind"
+	"ebmrun/training/data"
+	"ebmrun/training/diag"
+	"ebmrun/training/record"
+	"ebmrun/training/sampler"
+	"ebmrun/training/shortrun"
+)
+
+// tasks is everything that apply can do.
+var tasks = []func(*common) *cobra.Command{energyTask, interpolateTask, reconstructTask, inpaintTask, longrunTask}
+
+func applyCommand(c *common) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "apply TASK RUN|FILE.onnx",
+		Short: "Use a learned energy: rank, interpolate, reconstruct, inpaint, test in long runs",
+		Long: `Use a learned energy for a task. Each task says in its own help what it needs and
+what it leaves behind.`,
+		Example: example(
+			"ebmrun apply energy runs/mnist --data fashion-mnist -o energies.csv",
+			"ebmrun apply inpaint runs/faces --image face.png --mask mask.png -o completed.png"),
+	}
+	for _, task := range tasks {
+		cmd.AddCommand(task(c))
+	}
+	return cmd
+}
+
+// task is what the tasks have in common. RUN is opened, bound and handed to do.
+func (c *common) task(use, short, long, sample string, do func(ctx context.Context, a *applied) error) (*cobra.Command, *applied) {
+	a := &applied{c: c}
+	cmd := &cobra.Command{
+		Use: use + " RUN|FILE.onnx", Short: short, Long: long, Example: example(sample), Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), args[0], do)
+		},
+	}
+	cmd.Flags().StringVar(&a.checkpoint, "checkpoint", "", "best, last or step-NNNNNN (default: best)")
+	cmd.Flags().StringVarP(&a.out, "out", "o", "", "file to write")
+	return cmd, a
+}
+
+// applied is an energy ready for a task.
+type applied struct {
+	c               *common
+	checkpoint, out string
+
+	*openedRun
+	e   *bind.Energy
+	dim int
+}
+
+func (a *applied) with(ctx context.Context, path string, do func(context.Context, *applied) error) error {
+	r, err := a.c.open(ctx, path, a.checkpoint)
+	if err != nil {
+		return err
+	}
+	if r.Model == nil {
+		return badInput(fmt.Errorf("%s holds a generator and no energy: the tasks of apply need an energy", path))
+	}
+	if a.out == "" {
+		return badInput(errors.New("--out is missing: the file to write"))
+	}
+	if err := os.MkdirAll(filepath.Dir(a.out), 0o777); err != nil {
+		return err
+	}
+	engine, err := a.c.engine(ctx)
+	if err != nil {
+		return err
+	}
+	if a.e, err = bind.Freeze(ctx, r.Model, engine, bind.Options{Runtime: a.c.options()}); err != nil {
+		return badInput(err)
+	}
+	defer a.e.Close()
+	a.openedRun, a.dim = r, r.Model.Size()
+	return do(ctx, a)
+}
+
+// examples loads at most limit examples in the sizes and the scale of the
+// energy: of the named data or files, or held-out ones of the run's own data.
+func (a *applied) examples(ctx context.Context, name string, limit int) (*data.Set, error) {
+	src, part := a.Head.Source, ""
+	if name == "" {
+		part = "test"
+	} else {
+		src = source{Data: name}
+	}
+	if src.Data == "" {
+		return nil, badInput(fmt.Errorf("%s does not say what it was learned from: give --data", a.Name))
+	}
+	src.Limit = 0
+	dims := a.Model.Dims
+	if len(dims) == 3 && src.Patches == 0 {
+		src.Size, src.Width, src.Grey = dims[1], dims[2], dims[0] == 1
+	}
+	o := src.options(part, a.c.say)
+	o.Limit = limit
+	set, err := data.Load(ctx, src.Data, o)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if set.Dim() != a.dim || set.C != dims[0] {
+		return nil, badInput(fmt.Errorf("%s: examples of %d×%d×%d, wanted %v as %s takes them", src.Data, set.C, set.H, set.W, dims, a.Name))
+	}
+	return a.inScale(set), nil
+}
+
+// inScale brings examples to the energy's scale: pictures by their range, other
+// values by the units of the files.
+func (a *applied) inScale(s *data.Set) *data.Set {
+	x := make([]float32, len(s.X))
+	for i, v := range s.X {
+		if s.Lo < s.Hi && a.Lo < a.Hi {
+			x[i] = a.Lo + (v-s.Lo)*((a.Hi-a.Lo)/(s.Hi-s.Lo))
+		} else {
+			x[i] = float32(s.Raw(v)*a.Gain + a.Offset)
+		}
+	}
+	t := *s
+	t.X, t.Lo, t.Hi, t.Gain, t.Offset = x, a.Lo, a.Hi, a.Gain, a.Offset
+	return &t
+}
+
+// pictures are n examples as record takes them.
+func (a *applied) pictures(x []float32) (record.Images, error) {
+	d := a.Model.Dims
+	if len(d) != 3 {
+		return record.Images{}, badInput(fmt.Errorf("%s is an energy of vectors: wanted one of pictures", a.Name))
+	}
+	return record.Images{Data: x, N: len(x) / a.dim, C: d[0], H: d[1], W: d[2], Lo: a.Lo, Hi: a.Hi}, nil
+}
+
+// strip writes rows of pictures.
+func (a *applied) strip(path string, rows ...[]float32) error {
+	var images []record.Images
+	for _, x := range rows {
+		im, err := a.pictures(x)
+		if err != nil {
+			return err
+		}
+		images = append(images, im)
+	}
+	img, err := record.Strip(2, 0, images...)
+	return a.write(path, img, err)
+}
+
+func (a *applied) write(path string, img image.Image, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := record.WritePNG(path, img); err != nil {
+		return err
+	}
+	a.c.say("wrote " + path)
+	return nil
+}
+
+// beside is a.out with another ending.
+func (a *applied) beside(ending string) string {
+	return strings.TrimSuffix(a.out, filepath.Ext(a.out)) + ending
+}
+
+// table writes rows of numbers under a head.
+func (a *applied) table(path string, head []string, rows [][]float64) error {
+	var b bytes.Buffer
+	w := csv.NewWriter(&b)
+	w.Write(head)
+	for _, row := range rows {
+		cells := make([]string, len(row))
+		for i, v := range row {
+			cells[i] = strconv.FormatFloat(v, 'g', 9, 64)
+		}
+		w.Write(cells)
+	}
+	w.Flush()
+	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
+		return err
+	}
+	a.c.say("wrote " + path)
+	return nil
+}
+
+func energyTask(c *common) *cobra.Command {
+	var name string
+	var limit int
+	cmd, _ := c.task("energy", "Energy and score of every example, as a table",
+		`Write a row for every example: its number, its class (-1 without one), its energy
+U and its score f. Low energy is likely; the reference density is part of U and
+not of f, so that f ranks the network's own opinion. Both are up to a constant.`,
+		"ebmrun apply energy runs/mnist --data fashion-mnist -o energies.csv",
+		func(ctx context.Context, a *applied) error {
+			set, err := a.examples(ctx, name, limit)
+			if err != nil {
+				return err
+			}
+			const batch = 64
+			u, f := make([]float32, set.N), make([]float32, set.N)
+			p := c.progress("energies", 0, set.N)
+			for i := 0; i < set.N; i += batch {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				end := min(i+batch, set.N)
+				if err := a.e.Scores(set.X[i*a.dim:end*a.dim], u[i:end], f[i:end]); err != nil {
+					return err
+				}
+				p.step(end, nil)
+			}
+			p.finish()
+			rows := make([][]float64, set.N)
+			for i := range rows {
+				class := -1.0
+				if set.Labels != nil {
+					class = float64(set.Labels[i])
+				}
+				rows[i] = []float64{float64(i), class, float64(u[i]), float64(f[i])}
+			}
+			mean, sd := moments(u)
+			fmt.Fprintf(c.out, "%d examples of %s: energy %.5g ± %.4g\n", set.N, set.Name, mean, sd)
+			return a.table(a.out, []string{"example", "class", "energy", "score"}, rows)
+		})
+	cmd.Flags().StringVar(&name, "data", "", "a name, folder or file (default: held-out examples of the run's data)")
+	cmd.Flags().IntVar(&limit, "limit", 1000, "at most so many examples, 0 for all")
+	return cmd
+}
+
+func moments(x []float32) (mean, sd float64) {
+	for _, v := range x {
+		mean += float64(v) / float64(len(x))
+	}
+	for _, v := range x {
+		sd += (float64(v) - mean) * (float64(v) - mean) / float64(len(x))
+	}
+	return mean, math.Sqrt(sd)
+}
+
+// generator is the short run of a learned energy: K noise-free steps.
+func (a *applied) generator(steps int) (*shortrun.Generator, error) {
+	l := a.Langevin
+	if steps > 0 {
+		l.Steps = steps
+	}
+	if err := l.Check(); err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", a.Name, err))
+	}
+	if a.Bank != nil {
+		a.c.log.Warnf("%s was learned with persistent chains: %d steps from noise may not reach its pictures, see --steps", a.Name, l.Steps)
+	}
+	return &shortrun.Generator{Field: a.e, Kernel: l.Kernel(), K: l.Steps, Dim: a.dim, Sigma: a.Sigma}, nil
+}
+
+// starts draws n starts.
+func (a *applied) starts(seed uint64, n int) []float32 {
+	z := make([]float32, n*a.dim)
+	begin(rand.New(rand.NewPCG(seed, 0x73746172)), a.openedRun, z)
+	return z
+}
+
+// hold is the range of starts, zero where they are Gaussian.
+func (a *applied) hold() (h [2]float32) {
+	if !a.Gaussian {
+		lo, hi := a.Langevin.Clamp[0], a.Langevin.Clamp[1]
+		if h = [2]float32{float32(lo), float32(hi)}; lo == hi {
+			h = [2]float32{-1, 1}
+		}
+	}
+	return h
+}
+
+func interpolateTask(c *common) *cobra.Command {
+	var from, to uint64
+	var n, steps int
+	cmd, _ := c.task("interpolate", "A strip of pictures between two starts",
+		`Take the K noise-free Langevin steps of short-run learning from n starts on the
+way from the start of seed --from to that of seed --to, at equal angles, and write
+the ends of the chains as a strip (Nijkamp et al., 2019). Runs that begin their
+chains at fresh noise (chains.init=noise) are made for this.`,
+		"ebmrun apply interpolate runs/faces --from 1 --to 2 --frames 11 -o strip.png",
+		func(ctx context.Context, a *applied) error {
+			if _, err := a.pictures(nil); err != nil {
+				return err
+			}
+			g, err := a.generator(steps)
+			if err != nil {
+				return err
+			}
+			if n < 2 {
+				return badInput(fmt.Errorf("--frames: wanted at least 2, got %d", n))
+			}
+			x, err := g.Interpolate(ctx, a.starts(from, 1), a.starts(to, 1), n, a.hold())
+			if err != nil {
+				return err
+			}
+			return a.strip(a.out, x)
+		})
+	fl := cmd.Flags()
+	fl.Uint64Var(&from, "from", 1, "seed of the first start")
+	fl.Uint64Var(&to, "to", 2, "seed of the last start")
+	fl.IntVar(&n, "frames", 11, "pictures, the two ends included")
+	fl.IntVar(&steps, "steps", 0, "Langevin steps (default: as in learning)")
+	return cmd
+}
+
+func reconstructTask(c *common) *cobra.Command {
+	var name string
+	var n, iters, steps int
+	var step float64
+	cmd, _ := c.task("reconstruct", "Find the starts whose short runs end at given pictures",
+		`Look for starts z whose short runs M(z) end at given pictures, by gradient descent
+on the squared error through all Langevin steps (Nijkamp et al., 2019). Besides
+OUT.png, with the pictures above their reconstructions and what the first starts
+gave, OUT-error.csv and OUT-error.png hold the mean squared error over iterations and
+OUT-z.npy the starts.`,
+		"ebmrun apply reconstruct runs/faces --data ./pictures -o reconstructed.png",
+		func(ctx context.Context, a *applied) error {
+			if n < 1 || iters < 1 || !(step > 0) {
+				return badInput(fmt.Errorf("--n, --iters and --step: wanted positive numbers, got %d, %d and %g", n, iters, step))
+			}
+			set, err := a.examples(ctx, name, n)
+			if err != nil {
+				return err
+			}
+			if _, err := a.pictures(set.X); err != nil {
+				return err
+			}
+			g, err := a.generator(steps)
+			if err != nil {
+				return err
+			}
+			z := a.starts(c.seed, set.N)
+			first, err := g.Map(ctx, z)
+			if err != nil {
+				return err
+			}
+			// Whole searches are short; pieces let progress be seen and keep the best.
+			const piece = 10
+			p := c.progress("reconstruction", 0, iters)
+			var r *shortrun.Reconstruction
+			var curve []float64
+			for done := 0; done < iters; done += piece {
+				if r, err = g.Reconstruct(ctx, set.X, z, min(piece, iters-done), step); err != nil {
+					return err
+				}
+				z = r.Z
+				if curve = append(curve, r.Curve...); done+piece < iters {
+					curve = curve[:len(curve)-1] // the next piece begins there
+				}
+				p.step(min(done+piece, iters), map[string]float64{"mse": curve[len(curve)-1]})
+			}
+			p.finish()
+			rows, at := make([][]float64, len(curve)), make([]float64, len(curve))
+			for i, v := range curve {
+				at[i], rows[i] = float64(i), []float64{float64(i), v}
+			}
+			img, err := record.Lines{Title: "reconstruction", XLabel: "iteration", YLabel: "mean squared error",
+				Series: []record.Series{{Name: "error", X: at, Y: curve}}}.Image()
+			if err := a.write(a.beside("-error.png"), img, err); err != nil {
+				return err
+			}
+			if err := a.table(a.beside("-error.csv"), []string{"iteration", "mse"}, rows); err != nil {
+				return err
+			}
+			if err := data.WriteNPY(a.beside("-z.npy"), r.Z, append([]int{set.N}, a.Model.Dims...)...); err != nil {
+				return err
+			}
+			last := 0.0
+			for _, v := range r.Error {
+				last += v / float64(set.N)
+			}
+			fmt.Fprintf(c.out, "%d pictures of %s: mean squared error %.4g at first, %.4g after %d iterations (share %.3f)\n", set.N, set.Name, curve[0], last, iters, last/curve[0])
+			return a.strip(a.out, set.X, r.X, first)
+		})
+	fl := cmd.Flags()
+	fl.StringVar(&name, "data", "", "pictures: a name, folder or file (default: held-out examples of the run's data)")
+	fl.IntVar(&n, "n", 8, "pictures at most")
+	fl.IntVar(&iters, "iters", 200, "iterations of descent")
+	fl.Float64Var(&step, "step", 0.1, "step size of the descent")
+	fl.IntVar(&steps, "steps", 0, "Langevin steps (default: as in learning)")
+	return cmd
+}
+
+// one loads a single picture in the energy's size, and says so where that
+// changes it.
+func (a *applied) one(ctx context.Context, path string) ([]float32, error) {
+	d := a.Model.Dims
+	if raw, err := data.ReadPictures(path, 0, 0, d[0] == 1, 0); err == nil && (raw.H != d[1] || raw.W != d[2]) {
+		a.c.say(fmt.Sprintf("%s: %d×%d pixels, resized to %d×%d", path, raw.H, raw.W, d[1], d[2]))
+	}
+	set, err := a.examples(ctx, path, 0)
+	if err != nil {
+		return nil, err
+	}
+	if set.N != 1 {
+		return nil, badInput(fmt.Errorf("%s: wanted one picture, got %d", path, set.N))
+	}
+	return set.X, nil
+}
+
+// hole reads a mask, white where pixels are missing: one entry for every value.
+func (a *applied) hole(path string) (missing []bool, err error) {
+	d := a.Model.Dims
+	m, err := data.ReadPictures(path, d[1], d[2], true, 0)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if m.N != 1 {
+		return nil, badInput(fmt.Errorf("%s: wanted one mask, got %d", path, m.N))
+	}
+	count := 0
+	for range d[0] {
+		for _, v := range m.X {
+			if missing = append(missing, v > 0); v > 0 {
+				count++
+			}
+		}
+	}
+	if count == 0 || count == len(missing) {
+		return nil, badInput(fmt.Errorf("%s: wanted white where pixels are missing and black elsewhere, got one colour only", path))
+	}
+	return missing, nil
+}
+
+func inpaintTask(c *common) *cobra.Command {
+	var picture, mask, truth string
+	var chains, steps int
+	cmd, _ := c.task("inpaint", "Fill the missing pixels of a picture",
+		`Fill the pixels of a picture where a mask is white with Langevin dynamics that keeps
+all others as they are, in several chains from noise. OUT.png holds the chain of lowest
+energy, OUT-sd.png how much the chains differ, per pixel. With --truth the peak
+signal-to-noise ratio within the hole is told.`,
+		"ebmrun apply inpaint runs/faces --image face.png --mask mask.png --truth face.png -o completed.png",
+		func(ctx context.Context, a *applied) error {
+			switch {
+			case picture == "" || mask == "":
+				return badInput(errors.New("wanted --image and --mask"))
+			case chains < 1 || steps < 0:
+				return badInput(fmt.Errorf("--chains and --steps: wanted at least 1, got %d and %d", chains, steps))
+			}
+			if _, err := a.pictures(nil); err != nil {
+				return err
+			}
+			known, err := a.one(ctx, picture)
+			if err != nil {
+				return err
+			}
+			missing, err := a.hole(mask)
+			if err != nil {
+				return err
+			}
+			l := a.Langevin
+			if l.Steps = steps; steps == 0 {
+				l.Steps = 10 * a.Langevin.Steps
+			}
+			if err := l.Check(); err != nil {
+				return badInput(fmt.Errorf("%s: %w", a.Name, err))
+			}
+			x, u, err := a.fill(ctx, known, missing, l.Kernel(), l.Steps, chains)
+			if err != nil {
+				return err
+			}
+			best := 0
+			for k, v := range u {
+				if v < u[best] {
+					best = k
+				}
+			}
+			mean, sd := acrossChains(x, a.dim)
+			if err := a.tell(ctx, truth, missing, x[best*a.dim:(best+1)*a.dim], mean); err != nil {
+				return err
+			}
+			im, err := a.pictures(x[best*a.dim : (best+1)*a.dim])
+			if err != nil {
+				return err
+			}
+			img, err := record.Grid(im, 1, 0, 1)
+			if err := a.write(a.out, img, err); err != nil {
+				return err
+			}
+			im.Data, im.Lo, im.Hi = sd, 0, max(slices.Max(sd), 1e-6)
+			img, err = record.Grid(im, 1, 0, 1)
+			return a.write(a.beside("-sd.png"), img, err)
+		})
+	fl := cmd.Flags()
+	fl.StringVar(&picture, "image", "", "picture with missing pixels")
+	fl.StringVar(&mask, "mask", "", "picture of the same size, white where pixels are missing")
+	fl.StringVar(&truth, "truth", "", "the whole picture, to measure with")
+	fl.IntVar(&chains, "chains", 8, "chains")
+	fl.IntVar(&steps, "steps", 0, "Langevin steps (default: 10 times those of learning)")
+	return cmd
+}
+
+// fill runs chains from noise inside the hole and returns them with their
+// energies.
+func (a *applied) fill(ctx context.Context, known []float32, missing []bool, k sampler.Langevin, steps, chains int) (x, u []float32, err error) {
+	x = a.starts(a.c.seed, chains)
+	k.Project = func(x []float32) {
+		for i := range x {
+			if !missing[i%a.dim] {
+				x[i] = known[i%a.dim]
+			}
+		}
+	}
+	k.Project(x)
+	st, err := sampler.NewState(x, a.dim, sampler.Chains(0, chains))
+	if err != nil {
+		return nil, nil, err
+	}
+	p := a.c.progress("inpainting", 0, steps)
+	_, err = sampler.Run(ctx, sampler.Noise{Seed: a.c.seed}, k, a.e, st, steps, func(t int, _ sampler.Info) { p.step(t, nil) })
+	p.finish()
+	if err != nil {
+		return nil, nil, err
+	}
+	u = make([]float32, chains)
+	return st.X, u, a.e.EnergyGrad(st.X, u, make([]float32, len(st.X)))
+}
+
+// acrossChains is the mean and the deviation of each value.
+func acrossChains(x []float32, dim int) (mean, sd []float32) {
+	n := len(x) / dim
+	mean, sd = make([]float32, dim), make([]float32, dim)
+	column := make([]float32, n)
+	for i := range dim {
+		for k := range n {
+			column[k] = x[k*dim+i]
+		}
+		m, s := moments(column)
+		mean[i], sd[i] = float32(m), float32(s)
+	}
+	return mean, sd
+}
+
+// tell measures completions inside the hole.
+func (a *applied) tell(ctx context.Context, path string, missing []bool, best, mean []float32) error {
+	if path == "" {
+		return nil
+	}
+	truth, err := a.one(ctx, path)
+	if err != nil {
+		return err
+	}
+	inside := func(x []float32) (out []float32) {
+		for i, m := range missing {
+			if m {
+				out = append(out, x[i])
+			}
+		}
+		return out
+	}
+	span := float64(a.Hi - a.Lo)
+	of, err := diag.PSNR(inside(truth), inside(best), span)
+	if err != nil {
+		return err
+	}
+	ofMean, err := diag.PSNR(inside(truth), inside(mean), span)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.c.out, "hole of %d values: PSNR %.2f dB, %.2f dB for the mean of the chains\n", len(inside(truth)), of, ofMean)
+	return nil
+}
+
+func longrunTask(c *common) *cobra.Command {
+	var name, from string
+	var n, steps int
+	cmd, _ := c.task("longrun", "Tell whether long chains stay with the data",
+		`Run chains ten times as long as in learning, from data or from the run's chains, and
+tell whether they stay where the data is (convergent learning) or leave it, as those of
+short-run learning do (Nijkamp et al., 2020). OUT.png shows the chains at the end;
+OUT-steps.csv and OUT-steps.png hold mean energy, deviation and saturation over the steps.
+
+The verdict compares the end with held-out data: it is "convergent" where the mean
+energy lies within two deviations of the data's energies, the share of saturated values
+within 0.1, and the deviation of values within 30 percent.`,
+		"ebmrun apply longrun runs/mnist --n 64 -o long.png",
+		func(ctx context.Context, a *applied) error { return a.longrun(ctx, name, from, n, steps) })
+	fl := cmd.Flags()
+	fl.StringVar(&name, "data", "", "data to begin with and to compare with (default: held-out examples of the run's)")
+	fl.StringVar(&from, "from", "data", "where chains start: data or chains")
+	fl.IntVar(&n, "n", 64, "chains")
+	fl.IntVar(&steps, "steps", 0, "Langevin steps (default: 10 times those of learning)")
+	return cmd
+}
+
+// state is what is compared of chains and data.
+type state struct{ energy, energySD, sd, saturation float64 }
+
+func (a *applied) stateOf(x []float32) (s state, err error) {
+	n := len(x) / a.dim
+	u := make([]float32, n)
+	if err := a.e.EnergyGrad(x, u, make([]float32, len(x))); err != nil {
+		return s, err
+	}
+	s.energy, s.energySD = moments(u)
+	_, s.sd = moments(x)
+	if a.Lo < a.Hi {
+		middle, half := (a.Lo+a.Hi)/2, float64(a.Hi-a.Lo)/2
+		centred := make([]float32, len(x))
+		for i, v := range x {
+			centred[i] = v - middle
+		}
+		s.saturation = diag.Saturation(centred, 0.99*half)
+	}
+	return s, nil
+}
+
+// differences says how chains have left the data; none means that they have not.
+func (s state) differences(of state) (out []string) {
+	if d := math.Abs(s.energy - of.energy); !(d <= 2*of.energySD) {
+		out = append(out, fmt.Sprintf("mean energy %.4g, of data %.4g ± %.3g", s.energy, of.energy, of.energySD))
+	}
+	if d := math.Abs(s.saturation - of.saturation); !(d <= 0.1) {
+		out = append(out, fmt.Sprintf("%.0f %% of values saturated, of data %.0f %%", 100*s.saturation, 100*of.saturation))
+	}
+	if r := s.sd / of.sd; !(r >= 0.7 && r <= 1.3) {
+		out = append(out, fmt.Sprintf("deviation %.3g, of data %.3g", s.sd, of.sd))
+	}
+	return out
+}
+
+func (a *applied) longrun(ctx context.Context, name, from string, n, steps int) error {
+	if from != "data" && from != "chains" || n < 2 || steps < 0 {
+		return badInput(fmt.Errorf("--from, --n and --steps: wanted data or chains, at least 2, and no negative number; got %q, %d, %d", from, n, steps))
+	}
+	l := a.Langevin
+	if l.Steps = steps; steps == 0 {
+		l.Steps = 10 * a.Langevin.Steps
+	}
+	if err := l.Check(); err != nil {
+		return badInput(fmt.Errorf("%s: %w", a.Name, err))
+	}
+	set, err := a.examples(ctx, name, n)
+	if err != nil {
+		return err
+	}
+	of, err := a.stateOf(set.X)
+	if err != nil {
+		return err
+	}
+	x := append([]float32(nil), set.X...)
+	if from == "chains" {
+		if len(a.Bank) < n*a.dim {
+			return badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(a.Bank)/a.dim, n))
+		}
+		x = append(x[:0], a.Bank[:n*a.dim]...)
+	}
+	st, err := sampler.NewState(x, a.dim, sampler.Chains(0, len(x)/a.dim))
+	if err != nil {
+		return err
+	}
+	a.c.say(fmt.Sprintf("%d chains from %s, %s", st.Len(), from, l))
+	p := a.c.progress("long run", 0, l.Steps)
+	var rows [][]float64
+	every := max(1, l.Steps/100)
+	var last state
+	for done := 0; ; done += every {
+		if last, err = a.stateOf(st.X); err != nil {
+			return err
+		}
+		rows = append(rows, []float64{float64(min(done, l.Steps)), last.energy, last.sd, last.saturation})
+		if done >= l.Steps {
+			break
+		}
+		_, err := sampler.Run(ctx, sampler.Noise{Seed: a.c.seed}, l.Kernel(), a.e, st, min(every, l.Steps-done), nil)
+		var bad *sampler.NonFiniteError
+		if errors.As(err, &bad) {
+			last.energy = math.NaN()
+			rows = append(rows, []float64{float64(done), math.NaN(), last.sd, last.saturation})
+			break
+		}
+		if err != nil {
+			return err
+		}
+		p.step(min(done+every, l.Steps), map[string]float64{"U": last.energy})
+	}
+	p.finish()
+	if err := a.courses(rows); err != nil {
+		return err
+	}
+	img, err := samplePicture(st.X, a.Model.Dims, a.Lo, a.Hi)
+	if err := a.write(a.out, img, err); err != nil {
+		return err
+	}
+	verdict := "convergent: the chains stay with the data"
+	if d := last.differences(of); len(d) > 0 {
+		verdict = "non-convergent: " + strings.Join(d, "; ")
+	}
+	_, err = fmt.Fprintf(a.c.out, "%d steps from %s: %s\n", l.Steps, from, verdict)
+	return err
+}
+
+// courses writes how chains went.
+func (a *applied) courses(rows [][]float64) error {
+	column := func(k int) (y []float64) {
+		for _, r := range rows {
+			y = append(y, r[k])
+		}
+		return y
+	}
+	img, err := record.Lines{Title: "long run", XLabel: "step", YLabel: "mean energy", Series: []record.Series{{Name: "energy", X: column(0), Y: column(1)}}}.Image()
+	if err := a.write(a.beside("-steps.png"), img, err); err != nil {
+		return err
+	}
+	return a.table(a.beside("-steps.csv"), []string{"step", "energy", "deviation", "saturation"}, rows)
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/onnxmodels/generator"
+	"ebmrun/runtime"
+	"ebmrun/training/bind"
+	"ebmrun/training/coopnets"
+)
+
+func presetCoopNets(name string, dims []int, examples int) (any, error) {
+	c, err := coopnets.For(name, dims, examples)
+	return &c, err
+}
+
+// pairOf builds and binds the energy and the generator of the settings.
+func pairOf(ctx context.Context, e environment, c *coopnets.Config) (*bind.Energy, *bind.Generator, error) {
+	es, err := c.EnergyNet()
+	if err != nil {
+		return nil, nil, err
+	}
+	gs, err := c.GeneratorNet()
+	if err != nil {
+		return nil, nil, err
+	}
+	em, err := energy.Build(es, e.dims, c.Reference.Sigma, e.seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	gm, err := generator.Build(gs, e.dims, e.seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	net, err := bind.New(ctx, em, e.engine, e.bind)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := bind.NewGenerator(ctx, gm, e.engine, e.bind.Runtime, c.Sigma)
+	return net, g, err
+}
+
+func startCoopNets(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*coopnets.Config)
+	if err := c.Check(); err != nil {
+		return nil, badInput(err)
+	}
+	net, g, err := pairOf(ctx, e, c)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	s, err := coopnets.New(*c, net, g, e.set, e.seed)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if e.judge != nil {
+		s.Judge, s.JudgeN = e.judge.Measure, e.judge.N
+	}
+	variant := "jump-start"
+	if c.Inference.Steps > 0 {
+		variant = "rigorous, inference: " + c.Inference.String()
+	}
+	return &job{
+		System: s, steps: c.Steps, guard: c.Guard,
+		remarks: []string{
+			fmt.Sprintf("energy %s: %d parameters; generator %s: %d parameters, %d codes; examples of %v",
+				c.Net, countParams(net.Params()), c.Generator, countParams(g.Params()), g.Codes(), e.dims),
+			"revision: " + c.Langevin.String(),
+			"variant: " + variant,
+		},
+		reports: func() map[string]runtime.Report {
+			all := net.Reports()
+			maps.Copy(all, g.Reports())
+			return all
+		},
+		close: func() error { return errors.Join(net.Close(), g.Close()) },
+	}, nil
+}
+
+func openCoopNets(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*coopnets.Config)
+	net, g, err := pairOf(ctx, e, c)
+	if err != nil {
+		return err
+	}
+	if err := coopnets.RestoreNets(net, g, r.State); err != nil {
+		return err
+	}
+	if r.Model, err = net.Model(nil); err != nil {
+		return err
+	}
+	r.Generator, r.Langevin, r.Sigma, r.Residual = g.Model(), c.Langevin, c.Reference.Sigma, c.Sigma
+	return errors.Join(net.Close(), g.Close())
+}

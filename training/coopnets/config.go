@@ -1,0 +1,143 @@
+package coopnets
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/onnxmodels/generator"
+	"ebmrun/training"
+)
+
+// Config are the settings of the system.
+type Config struct {
+	Net       string          `yaml:"net"`       // a named energy
+	Generator string          `yaml:"generator"` // a named generator
+	Spec      *energy.Spec    `yaml:"spec,omitempty"`
+	GenSpec   *generator.Spec `yaml:"generator_spec,omitempty"`
+
+	Steps    int               `yaml:"steps"`    // learning iterations
+	Batch    int               `yaml:"batch"`    // examples, and drafts, per iteration
+	Langevin training.Langevin `yaml:"langevin"` // the teacher's revision of a draft
+	// Inference is the student's Langevin inference of the code behind a revised
+	// draft; 0 steps is the jump-start variant, which keeps the code it drew.
+	Inference training.Langevin `yaml:"inference"`
+	Reference struct {
+		Sigma float64 `yaml:"sigma"` // of the energy's Gaussian reference density
+	} `yaml:"reference"`
+	Sigma   float64        `yaml:"sigma"` // deviation of the generator's residual
+	Optim   training.Optim `yaml:"optim"` // of the energy
+	Teach   training.Optim `yaml:"teach"` // of the generator
+	ScoreL2 float64        `yaml:"score_l2"`
+	Guard   training.Guard `yaml:"guard"`
+
+	// Sabotage spoils learning, to show that a test can fail: "flip" turns the sign
+	// of the energy's gradient, "freeze" never updates the generator.
+	Sabotage string `yaml:"sabotage,omitempty"`
+}
+
+// The ways to spoil learning.
+const (
+	Flip   = "flip"
+	Freeze = "freeze"
+)
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	if c.Inference.Steps != 0 {
+		if err := c.Inference.Check(); err != nil {
+			return fmt.Errorf("inference: %w", err)
+		}
+	}
+	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case !(c.Sigma > 0):
+		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
+	case c.Reference.Sigma < 0:
+		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	}
+	return nil
+}
+
+// EnergyNet is the energy's description.
+func (c *Config) EnergyNet() (energy.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return energy.ByName(c.Net)
+}
+
+// GeneratorNet is the generator's description.
+func (c *Config) GeneratorNet() (generator.Spec, error) {
+	if c.GenSpec != nil {
+		return *c.GenSpec, nil
+	}
+	return generator.ByName(c.Generator)
+}
+
+// small uses the temperature of the generative ConvNet's presets: scores stay
+// near zero and a small energy net needs no gradients of order x/σ_ref².
+func small(net, gen string, steps int) Config {
+	return Config{
+		Net: net, Generator: gen, Steps: steps, Batch: 64, Sigma: 0.3,
+		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
+		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1},
+		Teach:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}},
+		ScoreL2:  0.05,
+	}
+}
+
+// published has the settings of the authors' released code for MNIST (jump-start),
+// on networks of this package.
+func published(net, gen string) Config {
+	c := small(net, gen, 120000)
+	c.Batch = 100
+	c.Langevin = training.Langevin{Steps: 15, Step: 0.002, Noise: 1}
+	c.Reference.Sigma, c.ScoreL2 = 0.016, 0
+	c.Optim.LR, c.Optim.Clip, c.Teach.LR = 0.007, 0, 1e-4
+	c.Guard.MaxValue = 1e7
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"pictures-16":  {"16×16 pictures", small("coop-16", "deconv16", 500)},
+	"pictures-28":  {"28×28 pictures", small("coop-28", "deconv28", 1500)},
+	"pictures-32":  {"32×32 pictures", small("coop-32", "deconv32", 1500)},
+	"pictures-64":  {"64×64 pictures", small("coop-64", "deconv64", 1500)},
+	"published-28": {"sampling and learning rates of the released MNIST code, 28×28", published("coop-28", "deconv28")},
+}
+
+// For returns the settings for data of the given dimensions: "small" and
+// "paper" pick the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := name
+	switch name {
+	case "", "small":
+		pick = fmt.Sprintf("pictures-%d", dims[1])
+	case "paper":
+		pick = fmt.Sprintf("published-%d", dims[1])
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		return Config{}, fmt.Errorf("coopnets: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}
