@@ -137,6 +137,9 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err != nil {
 		return nil, err
 	}
+	// A program that nobody closes is closed when it is collected: the collector
+	// ends the process over memory that is still pinned.
+	goruntime.SetFinalizer(p, func(p *program) { p.Close() })
 	return p, nil
 }
 
