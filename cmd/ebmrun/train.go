@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"strings"
@@ -124,7 +125,14 @@ func (c *common) loadSource(ctx context.Context, s source) (set, held *data.Set,
 	if s.Data == "" {
 		return nil, nil, badInput(errors.New("--data is missing: a name of `ebmrun data --list`, or a path"))
 	}
-	if set, err = data.Load(ctx, s.Data, s.options("", c.say)); err != nil {
+	// Data are most of what a run holds, and it leaves little garbage beside them.
+	debug.SetGCPercent(20)
+	defer debug.FreeOSMemory()
+	two := s.options("", c.say)
+	if two.Limit == 0 || two.Limit > 2 {
+		two.Limit = 2
+	}
+	if set, err = data.Load(ctx, s.Data, two); err != nil {
 		return nil, nil, badInput(err)
 	}
 	if set.N == 1 {
