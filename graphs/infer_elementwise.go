@@ -17,14 +17,14 @@ func elementwiseShapes() map[string]func(*inferer) error {
 		elementwise[op] = sameAsFirst
 	}
 	for _, op := range []string{"Add", "Sub", "Mul", "Div", "Mod", "Pow", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu"} {
-		elementwise[op] = func(c *inferer) error { return c.broadcastTo(0) }
+		elementwise[op] = inferBinary
 	}
 	for _, op := range []string{"Max", "Min", "Mean", "Sum"} {
 		elementwise[op] = func(c *inferer) error { return c.broadcastTo(0) }
 	}
 	for _, op := range []string{"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor"} {
 		elementwise[op] = func(c *inferer) error {
-			if err := c.broadcastTo(0); err != nil {
+			if err := inferBinary(c); err != nil {
 				return err
 			}
 			c.n.Outputs[0].Type = Bool
@@ -63,6 +63,14 @@ func sameAsFirst(c *inferer) error {
 	}
 	c.set(0, x.Type, x.Shape)
 	return nil
+}
+
+// inferBinary: two operands that broadcast.
+func inferBinary(c *inferer) error {
+	if len(c.n.Inputs) != 2 {
+		return fmt.Errorf("wanted two operands, got %d", len(c.n.Inputs))
+	}
+	return c.broadcastTo(0)
 }
 
 // broadcastTo: all inputs broadcast; the output has the type of input t.

@@ -12,7 +12,7 @@ func layoutShapes() map[string]func(*inferer) error {
 		"Reshape": inferReshape, "Flatten": inferFlatten, "Transpose": inferTranspose,
 		"Squeeze": inferSqueeze, "Unsqueeze": inferUnsqueeze, "Expand": inferExpand, "Concat": inferConcat,
 		"Split": inferSplit, "Slice": inferSlice, "Gather": inferGather, "GatherElements": inferGatherElements,
-		"GatherND": inferGatherND, "ScatterElements": sameAsFirst, "ScatterND": sameAsFirst, "Pad": inferPad,
+		"GatherND": inferGatherND, "ScatterElements": inferScatter, "ScatterND": inferScatter, "Pad": inferPad,
 		"Tile": inferTile, "Range": inferRange, "NonZero": inferNonZero, "OneHot": inferOneHot, "EyeLike": inferEyeLike,
 		"DepthToSpace": inferDepthToSpace, "SpaceToDepth": inferSpaceToDepth,
 	}
@@ -562,6 +562,11 @@ func inferSlice(c *inferer) error {
 	if err != nil {
 		return err
 	}
+	for i, attr := range []string{"starts", "ends"} {
+		if c.n.In(i+1) == nil && c.n.Attr(attr) == nil {
+			return fmt.Errorf("%s are missing", attr)
+		}
+	}
 	if x.Shape == nil {
 		c.set(0, x.Type, nil)
 		return nil
@@ -640,6 +645,15 @@ func inferGatherElements(c *inferer) error {
 	return nil
 }
 
+func inferScatter(c *inferer) error {
+	for i := 1; i < 3; i++ {
+		if _, err := c.in(i); err != nil {
+			return err
+		}
+	}
+	return sameAsFirst(c)
+}
+
 func inferGatherND(c *inferer) error {
 	x, err := c.in(0)
 	if err != nil {
@@ -667,6 +681,9 @@ func inferGatherND(c *inferer) error {
 // Pads returns the constant pads of a Pad node on an input of the given rank as
 // begin and end per axis; ok is false if they are computed at run time.
 func Pads(n *Node, rank int) (begin, end []int64, ok bool, err error) {
+	if rank < 0 {
+		return nil, nil, false, nil
+	}
 	c := &inferer{n: n}
 	v, known, present := c.ints(1, "pads")
 	if !present {
@@ -743,7 +760,9 @@ func inferTile(c *inferer) error {
 		return nil
 	}
 	s := unknownRank(len(x.Shape))
-	if times := shapeFrom(r); len(times) == len(s) {
+	if times := shapeFrom(r); times != nil && len(times) != len(s) {
+		return fmt.Errorf("%d repeats for %s", len(times), x)
+	} else if times != nil {
 		for i := range s {
 			s[i] = mul(times[i], x.Shape[i])
 		}
@@ -844,9 +863,12 @@ func inferDepthToSpace(c *inferer) error {
 	if b < 1 {
 		return fmt.Errorf("blocksize %d", b)
 	}
-	if len(x.Shape) != 4 {
+	if x.Shape == nil {
 		c.set(0, x.Type, unknownRank(4))
 		return nil
+	}
+	if len(x.Shape) != 4 {
+		return fmt.Errorf("input %s: wanted rank 4", x)
 	}
 	s := x.Shape
 	c.set(0, x.Type, Shape{s[0], affine(s[1], 1, 0, b*b, false), affine(s[2], b, 0, 1, false), affine(s[3], b, 0, 1, false)})
@@ -862,9 +884,12 @@ func inferSpaceToDepth(c *inferer) error {
 	if b < 1 {
 		return fmt.Errorf("blocksize %d", b)
 	}
-	if len(x.Shape) != 4 {
+	if x.Shape == nil {
 		c.set(0, x.Type, unknownRank(4))
 		return nil
+	}
+	if len(x.Shape) != 4 {
+		return fmt.Errorf("input %s: wanted rank 4", x)
 	}
 	s := x.Shape
 	c.set(0, x.Type, Shape{s[0], affine(s[1], b*b, 0, 1, false), affine(s[2], 1, 0, b, false), affine(s[3], 1, 0, b, false)})

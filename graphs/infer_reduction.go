@@ -21,6 +21,9 @@ func inferReduce(c *inferer) error {
 	if err != nil {
 		return err
 	}
+	if c.n.Attr("axes") != nil && c.opset >= 18 {
+		return fmt.Errorf("axes are an input since opset 18, not an attribute")
+	}
 	keep := c.n.Int("keepdims", 1) != 0
 	axes, known, present := c.ints(1, "axes")
 	if x.Shape == nil {
@@ -170,12 +173,20 @@ func inferGemm(c *inferer) error {
 	if err != nil {
 		return err
 	}
+	for i, v := range []*Value{a, b, c.n.In(2)} {
+		if v == nil {
+			continue
+		}
+		if v.Type != a.Type && v.Type != Undefined && a.Type != Undefined {
+			return fmt.Errorf("operands %s and %s have different types", a, v)
+		}
+		if k := len(v.Shape); v.Shape != nil && k != 2 && (i < 2 || k > 2) {
+			return fmt.Errorf("operand %s is not a matrix", v)
+		}
+	}
 	if a.Shape == nil || b.Shape == nil {
 		c.set(0, a.Type, unknownRank(2))
 		return nil
-	}
-	if len(a.Shape) != 2 || len(b.Shape) != 2 {
-		return fmt.Errorf("operands %s and %s are not matrices", a, b)
 	}
 	m, k, k2, n := a.Shape[0], a.Shape[1], b.Shape[0], b.Shape[1]
 	if c.n.Int("transA", 0) != 0 {

@@ -209,7 +209,8 @@ func fits(d, x *graphs.Value) error {
 	return nil
 }
 
-// dependents is the set of float values that depend on any of the given ones.
+// dependents is the set of float values that depend on any of the given ones,
+// and of all values that an unknown op makes of them.
 func dependents(g *graphs.Graph, of []*graphs.Value) map[*graphs.Value]bool {
 	set := map[*graphs.Value]bool{}
 	for _, v := range of {
@@ -226,8 +227,10 @@ func dependents(g *graphs.Graph, of []*graphs.Value) map[*graphs.Value]bool {
 		if !hit {
 			continue
 		}
+		// What an unknown op makes of a float may come back as one, whatever its type.
+		unknown := !graphs.Known(n) && noRule(n) == ErrNoRule
 		for _, o := range n.Outputs {
-			if o != nil && (o.Type.IsFloat() || o.Type == graphs.Undefined) {
+			if o != nil && (o.Type.IsFloat() || o.Type == graphs.Undefined || unknown) {
 				set[o] = true
 			}
 		}

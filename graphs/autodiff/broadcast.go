@@ -59,12 +59,7 @@ func (b *Back) expandLike(d, like *graphs.Value) *graphs.Value {
 }
 
 // size is the run-time size of one axis of x as a vector of length 1.
-func (b *Back) size(x *graphs.Value, axis int) *graphs.Value {
-	if x.Shape[axis].Known() {
-		return b.Ints(x.Shape[axis].N)
-	}
-	return b.Op("Shape", []*graphs.Value{x}, graphs.I("start", int64(axis)), graphs.I("end", int64(axis+1)))
-}
+func (b *Back) size(x *graphs.Value, axis int) *graphs.Value { return size(b.Builder, x, axis) }
 
 // padAxes pads x with zeros; begin and end hold one amount per axis and may be
 // negative, which crops.

@@ -204,9 +204,9 @@ var basicLowerings = map[string]Lowering{
 		e := b.Op("Elu", []val{x}, graphs.F("alpha", n.Float("alpha", float64(float32(1.67326319217681884765625)))))
 		return b.Scale(e, n.Float("gamma", float64(float32(1.05070102214813232421875))))
 	}),
-	"GlobalAveragePool": one(func(b *graphs.Builder, n *graphs.Node, x val) val { return b.Mean(x, true, spatial(x)...) }),
+	"GlobalAveragePool": one(func(b *graphs.Builder, n *graphs.Node, x val) val { return b.Mean(x, true, spatial(b, x)...) }),
 	"GlobalMaxPool": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
-		return b.Op("ReduceMax", []val{x, b.Ints(spatial(x)...)})
+		return b.Op("ReduceMax", []val{x, b.Ints(spatial(b, x)...)})
 	}),
 	"ReduceL1": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return sum(b.Op("Abs", []val{x})) }),
 	"ReduceL2": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return b.Sqrt(sum(b.Mul(x, x))) }),
@@ -243,7 +243,13 @@ func hardSigmoid(b *graphs.Builder, x val, alpha, beta float64) val {
 }
 
 // spatial lists the axes after batch and channel.
-func spatial(x val) []int64 { return iota64(len(x.Shape))[2:] }
+func spatial(b *graphs.Builder, x val) []int64 {
+	if len(x.Shape) < 3 {
+		b.Fail("%s needs a batch, a channel and at least one spatial axis", x)
+		return nil
+	}
+	return iota64(len(x.Shape))[2:]
+}
 
 // reduceBy writes a reduction through ReduceSum with the same axes.
 func reduceBy(f func(b *graphs.Builder, x val, sum func(val) val) val) Lowering {
@@ -310,7 +316,7 @@ func lowerRMSNorm(b *graphs.Builder, n *graphs.Node, x val) val {
 // perChannel gives a vector over channels the shape [C, 1, …] of x's rank.
 func perChannel(b *graphs.Builder, v, x val) val {
 	dims := []int64{-1}
-	for range x.Shape[2:] {
+	for range max(len(x.Shape)-2, 0) {
 		dims = append(dims, 1)
 	}
 	return b.ReshapeTo(v, dims...)
@@ -320,7 +326,7 @@ func lowerInstanceNorm(b *graphs.Builder, n *graphs.Node, x val) val {
 	if x.Shape == nil {
 		return b.Fail("%w", errRank(x))
 	}
-	y := standardize(b, x, n.Float("epsilon", 1e-5), spatial(x))
+	y := standardize(b, x, n.Float("epsilon", 1e-5), spatial(b, x))
 	return b.Add(b.Mul(y, perChannel(b, n.In(1), x)), perChannel(b, n.In(2), x))
 }
 
@@ -383,6 +389,10 @@ func lowerPad(b *graphs.Builder, n *graphs.Node) []val {
 			return nil
 		}
 		size := x.Shape[a].N
+		if size < 1 || lo[a]+size+hi[a] < 0 || max(lo[a], hi[a]) > 1<<24 {
+			b.Fail("pads %d and %d of mode %s do not fit axis %d of %s", lo[a], hi[a], mode, a, x)
+			return nil
+		}
 		idx := make([]int64, 0, lo[a]+size+hi[a])
 		for i := -lo[a]; i < size+hi[a]; i++ {
 			idx = append(idx, padIndex(mode, i, size))

@@ -397,7 +397,7 @@ func lowerGlobalLpPool(b *graphs.Builder, n *graphs.Node, x val) val {
 		return b.Fail("%w", errRank(x))
 	}
 	p := n.Int("p", 2)
-	return root(b, b.Sum(power(b, x, p), true, spatial(x)...), p)
+	return root(b, b.Sum(power(b, x, p), true, spatial(b, x)...), p)
 }
 
 // lowerReduceProd multiplies halves of an axis until one element is left: exact

@@ -15,6 +15,9 @@ func size(b *graphs.Builder, x val, axis int) val {
 	if b.Err() != nil {
 		return x
 	}
+	if axis >= len(x.Shape) {
+		return b.Fail("the rank of %s must be known and at least %d", x, axis+1)
+	}
 	if x.Shape[axis].Known() {
 		return b.Ints(x.Shape[axis].N)
 	}

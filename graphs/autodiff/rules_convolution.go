@@ -16,7 +16,7 @@ func convolutionRules() map[string]Rule {
 // convRule: Y = X ∗ W + B: dX is the transposed convolution of dY with W, dW
 // the correlation of X with dY over the batch, dB the sum of dY.
 func convRule(b *Back, n *graphs.Node, dy []val) []val {
-	w, err := graphs.WindowOf(n)
+	w, err := convWindow(n)
 	if err != nil {
 		return b.Refuse(n, "%v", err)
 	}
@@ -31,10 +31,20 @@ func convRule(b *Back, n *graphs.Node, dy []val) []val {
 	})
 }
 
+// convWindow is the geometry of a convolution whose operands have known ranks.
+func convWindow(n *graphs.Node) (*graphs.Window, error) {
+	for _, v := range []val{n.In(0), n.In(1), n.Out(0)} {
+		if v == nil || v.Shape == nil || len(v.Shape) != len(n.In(0).Shape) {
+			return nil, errRank(v)
+		}
+	}
+	return graphs.WindowOf(n)
+}
+
 // convTransposeRule: the transpose of a convolution is differentiated by the
 // convolution itself: dX = dY ∗ W, and dW is the correlation of dY with X.
 func convTransposeRule(b *Back, n *graphs.Node, dy []val) []val {
-	w, err := graphs.WindowOf(n)
+	w, err := convWindow(n)
 	if err != nil {
 		return b.Refuse(n, "%v", err)
 	}
