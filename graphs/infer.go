@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 )
@@ -83,7 +84,7 @@ func InferAll(g *Graph, opset int64) error {
 			}
 		}
 		err := Infer(n, opset)
-		if _, unknown := err.(*UnknownOpError); unknown {
+		if unknown := (*UnknownOpError)(nil); errors.As(err, &unknown) {
 			continue
 		}
 		if err != nil {

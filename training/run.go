@@ -191,6 +191,9 @@ func (r *runner) save() error {
 	if err != nil {
 		return err
 	}
+	if st.Tensors == nil {
+		st.Tensors = map[string]checkpoint.Tensor{}
+	}
 	st.Tensors[bestTensor] = checkpoint.Scalar(r.best)
 	r.good, r.fell = CopyState(st), 0
 	if r.o.Checkpoints == "" {

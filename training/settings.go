@@ -44,7 +44,7 @@ func (l Langevin) Check() error {
 
 // String gives the step size in the three notations that papers use.
 func (l Langevin) String() string {
-	return fmt.Sprintf("%d steps of s = %g (Δt = s² = %g, δ = s²/2 = %g), noise multiplier %g", l.Steps, l.Step, l.Step*l.Step, l.Step*l.Step/2, l.Noise)
+	return fmt.Sprintf("%d steps of s = %.6g (Δt = s² = %.6g, δ = s²/2 = %.6g), noise multiplier %.6g", l.Steps, l.Step, l.Step*l.Step, l.Step*l.Step/2, l.Noise)
 }
 
 // Optim are the settings of an optimizer.

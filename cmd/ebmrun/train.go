@@ -61,7 +61,7 @@ goes on from the last one.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.source.Data, "data", "", "a `name` that data --list shows, or a folder, picture, .npy or .csv")
+	fl.StringVar(&f.source.Data, "data", "", "a name that \"ebmrun data --list\" shows, or a folder, picture, .npy or .csv")
 	fl.IntVar(&f.source.Size, "size", 0, "resize pictures to this many pixels")
 	fl.IntVar(&f.source.Width, "width", 0, "width, where it is not --size")
 	fl.BoolVar(&f.source.Grey, "grey", false, "one channel")

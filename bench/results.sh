@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs everything that docs/results.md reports, with the sabotage arms, and
+# prints one line a run. Usage: bench/results.sh [OUT]   (default: runs/results)
+set -eu
+cd "$(dirname "$0")/.."
+out=${1:-runs/results}
+mkdir -p bin "$out"
+go build -o bin/ebmrun ./cmd/ebmrun
+
+# value KEY FILE: the last value of a metric.
+value() { grep -o "\"$1\":[-0-9.e+]*" "$2" 2>/dev/null | tail -n 1 | cut -d: -f2; }
+
+# run NAME METRIC STEPS ARGS…: the arm as specified, then the two sabotage arms,
+# which need no more than a fifth of the iterations to be told apart.
+run() {
+  local name=$1 metric=$2 steps=$3
+  shift 3
+  for arm in specified freeze flip; do
+    local dir=$out/$name-$arm n=$steps extra=()
+    if [ $arm != specified ]; then
+      n=$((steps / 5))
+      extra=(--set "sabotage=$arm")
+    fi
+    rm -rf "$dir"
+    local began=$SECONDS status=0
+    bin/ebmrun train "$@" --steps "$n" "${extra[@]}" -o "$dir" >"$dir.log" 2>&1 || status=$?
+    printf '%-24s %-10s %5s iterations %4d s  exit %d  %s=%s  std %s of %s  %s\n' "$name" $arm "$n" $((SECONDS - began)) $status \
+      "$metric" "$(value "$metric" "$dir/metrics.jsonl")" "$(value sample_std "$dir/metrics.jsonl")" "$(value data_std "$dir/metrics.jsonl")" \
+      "$(grep -o 'the floor): [-0-9.e]*' "$dir/manifest.json" 2>/dev/null)"
+  done
+}
+
+run mnist fd_pca 1000 generative-convnet --data mnist
+run mnist-short fd_pca 1000 generative-convnet --data mnist --preset digits-short
+run orl fd_pca 1200 generative-convnet --data orl --size 32
+run grass patch_swd 300 generative-convnet --data grass --size 96 --patches 1 --set optim.lr=0.0005
+run rings energy_distance 2000 generative-convnet --data synthetic/rings
+run coopnets-mnist fd_pca 1000 coopnets --data mnist
