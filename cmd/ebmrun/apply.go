@@ -587,9 +587,10 @@ tell whether they stay where the data is (convergent learning) or leave it, as t
 short-run learning do (Nijkamp et al., 2020). OUT.png shows the chains at the end;
 OUT-steps.csv and OUT-steps.png hold mean energy, deviation and saturation over the steps.
 
-The verdict compares the end with held-out data: it is "convergent" where the mean
-energy lies within two deviations of the data's energies, the share of saturated values
-within 0.1, and the deviation of values within 30 percent.`,
+The verdict compares the end with the data: it is "convergent" where the mean energy
+lies within two deviations of the data's energies, the share of saturated values within
+0.1, and the deviation of values and the distance between examples within 30 percent.
+It tells too where the energy still moves at the end: then more --steps may tell more.`,
 		"ebmrun apply longrun runs/mnist --n 64 -o long.png",
 		func(ctx context.Context, a *applied) error { return a.longrun(ctx, name, from, n, steps) })
 	fl := cmd.Flags()
@@ -601,7 +602,7 @@ within 0.1, and the deviation of values within 30 percent.`,
 }
 
 // state is what is compared of chains and data.
-type state struct{ energy, energySD, sd, saturation float64 }
+type state struct{ energy, energySD, sd, diversity, saturation float64 }
 
 func (a *applied) stateOf(x []float32) (s state, err error) {
 	n := len(x) / a.dim
@@ -611,6 +612,9 @@ func (a *applied) stateOf(x []float32) (s state, err error) {
 	}
 	s.energy, s.energySD = moments(u)
 	_, s.sd = moments(x)
+	if s.diversity, err = diag.Diversity(x, a.dim); err != nil {
+		return s, err
+	}
 	if a.Lo < a.Hi {
 		middle, half := (a.Lo+a.Hi)/2, float64(a.Hi-a.Lo)/2
 		centred := make([]float32, len(x))
@@ -632,6 +636,9 @@ func (s state) differences(of state) (out []string) {
 	}
 	if r := s.sd / of.sd; !(r >= 0.7 && r <= 1.3) {
 		out = append(out, fmt.Sprintf("deviation %.3g, of data %.3g", s.sd, of.sd))
+	}
+	if r := s.diversity / of.diversity; !(r >= 0.7 && r <= 1.3) {
+		out = append(out, fmt.Sprintf("distance between examples %.3g, of data %.3g", s.diversity, of.diversity))
 	}
 	return out
 }
@@ -702,6 +709,8 @@ func (a *applied) longrun(ctx context.Context, name, from string, n, steps int) 
 	verdict := "convergent: the chains stay with the data"
 	if d := last.differences(of); len(d) > 0 {
 		verdict = "non-convergent: " + strings.Join(d, "; ")
+	} else if moved := last.energy - rows[len(rows)*3/4][1]; math.Abs(moved) > 0.1*of.energySD {
+		verdict += fmt.Sprintf(", but their energy still moves, by %.2g in the last quarter", moved)
 	}
 	_, err = fmt.Fprintf(a.c.out, "%d steps from %s: %s\n", l.Steps, from, verdict)
 	return err

@@ -220,6 +220,9 @@ func Median(runs [][]Check) ([]Check, error) {
 			c.Seeds = append(c.Seeds, r[i].Got)
 			all = append(all, float64(r[i].Got))
 			every = every && r[i].Met
+			if r[i].Remark != c.Remark {
+				c.Remark = "" // it is of one seed
+			}
 		}
 		slices.Sort(all) // NaN first
 		n := len(all)
