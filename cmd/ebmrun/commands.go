@@ -28,6 +28,7 @@ var commands = []struct {
 	{groupLearn, trainCommand},
 	{groupLearn, sampleCommand},
 	{groupLearn, evalCommand},
+	{groupLearn, applyCommand},
 	{groupLearn, verifyCommand},
 	{groupLearn, systemsCommand},
 	{groupLearn, dataCommand},
