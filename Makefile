@@ -8,6 +8,7 @@ SHELL       := bash
 GO       ?= go
 FUZZTIME ?= 10m
 BENCH    ?= .
+SEEDS    ?= 3
 # More flags for go test, such as -v or -count=1.
 TESTFLAGS ?=
 
@@ -58,9 +59,9 @@ fuzz: ## fuzz every reader, FUZZTIME (10m) each
 bench: ## run the Go benchmarks (BENCH=pattern)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-acceptance: setup ## run each learning system's acceptance, with its sabotaged arms (minutes each)
-	@status=0; for system in $$(bin/ebmrun systems | cut -d' ' -f1); do \
-	    echo "$$system"; bin/ebmrun verify "$$system" || status=1; \
+acceptance: setup ## every learning system beside its sabotaged arms, SEEDS (3) seeds, tables in acceptance/ (minutes each)
+	@status=0; for system in $$(bin/ebmrun verify --list); do \
+	    echo "$$system"; bin/ebmrun verify "$$system" --seeds $(SEEDS) --out acceptance || status=1; \
 	done; exit $$status
 
 lint: ## gofmt, go vet, a build without cgo, and golangci-lint where it is installed
@@ -72,5 +73,5 @@ lint: ## gofmt, go vet, a build without cgo, and golangci-lint where it is insta
 generate: ## rewrite generated files (needs protoc and protoc-gen-go)
 	$(GO) generate ./...
 
-clean: ## remove what make built and the demo's run folder
-	rm -rf bin demo
+clean: ## remove what make built, the demo's run folder and the acceptance tables
+	rm -rf bin demo acceptance

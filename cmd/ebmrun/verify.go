@@ -22,6 +22,7 @@ import (
 type verifyFlags struct {
 	seeds  int
 	only   []string
+	list   bool
 	asJSON bool
 	out    string
 }
@@ -40,7 +41,7 @@ type acceptance struct {
 func verifyCommand(c *common) *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify SYSTEM",
+		Use:   "verify SYSTEM | --list",
 		Short: "Show that a learning system works, and that a broken one would not pass",
 		Long: `Run the acceptance of a learning system at toy size and show what was measured
 beside what is required: exact checks of the mechanics, then learning runs in
@@ -53,12 +54,24 @@ The exit status is 5 where something is not met.`,
 			"ebmrun verify generative-convnet",
 			"ebmrun verify generative-convnet --only ring,texture --json",
 			"ebmrun verify generative-convnet --seeds 3 -o acceptance"),
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.verify(cmd.Context(), args[0], f) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case f.list && len(args) == 0:
+				for _, s := range accept.Suites {
+					fmt.Fprintln(c.out, s.System)
+				}
+				return nil
+			case f.list || len(args) == 0:
+				return badInput(errors.New("verify: wanted a system, or --list alone"))
+			}
+			return c.verify(cmd.Context(), args[0], f)
+		},
 	}
 	fl := cmd.Flags()
 	fl.IntVar(&f.seeds, "seeds", 1, "so many seeds from --seed on")
 	fl.StringSliceVar(&f.only, "only", nil, "only these items")
+	fl.BoolVar(&f.list, "list", false, "list the systems that have an acceptance")
 	fl.BoolVar(&f.asJSON, "json", false, "as a JSON object")
 	fl.StringVarP(&f.out, "out", "o", "", "folder for pictures, a JSON file and a Markdown table")
 	return cmd

@@ -46,6 +46,8 @@ func TestVerify(t *testing.T) {
 	if !strings.Contains(string(text), "accepted: true") {
 		t.Errorf("got %s", text)
 	}
+	ebmrun(t, "verify", "--list").wantOut(t, "pretence\ngenerative-convnet\n")
+	ebmrun(t, "verify").wantError(t, statusBadInput, "--list")
 	ebmrun(t, "verify", "no-such").wantError(t, statusBadInput, "no-such", "generative-convnet")
 	ebmrun(t, "verify", "pretence", "--only", "other").wantError(t, statusBadInput, "other")
 	ebmrun(t, "verify", "pretence", "--seeds", "0").wantError(t, statusBadInput, "--seeds")
