@@ -44,15 +44,17 @@ func (k Langevin) Step(n Noise, f Field, s *State) (Info, error) {
 	}
 	info := Info{Accepted: 1, Drift: drifted}
 
-	drift := k.Size * k.Size / 2
-	for i, g := range s.G {
-		s.X[i] -= float32(drift * g)
-	}
+	drift, kick := k.Size*k.Size/2, k.Noise*k.Size
+	x, g, e := s.X, s.G[:len(s.X)], s.E[:len(s.X)]
 	if k.Noise > 0 {
-		n.Normals(s.E, s.Chain, s.T)
-		kick := k.Noise * k.Size
-		for i, e := range s.E {
-			s.X[i] += float32(kick * e)
+		n.Normals(e, s.Chain, s.T)
+		for i := range x {
+			moved := x[i] - float32(drift*g[i])
+			x[i] = moved + float32(kick*e[i])
+		}
+	} else {
+		for i := range x {
+			x[i] -= float32(drift * g[i])
 		}
 	}
 	if k.ClampMin != 0 || k.ClampMax != 0 {
