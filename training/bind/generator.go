@@ -94,6 +94,9 @@ func (g *Generator) need(set map[int]*call, m *graphs.Model, n int) (*call, erro
 // Forward implements [training.Generator].
 func (g *Generator) Forward(ctx context.Context, z, x []float32) error {
 	n := len(z) / g.model.Codes
+	if err := g.sizes(n, z, x); err != nil {
+		return err
+	}
 	c, err := g.need(g.forwards, g.forward, n)
 	if err != nil {
 		return err
@@ -116,6 +119,9 @@ type posterior struct {
 // EnergyGrad implements [sampler.Field] over codes.
 func (p *posterior) EnergyGrad(z, u, d []float32) error {
 	g, n := p.g, len(u)
+	if err := errors.Join(g.sizes(n, z, p.target, p.mask), g.sizes(n, d)); err != nil {
+		return err
+	}
 	c, err := g.need(g.posteriors, g.posterior, n)
 	if err != nil {
 		return err
@@ -134,6 +140,12 @@ func (p *posterior) EnergyGrad(z, u, d []float32) error {
 // Learn implements [training.Generator].
 func (g *Generator) Learn(ctx context.Context, z, target, mask, w, e []float32) error {
 	n := len(w)
+	if err := g.sizes(n, z, target, mask); err != nil {
+		return err
+	}
+	if len(e) != n {
+		return fmt.Errorf("bind: wanted %d errors, got room for %d", n, len(e))
+	}
 	c, err := g.need(g.regress, g.regression, n)
 	if err != nil {
 		return err
@@ -152,6 +164,19 @@ func (g *Generator) Learn(ctx context.Context, z, target, mask, w, e []float32) 
 		view(&c.out[1+i], p.G, g.weights[i].Dims[0], g.weights[i].Dims[1:]...)
 	}
 	return c.program.Run(ctx, c.in, c.out)
+}
+
+// sizes checks that slices hold n codes, and n examples.
+func (g *Generator) sizes(n int, z []float32, examples ...[]float32) error {
+	if n < 1 || len(z) != n*g.model.Codes {
+		return fmt.Errorf("bind: wanted %d codes of %d, got %d values", n, g.model.Codes, len(z))
+	}
+	for _, x := range examples {
+		if len(x) != n*graphs.Size(g.model.Dims) {
+			return fmt.Errorf("bind: wanted %d examples of %v, got %d values", n, g.model.Dims, len(x))
+		}
+	}
+	return nil
 }
 
 // Reports tells what the compiled programs run on.
