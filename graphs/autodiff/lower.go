@@ -385,8 +385,8 @@ func lowerPad(b *graphs.Builder, n *graphs.Node) []val {
 			continue
 		}
 		if !x.Shape[a].Known() {
-			b.Fail("pad mode %s needs a known size of axis %d of %s", mode, a, x)
-			return nil
+			y = padUnknown(b, y, mode, a, lo[a], hi[a])
+			continue
 		}
 		size := x.Shape[a].N
 		if size < 1 || lo[a]+size+hi[a] < 0 || max(lo[a], hi[a]) > 1<<24 {
@@ -400,6 +400,33 @@ func lowerPad(b *graphs.Builder, n *graphs.Node) []val {
 		y = b.Gather(y, b.Ints(idx...), int64(a))
 	}
 	return []val{y}
+}
+
+// padUnknown pads an axis of unknown size, which must be larger than the pads:
+// what is added is counted from either end.
+func padUnknown(b *graphs.Builder, x val, mode string, axis int, lo, hi int64) val {
+	if lo < 0 || hi < 0 || max(lo, hi) > 1<<24 {
+		return b.Fail("pads %d and %d of mode %s need a known size of axis %d of %s", lo, hi, mode, axis, x)
+	}
+	pick := func(count int64, at func(i int64) int64) []val {
+		if count == 0 {
+			return nil
+		}
+		idx := make([]int64, count)
+		for i := range idx {
+			idx[i] = at(int64(i))
+		}
+		return []val{b.Gather(x, b.Ints(idx...), int64(axis))}
+	}
+	before, after := func(i int64) int64 { return lo - i }, func(i int64) int64 { return -2 - i } // reflect
+	switch mode {
+	case "edge":
+		before, after = func(int64) int64 { return 0 }, func(int64) int64 { return -1 }
+	case "wrap":
+		before, after = func(i int64) int64 { return i - lo }, func(i int64) int64 { return i }
+	}
+	parts := append(pick(lo, before), x)
+	return b.Concat(int64(axis), append(parts, pick(hi, after)...)...)
 }
 
 // padIndex is the element that stands at position i of an axis of the given

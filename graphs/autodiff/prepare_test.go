@@ -2,7 +2,9 @@ package autodiff
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -269,6 +271,50 @@ func TestAbsorbExpands(t *testing.T) {
 	for i, v := range evaluate(t, m, in)[0].F64() {
 		if v != want[i] {
 			t.Errorf("element %d: %v, was %v", i, v, want[i])
+		}
+	}
+}
+
+// With every axis of the first operand unknown, an op is differentiated or
+// refused for that reason, and what is served is right.
+func TestRulesWithUnknownSizes(t *testing.T) {
+	served := map[string]int{}
+	for _, c := range cases {
+		t.Run(c.op+"/"+c.name, func(t *testing.T) {
+			b := graphs.NewBuilder(&graphs.Graph{})
+			rng := rand.New(rand.NewPCG(9, 7))
+			var x []val
+			var in []*graphs.Tensor
+			for i, a := range c.args {
+				s := graphs.MakeShape(a.dims...)
+				for k := range s {
+					if i == 0 {
+						s[k] = graphs.Sym(fmt.Sprintf("n%d", k))
+					}
+				}
+				x = append(x, b.Input(fmt.Sprintf("x%d", i), graphs.Float64, s))
+				in = append(in, a.draw(rng))
+			}
+			y := c.build(b, x)
+			if b.Err() != nil {
+				t.Skip("the forward graph needs a known size: ", b.Err())
+			}
+			b.Output("y", y)
+			f := graphs.NewModel(b.Target())
+			g, err := Grad(f, Options{Of: "y", VJP: true})
+			if err != nil {
+				if strings.Contains(err.Error(), "known") {
+					t.Skip(err)
+				}
+				t.Fatal(err)
+			}
+			check(t, rng, f, g, in, 0, len(in))
+			served[c.op]++
+		})
+	}
+	for op, least := range map[string]int{"Slice": 4, "Pad": 5, "Concat": 2, "MatMul": 8, "LayerNormalization": 2, "Conv": 8, "Einsum": 5, "Gather": 3, "Softmax": 2, "Attention": 1} {
+		if served[op] < least {
+			t.Errorf("%s: only %d cases work with unknown sizes, wanted %d", op, served[op], least)
 		}
 	}
 }

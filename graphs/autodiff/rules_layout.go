@@ -127,7 +127,7 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 	}
 	rank := len(x.Shape)
 	begin, end := make([]int64, rank), make([]int64, rank)
-	var late []int // axes whose padding is worked out at run time
+	var late, strided []int // slices whose place is worked out at run time, with step 1 and with another
 	for i, a := range p.Axes {
 		step, size := p.Steps[i], x.Shape[a]
 		if step == 1 {
@@ -139,8 +139,9 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 			}
 			continue
 		}
-		if !p.Known || !size.Known() {
-			return b.Fail("a slice with step %d needs a known size of axis %d of %s", step, a, x)
+		if !p.Known || !size.Known() || !d.Shape[a+1:].Known() && int(a+1) < len(d.Shape) {
+			strided = append(strided, i)
+			continue
 		}
 		first, count := graphs.SliceRange(p.Starts[i], p.Ends[i], step, size.N)
 		if count == 0 {
@@ -155,23 +156,53 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 		begin[a], end[a] = first, size.N-first-count*step
 	}
 	d = b.padAxes(d, begin, end)
-	for _, i := range late {
-		a := int(p.Axes[i])
-		start := n.In(1)
-		if start.Type != graphs.Int64 {
-			start = b.Cast(start, graphs.Int64)
-		}
+	// first is where slice number i starts: a vector of length 1.
+	first := func(i int, last val) val {
+		start := b.Cast(n.In(1), graphs.Int64)
 		if len(p.Axes) > 1 {
 			start = b.Slice(start, []int64{int64(i)}, []int64{int64(i) + 1}, []int64{0}, nil)
 		}
-		size, zero := b.size(x, a), b.Ints(0)
-		start = b.Where(b.Less(start, zero), b.Add(start, size), start)
-		start = b.Op("Min", []val{b.Op("Max", []val{start, zero}), size})
+		zero := b.Ints(0)
+		start = b.Where(b.Less(start, zero), b.Add(start, b.size(x, int(p.Axes[i]))), start)
+		return b.Op("Min", []val{b.Op("Max", []val{start, zero}), last})
+	}
+	for _, i := range strided {
+		a := int(p.Axes[i])
+		last := b.size(x, a)
+		if p.Steps[i] < 0 {
+			last = b.Sub(last, b.Ints(1))
+		}
+		count := b.Op("Range", []val{i64Scalar(b, 0), b.Squeeze(b.size(y, a), 0), i64Scalar(b, 1)})
+		at := b.Add(first(i, last), b.Mul(count, b.Ints(p.Steps[i])))
+		var sizes []val
+		for k := range d.Shape {
+			if k == a {
+				sizes = append(sizes, b.size(x, a))
+			} else {
+				sizes = append(sizes, b.size(d, k))
+			}
+		}
+		dims := fill(rank, 1)
+		dims[a] = -1
+		at = b.Expand(b.ReshapeTo(at, dims...), b.ShapeOf(d))
+		nothing, err := graphs.FromFloats(x.Type, []float64{0}, 1)
+		if err != nil {
+			return b.Fail("%w", err)
+		}
+		zeros := b.Op("ConstantOfShape", []val{b.Concat(0, sizes...)}, graphs.T("value", nothing))
+		d = b.Op("ScatterElements", []val{zeros, at, d}, graphs.I("axis", int64(a)))
+	}
+	for _, i := range late {
+		a := int(p.Axes[i])
+		size := b.size(x, a)
+		start := first(i, size)
 		rest := b.Sub(b.Sub(size, start), b.size(y, a))
 		d = b.Op("Pad", []val{d, b.Concat(0, start, rest), nil, b.Ints(int64(a))})
 	}
 	return d
 }
+
+func i64Scalar(b *Back, v int64) val { return b.Const(graphs.Of([]int64{v})) }
 
 // spread puts step−1 zeros after every element along an axis.
 func (b *Back) spread(d val, axis int, step int64) val {
