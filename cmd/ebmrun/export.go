@@ -29,6 +29,26 @@ var exportForms = map[string][]string{
 
 const weightsFile = "weights"
 
+// files lists what a form is for this run: those of its energy, and its
+// generator's.
+func (r *openedRun) files(form string) []string {
+	var files []string
+	if r.Model != nil {
+		files = append(files, exportForms[form]...)
+	}
+	if r.Generator != nil {
+		switch form {
+		case "onnx":
+			files = append(files, onnxfile.GeneratorFile)
+		case "safetensors", "npz":
+			files = append(files, generatorWeights+"."+form)
+		}
+	}
+	return files
+}
+
+const generatorWeights = "generator-weights"
+
 type exportFlags struct {
 	to          []string
 	out         string
@@ -65,7 +85,7 @@ noise is standard normal. Files appear together, once all are complete.`,
 			if err := f.validate(); err != nil {
 				return badInput(err)
 			}
-			r, err := c.open(cmd.Context(), args[0], stepFolder(f.checkpoint))
+			r, err := c.openAny(cmd.Context(), args[0], stepFolder(f.checkpoint))
 			if err != nil {
 				return err
 			}
@@ -113,12 +133,12 @@ func stepFolder(name string) string {
 // exportMeta is what the files say about where the model came from: what a file
 // said itself, or its run.
 func exportMeta(r *openedRun, f exportFlags) (onnxfile.Meta, error) {
-	meta, err := onnxfile.ReadMeta(r.Model.Model)
-	if err != nil {
-		return meta, badInput(fmt.Errorf("%s: %w", r.Name, err))
-	}
-	if r.State != nil {
-		meta = metaOf(r)
+	meta := metaOf(r)
+	if r.State == nil {
+		var err error
+		if meta, err = onnxfile.ReadMeta(r.Model.Model); err != nil {
+			return meta, badInput(fmt.Errorf("%s: %w", r.Name, err))
+		}
 	}
 	meta.Version = version()
 	if f.step > 0 {
@@ -150,7 +170,7 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 	defer os.RemoveAll(temp)
 	var files []string
 	for _, form := range f.to {
-		for _, name := range exportForms[form] {
+		for _, name := range r.files(form) {
 			if slices.Contains(files, name) {
 				continue
 			}
@@ -162,6 +182,9 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 			}
 			files = append(files, name)
 		}
+	}
+	if len(files) == 0 {
+		return badInput(fmt.Errorf("%s: %s has nothing of the forms %v", r.Name, r.Head.System, f.to))
 	}
 	if f.check {
 		if err := c.checkExport(ctx, temp, files, r, meta); err != nil {
@@ -194,6 +217,7 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 
 func writeExport(path string, r *openedRun, meta onnxfile.Meta, unroll int) error {
 	save := func(fill func(io.Writer) error) error { return atomicfile.Write(path, fill) }
+	about := map[string]string{"format": "pt", "ebmrun.system": meta.System, "ebmrun.data": meta.Data}
 	switch filepath.Base(path) {
 	case onnxfile.EnergyFile:
 		return onnxfile.Energy(path, r.Model, meta)
@@ -201,11 +225,16 @@ func writeExport(path string, r *openedRun, meta onnxfile.Meta, unroll int) erro
 		return onnxfile.Gradient(path, r.Model, meta)
 	case onnxfile.SamplerFile:
 		return onnxfile.Sampler(path, r.Model, meta, unroll)
+	case onnxfile.GeneratorFile:
+		return onnxfile.Generator(path, r.Generator, meta)
+	case generatorWeights + ".npz":
+		return save(func(w io.Writer) error { return weightfile.NPZ(w, weightfile.Of(r.Generator.Model)) })
+	case generatorWeights + ".safetensors":
+		return save(func(w io.Writer) error { return weightfile.Safetensors(w, weightfile.Of(r.Generator.Model), about) })
 	case weightsFile + ".npz":
-		return save(func(w io.Writer) error { return weightfile.NPZ(w, weightfile.Of(r.Model)) })
+		return save(func(w io.Writer) error { return weightfile.NPZ(w, weightfile.Of(r.Model.Model)) })
 	}
-	about := map[string]string{"format": "pt", "ebmrun.system": meta.System, "ebmrun.data": meta.Data}
-	return save(func(w io.Writer) error { return weightfile.Safetensors(w, weightfile.Of(r.Model), about) })
+	return save(func(w io.Writer) error { return weightfile.Safetensors(w, weightfile.Of(r.Model.Model), about) })
 }
 
 // checkExport compares the files with the model and logs what was compared.
@@ -215,6 +244,10 @@ func (c *common) checkExport(ctx context.Context, dir string, files []string, r 
 		return err
 	}
 	for _, name := range files {
+		if name == onnxfile.GeneratorFile || strings.HasPrefix(name, generatorWeights) {
+			c.say(name + ": generators are not compared")
+			continue
+		}
 		path := filepath.Join(dir, name)
 		var report verify.Report
 		if strings.HasSuffix(name, ".onnx") {

@@ -3,6 +3,7 @@
 //
 //	energy.onnx        x [batch, …] → energy [batch], score [batch]
 //	energy-grad.onnx   x → energy, score, grad/x [batch, …]
+//	generator.onnx     z [batch, d] → x [batch, …], of systems that learn one
 //	sampler.onnx       x0 [batch, …], noise [k, batch, …] → x [batch, …], energy [batch]
 //
 // The reference density, the clip of the gradient and the clamp of the samples
@@ -24,6 +25,7 @@ import (
 	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/chain"
+	"ebmrun/onnxmodels/generator"
 )
 
 // Names of the files that [All] writes.
@@ -31,6 +33,8 @@ const (
 	EnergyFile   = "energy.onnx"
 	GradientFile = "energy-grad.onnx"
 	SamplerFile  = "sampler.onnx"
+
+	GeneratorFile = "generator.onnx"
 )
 
 // Energy writes m to the file dst.
@@ -63,6 +67,12 @@ func Sampler(dst string, m *onnxmodels.Model, meta Meta, unroll int) error {
 	}
 	return write(dst, g, meta, "Langevin sampler, one step for each entry of the first axis of noise, which holds standard normal numbers: "+
 		"x ← clamp(x − step²/2·clip(∂U/∂x) + noise·step·ε). energy is that of the returned x.")
+}
+
+// Generator writes a generator z [batch, d] → x [batch, …] to the file dst. Codes
+// are standard normal numbers.
+func Generator(dst string, m *generator.Model, meta Meta) error {
+	return write(dst, passes.Clone(m.Model), meta, "Generator x = g(z) of examples from codes z, which are standard normal numbers.")
 }
 
 // All writes the three files into the folder dir, which must exist, and returns

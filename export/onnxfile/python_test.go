@@ -149,9 +149,9 @@ func fixtures(t *testing.T, dir string) {
 	_, err = onnxfile.All(dir, m, meta, 0)
 	must(err)
 	must(onnxfile.Sampler(filepath.Join(dir, "sampler-unrolled.onnx"), m, meta, steps))
-	save("weights.npz", func(w io.Writer) error { return weights.NPZ(w, weights.Of(m)) })
+	save("weights.npz", func(w io.Writer) error { return weights.NPZ(w, weights.Of(m.Model)) })
 	save("weights.safetensors", func(w io.Writer) error {
-		return weights.Safetensors(w, weights.Of(m), map[string]string{"format": "pt"})
+		return weights.Safetensors(w, weights.Of(m.Model), map[string]string{"format": "pt"})
 	})
 }
 

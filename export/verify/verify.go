@@ -210,7 +210,7 @@ func (r *Report) run(ctx context.Context, file *graphs.Model, e runtime.Engine, 
 func (r *Report) second(file []byte, m *onnxmodels.Model, in, want map[string]*graphs.Tensor) error {
 	const reader = "onnx-go"
 	found, structure := parse(file)
-	w := weights.Of(m)
+	w := weights.Of(m.Model)
 	for _, v := range sorted(w) {
 		got := found.tensor(v)
 		if got == nil {
@@ -248,7 +248,7 @@ func Weights(path string, m *onnxmodels.Model) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	want := weights.Of(m)
+	want := weights.Of(m.Model)
 	if a, b := sorted(got), sorted(want); !slices.Equal(a, b) {
 		return r, fmt.Errorf("verify: %s: %w: wanted tensors %s, got %s", path, ErrDiffers, strings.Join(b, ", "), strings.Join(a, ", "))
 	}

@@ -64,7 +64,7 @@ func TestGoodFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		mlp := len(m.Dims) == 1
-		weights := fmt.Sprintf("onnx-go %d weights", len(weights.Of(m)))
+		weights := fmt.Sprintf("onnx-go %d weights", len(weights.Of(m.Model)))
 		for file, want := range map[string]map[string]bool{
 			loop[0]:  {"engine energy": true, "engine score": true, weights: true, "onnx-go energy": mlp, "onnx-go score": mlp},
 			loop[1]:  {"engine energy": true, "engine score": true, "engine grad/x": true, weights: true},
@@ -90,7 +90,7 @@ func TestGoodFiles(t *testing.T) {
 func TestBadFiles(t *testing.T) {
 	m, other := build(t, "swish", 2), build(t, "tanh", 2)
 	// Another activation over the same weights: only the outputs tell.
-	wrong, err := weights.Into(other, weights.Of(m))
+	wrong, err := weights.Into(other, weights.Of(m.Model))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,11 +152,11 @@ func TestWeights(t *testing.T) {
 			}
 			return f.Name()
 		}
-		r, err := verify.Weights(save(weights.Of(m)), m)
+		r, err := verify.Weights(save(weights.Of(m.Model)), m)
 		if err != nil || len(r.Checks) != 1 || !strings.Contains(r.Checks[0].String(), "6 weights equal") {
 			t.Errorf("%v, %v", r, err)
 		}
-		less := weights.Of(m)
+		less := weights.Of(m.Model)
 		delete(less, "layer1.bias")
 		if _, err := verify.Weights(save(less), m); !errors.Is(err, verify.ErrDiffers) {
 			t.Errorf("%s: a missing weight passed: %v", name, err)
@@ -165,7 +165,7 @@ func TestWeights(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := verify.Weights(save(weights.Of(other)), m); !errors.Is(err, verify.ErrDiffers) {
+		if _, err := verify.Weights(save(weights.Of(other.Model)), m); !errors.Is(err, verify.ErrDiffers) {
 			t.Errorf("%s: other weights passed: %v", name, err)
 		}
 	}

@@ -35,7 +35,7 @@ type Tensors map[string]*graphs.Tensor
 const maxBytes = 4 << 30
 
 // Of returns the weights of a model. They share its memory.
-func Of(m *onnxmodels.Model) Tensors {
+func Of(m *graphs.Model) Tensors {
 	w := Tensors{}
 	for _, v := range passes.Weights(m.Graph) {
 		w[v.Name] = v.Const

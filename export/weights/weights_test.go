@@ -84,7 +84,7 @@ func TestWayBack(t *testing.T) {
 	from, to := model(t, 1), model(t, 2)
 	for name, write := range writers {
 		var b bytes.Buffer
-		if err := write(&b, weights.Of(from)); err != nil {
+		if err := write(&b, weights.Of(from.Model)); err != nil {
 			t.Fatal(err)
 		}
 		w, _, err := weights.Read(save(t, name, b.Bytes()))
@@ -95,11 +95,11 @@ func TestWayBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !reflect.DeepEqual(weights.Of(m), weights.Of(from)) || reflect.DeepEqual(weights.Of(to), weights.Of(from)) {
+		if !reflect.DeepEqual(weights.Of(m.Model), weights.Of(from.Model)) || reflect.DeepEqual(weights.Of(to.Model), weights.Of(from.Model)) {
 			t.Errorf("%s: the weights did not get across, or changed the model they were to replace", name)
 		}
 	}
-	w := weights.Of(from)
+	w := weights.Of(from.Model)
 	for first := range w {
 		old := w[first]
 		delete(w, first)
