@@ -67,6 +67,9 @@ func Build(s Spec, dims []int, seed uint64) (*Model, error) {
 	if s.Codes < 1 || len(s.Layers) == 0 {
 		return nil, fmt.Errorf("generator: wanted at least one code and one layer, got %d and %d", s.Codes, len(s.Layers))
 	}
+	if len(dims) != 1 && len(dims) != 3 {
+		return nil, fmt.Errorf("generator: wanted examples of [C, H, W] or [D], got %v", dims)
+	}
 	g := &graphs.Graph{Name: "generator"}
 	b := graphs.NewBuilder(g)
 	net := &nn.Net{Builder: b, Rng: rand.New(rand.NewPCG(seed, 0x67656e)), Weights: init}
@@ -126,7 +129,7 @@ var Nets = map[string]struct {
 }{
 	"deconv16": {"16×16 from 8 codes: 64-32", Spec{Codes: 8, Start: 4, Filters: 64, Activation: "leaky", Tanh: true,
 		Layers: []Layer{{Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}},
-	"deconv28": {"28×28 from 20 codes: 128-64-32", Spec{Codes: 20, Start: 7, Filters: 64, Activation: "leaky", Tanh: true,
+	"deconv28": {"28×28 from 20 codes: 64-32", Spec{Codes: 20, Start: 7, Filters: 64, Activation: "leaky", Tanh: true,
 		Layers: []Layer{{Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}},
 	"deconv32": {"32×32 from 32 codes: 128-64-32", Spec{Codes: 32, Start: 4, Filters: 128, Activation: "leaky", Tanh: true,
 		Layers: []Layer{{Filters: 64, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}},

@@ -1,6 +1,8 @@
 package generator
 
 import (
+	"fmt"
+
 	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
 	"ebmrun/graphs/passes"
@@ -28,6 +30,9 @@ func (m *Model) masked(b *graphs.Builder, g *graphs.Graph) (z, err *graphs.Value
 //
 // the field of Langevin inference, one graph.
 func (m *Model) Posterior(sigma float64) (*graphs.Model, error) {
+	if !(sigma > 0) {
+		return nil, fmt.Errorf("generator: residual deviation sigma: wanted a positive number, got %g", sigma)
+	}
 	p, err := autodiff.Prepare(m.Model)
 	if err != nil {
 		return nil, err
