@@ -30,6 +30,7 @@ var commands = []struct {
 	{groupLearn, evalCommand},
 	{groupLearn, applyCommand},
 	{groupLearn, verifyCommand},
+	{groupLearn, tuneCommand},
 	{groupLearn, systemsCommand},
 	{groupLearn, dataCommand},
 	{groupONNX, exportCommand},

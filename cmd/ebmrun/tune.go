@@ -16,6 +16,8 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
 )
 
 type tuneFlags struct {
@@ -42,9 +44,10 @@ func tuneCommand(c *common) *cobra.Command {
 		Use:   "tune SYSTEM",
 		Short: "Try some step sizes and learning rates for a few iterations",
 		Long: `Learn for a few iterations with every combination of the values to try, from the
-same start, and tell which are stable: no guard trips, and the samples are neither
-still noise-wide nor dead. It finds what cannot work; a choice that is stable for
-50 iterations need not be a good one.
+same start, and tell which are stable: no guard trips, and the samples have some spread.
+It finds what cannot work; a choice that is stable for 50 iterations need not be a good
+one. V is the value function, r the mean length of a Langevin drift, and the std ratio
+the samples' deviation as a share of the data's, over the last half of the iterations.
 
 Without --try these are a third of, once and three times langevin.step and optim.lr.`,
 		Example: example(
@@ -201,7 +204,8 @@ func (c *common) try(ctx context.Context, row system, f trainFlags, set, held *d
 			return t, ctx.Err()
 		}
 		if err != nil {
-			if !training.Numeric(err) {
+			var bad *sampler.NonFiniteError
+			if !errors.As(err, &bad) && !errors.Is(err, optim.ErrNonFinite) && !errors.Is(err, training.ErrGuard) {
 				return t, err
 			}
 			t.Stable, t.Why = false, oneLine(err.Error())
