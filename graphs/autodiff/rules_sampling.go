@@ -12,7 +12,7 @@ func samplingRules() map[string]Rule {
 			if b.Wants(n, 1) || b.Wants(n, 2) {
 				return b.Refuse(n, "%w for the scales or the region of a Resize", ErrNoRule)
 			}
-			return []val{resizeBack(b, n, n.In(0), dy[0])}
+			return []val{resizeBack(b, n, n.In(0), n.Out(0), dy[0])}
 		},
 		// The slope is read where the elements were put.
 		"MaxUnpool": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
@@ -25,7 +25,7 @@ func samplingRules() map[string]Rule {
 
 // resizeBack: every output element is a weighted sum of input elements, axis by
 // axis; the slope goes back through the transposed weights.
-func resizeBack(b *Back, n *graphs.Node, x, d val) val {
+func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 	if x.Shape == nil {
 		return b.Fail("%w", errRank(x))
 	}
@@ -34,6 +34,7 @@ func resizeBack(b *Back, n *graphs.Node, x, d val) val {
 		return b.Fail("%w", err)
 	}
 	if !ok {
+		// Whole copies need no weights.
 		if s := copies(n, len(x.Shape)); s != nil {
 			for a := len(s) - 1; a >= 0; a-- {
 				if s[a] > 1 {
@@ -42,7 +43,7 @@ func resizeBack(b *Back, n *graphs.Node, x, d val) val {
 			}
 			return d
 		}
-		return b.Fail("the sizes of a Resize other than of whole copies must be known (%s)", x)
+		return b.resizeUnknown(n, x, y, d)
 	}
 	for i := len(list) - 1; i >= 0; i-- {
 		r := &list[i]
@@ -61,6 +62,73 @@ func resizeBack(b *Back, n *graphs.Node, x, d val) val {
 			}
 		}
 		d = b.alongAxis(d, r.Axis, m, int(r.Out), int(r.In))
+	}
+	return d
+}
+
+// resizeUnknown works the weights out at run time: one matrix an axis, from the
+// sizes of x and y, in float64.
+func (b *Back) resizeUnknown(n *graphs.Node, x, y, d val) val {
+	kind, place := n.Str("mode", "nearest"), n.Str("coordinate_transformation_mode", "half_pixel")
+	known := kind == "linear" || kind == "nearest"
+	known = known && (place == "half_pixel" || place == "pytorch_half_pixel" || place == "asymmetric" || place == "align_corners")
+	if !known || n.Int("antialias", 0) != 0 || n.Int("exclude_outside", 0) != 0 || n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" || n.Ints("axes") != nil {
+		return b.Fail("the sizes of a Resize of mode %s must be known (%s)", kind, x)
+	}
+	var scales []float64
+	if s := n.In(2); s != nil && s.Const != nil && s.Const.Len() == len(x.Shape) {
+		scales, _ = s.Const.AsFloats()
+	}
+	f := func(v float64) val { return b.Const(graphs.Of([]float64{v})) }
+	for a := len(x.Shape) - 1; a >= 0; a-- {
+		if x.Shape[a].Same(y.Shape[a]) || scales != nil && scales[a] == 1 {
+			continue
+		}
+		count := func(v val) (n, upTo val) {
+			n = b.Squeeze(b.size(v, a), 0)
+			upTo = b.Cast(b.Op("Range", []val{i64Scalar(b, 0), n, i64Scalar(b, 1)}), graphs.Float64)
+			return b.Cast(n, graphs.Float64), upTo
+		}
+		in, column := count(x)
+		out, at := count(y)
+		scale := b.Div(out, in)
+		if scales != nil {
+			scale = f(scales[a])
+		}
+		switch place {
+		case "asymmetric":
+			at = b.Div(at, scale)
+		case "align_corners":
+			at = b.Mul(at, b.Div(b.Sub(in, f(1)), b.Op("Max", []val{b.Sub(out, f(1)), f(1)})))
+		default:
+			at = b.Sub(b.Div(b.Add(at, f(0.5)), scale), f(0.5))
+			if place == "pytorch_half_pixel" { // a single element is read at 0
+				at = b.Where(b.Greater(out, f(1)), at, f(0))
+			}
+		}
+		if kind == "nearest" { // rounded as runtimes do, from float32
+			at = b.Cast(b.Cast(at, graphs.Float32), graphs.Float64)
+			switch n.Str("nearest_mode", "round_prefer_floor") {
+			case "floor":
+				at = b.Op("Floor", []val{at})
+			case "ceil":
+				at = b.Op("Ceil", []val{at})
+			case "round_prefer_ceil":
+				at = b.Op("Floor", []val{b.Add(at, f(0.5))})
+			default:
+				at = b.Op("Ceil", []val{b.Sub(at, f(0.5))})
+			}
+		}
+		at = b.Op("Min", []val{b.Op("Max", []val{at, f(0)}), b.Sub(in, f(1))})
+		away := b.Op("Abs", []val{b.Sub(b.Unsqueeze(at, 1), b.Unsqueeze(column, 0))})
+		m := b.Cast(b.Op("Relu", []val{b.Sub(f(1), away)}), x.Type) // [out, in]
+		if last := len(x.Shape) - 1; a == last {
+			d = b.MatMul(d, m)
+		} else {
+			perm := iota64(last + 1)
+			perm[a], perm[last] = perm[last], perm[a]
+			d = b.Transpose(b.MatMul(b.Transpose(d, perm...), m), perm...)
+		}
 	}
 	return d
 }
