@@ -45,7 +45,7 @@ func (c *Config) Check() error {
 		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
 	case !(c.Sigma > 0):
 		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case c.Data.Hidden < 0 || c.Data.Hidden >= 1:
+	case !(c.Data.Hidden >= 0 && c.Data.Hidden < 1):
 		return fmt.Errorf("data.hidden: wanted a share from 0 to below 1, got %g", c.Data.Hidden)
 	case c.Sabotage != "" && c.Sabotage != Freeze:
 		return fmt.Errorf("sabotage: wanted freeze, got %q", c.Sabotage)
