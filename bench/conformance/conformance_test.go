@@ -297,7 +297,8 @@ func (n *network) folded(ctx context.Context, g *graphs.Model, weight string) (b
 	return false, nil
 }
 
-// apart is the largest relative difference of two lists of results.
+// apart is the largest relative difference of two lists of results, with the
+// same reserve for what is zero but for rounding.
 func apart(a, b []*graphs.Tensor) float64 {
 	worst, top := 0.0, 0.0
 	norms := make([][2]float64, len(a))
@@ -314,7 +315,7 @@ func apart(a, b []*graphs.Tensor) float64 {
 		top = max(top, math.Sqrt(norms[i][1]))
 	}
 	for _, n := range norms {
-		worst = max(worst, math.Sqrt(n[0])/max(math.Sqrt(n[1]), 1e-3*top, 1e-30))
+		worst = max(worst, math.Sqrt(n[0])/max(math.Sqrt(n[1]), 1e-2*top, 1e-30))
 	}
 	return worst
 }
@@ -586,17 +587,24 @@ func table(rows []*row) []byte {
 const preamble = `# Gradients of exported networks
 
 %d exports with random weights, at reduced sizes, made by ` + "`bench/conformance/export.py`" + ` (PyTorch 2.15.0, torchvision 0.29.2,
-timm 1.0.31, onnxscript 0.7.2): opset 18 from the current exporter, the ones with ` + "`@opset`" + ` from the older one. The gradient graph
-(slopes of all inputs and weights for a random cotangent) runs in ONNX Runtime's CPU provider in float32 and is compared with
-PyTorch's autograd in float64: relative L2 error of the output, of the worst input slope and of the worst weight slope.
+timm 1.0.31, onnxscript 0.7.2): opset 18 from the current exporter, the ones with ` + "`@opset`" + ` from the older one; ` + "`+batch`" + ` marks a symbolic batch
+and ` + "`+size`" + ` symbolic image sizes as well. The gradient graph (slopes of all inputs and weights for a random cotangent) runs in ONNX
+Runtime's CPU provider in float32 and is compared with PyTorch's autograd in float64: relative L2 error of the output, of the worst input
+slope and of the worst weight slope. Autograd's input slopes are themselves checked against central differences when they are made.
 
 - **right** (%d): all errors at most 1e-4, and with the library's optimizations on and off the results differ by at most 1e-5.
 - **right in float64** (%d): float32 rounding is larger than that; the same graph evaluated in float64 agrees with autograd to 1e-6, or to 100
   times the error of the output where the exporter changed that by folding weights in float32.
 
 Weight slopes are compared where the file still holds the weight as it was. "+k" counts weights that the exporter also folded into
-constants, which have no slope: their slopes are checked against a finite difference of the file itself.
+constants, which have no slope: their slopes are checked against a finite difference of the file itself. "Gradient graph" counts nodes,
+those of the forward part included.
 
-Regenerate with ` + "`EBM_CONFORMANCE=DIR EBM_CONFORMANCE_TABLE=docs/conformance.md go test ./bench/conformance -run TestConformance`" + `.
+The last column is what [onnx-ad](https://pypi.org/project/onnx-ad/) 0.3.0 makes of the same file, input slopes only, in the same library.
+
+PyTorch 2.15's own backward pass of a BatchNorm in evaluation mode is wrong on the CPU for a batch of one whose slope comes in through
+` + "`flatten(2).transpose(1, 2)`" + ` (finite differences and this table's graphs agree with each other): the script writes that layer out.
+
+Regenerate with ` + "`EBM_CONFORMANCE=DIR EBM_CONFORMANCE_TABLE=$PWD/docs/conformance.md go test ./bench/conformance -run TestConformance -timeout 2h`" + `.
 
 `

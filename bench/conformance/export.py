@@ -2,6 +2,8 @@
 
     python export.py OUT [NAME...]
 
+`NAME@13` is the export of the older exporter at that opset, `+batch` one with a symbolic batch, `+size` one with symbolic image sizes too.
+
 data.safetensors holds `in/<input>`, `out/<output>`, `cot/<output>` (the cotangent of the output that is differentiated),
 `grad/<input>` and `grad/<initializer>`, all from PyTorch's autograd in float64, and float32 autograd's own relative errors
 in its metadata. Weights are random; seeds are fixed. A network that cannot be exported leaves a file failed.txt.
@@ -39,6 +41,19 @@ LEGACY = {
     "upsample_bicubic": 13, "cumsum": 14, "topk": 13, "roll": 13, "index_put": 14, "gather_scatter": 16, "where_mask": 13, "norms": 13, "lrn": 13, "weight_norm_mlp": 13,
     "activations": 14, "attention_causal": 14, "avg_pool_padded": 13, "transformer_encoder": 14, "slices": 13, "rms_norm": 13, "unbind_split": 13, "einsum_trace": 13,
 }
+
+
+# Networks that are also exported with a symbolic batch, and some with symbolic image sizes too.
+BATCH = [
+    "torchvision_resnet18", "torchvision_vgg11_bn", "torchvision_mobilenet_v3_small", "torchvision_densenet121", "torchvision_shufflenet_v2_x0_5", "torchvision_swin",
+    "torchvision_swin_v2", "torchvision_vit", "torchvision_convnext", "torchvision_efficientnet_b0", "torchvision_lraspp", "torchvision_fcn", "timm_levit_128s",
+    "timm_pvt_v2_b0", "timm_xcit_nano_12_p8_224", "timm_mixer", "timm_davit_tiny", "timm_deit_tiny_patch16_224", "timm_poolformer_s12", "timm_res2net50_26w_4s",
+    "timm_coat_lite_tiny", "timm_mobilevit_xxs", "timm_edgenext_xx_small", "timm_cait_xxs24_224", "unet", "voxels", "pointnet", "lstm", "gru_bidirectional", "rnn", "realnvp",
+    "deconv_generator", "reflect_padding", "flow_warp", "spatial_transformer", "pixel_shuffle", "einsum_attention", "transformer_decoder", "upsample_nearest",
+    "upsample_bilinear", "upsample_bicubic", "squeeze_excite", "weight_norm_mlp", "energy_short_run", "cumsum", "topk", "attention_causal", "norms", "where_mask", "slices",
+    "unbind_split", "rms_norm", "cross_entropy", "gather_scatter",
+]
+SIZES = ["unet", "squeeze_excite", "torchvision_resnet18", "torchvision_mobilenet_v2", "torchvision_squeezenet1_1", "upsample_nearest", "reflect_padding", "pixel_shuffle"]
 
 
 def loosen(m):
@@ -109,31 +124,38 @@ def relative(a, b):
     return float((a - b).norm() / max(float(b.norm()), 1e-30))
 
 
-def run(name, legacy, out):
-    dst = os.path.join(out, name + (f"@{legacy}" if legacy else ""))
+def run(name, legacy, out, symbolic=""):
+    label = name + (f"@{legacy}" if legacy else "") + (f"+{symbolic}" if symbolic else "")
+    dst = os.path.join(out, label)
     shutil.rmtree(dst, ignore_errors=True)
     os.makedirs(dst)
     start = time.time()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            export(name, legacy, dst)
-        print(f"{name} {legacy or 18}: {time.time() - start:.0f} s", flush=True)
+            export(name, legacy, dst, symbolic)
+        print(f"{label}: {time.time() - start:.0f} s", flush=True)
     except Exception as e:  # a failed export is a result, too
         text = f"{type(e).__name__}: {e}"
         for f in os.listdir(dst):
             os.remove(os.path.join(dst, f))
         open(os.path.join(dst, "failed.txt"), "w").write(text)
-        print(f"{name} {legacy or 18}: {text.splitlines()[0][:300]}", flush=True)
+        print(f"{label}: {text.splitlines()[0][:300]}", flush=True)
 
 
-def export(name, legacy, dst):
+def axes_of(axes):
+    return {k: torch.export.Dim.DYNAMIC for k in axes}
+
+
+def export(name, legacy, dst, symbolic):
     torch.manual_seed(zlib.crc32(name.encode()))
     m, inputs = networks[name]()
     m.eval()
     loosen(m)
     m.eval()
     inputs = tuple(x.float() for x in inputs)
+    if symbolic and inputs[0].shape[0] == 1:  # a batch of one would be taken for a constant
+        inputs = tuple(torch.cat([x, x.flip(-1)]) for x in inputs)
     with torch.no_grad():
         y = first(m(*inputs))
     cot = torch.randn_like(y)
@@ -149,11 +171,14 @@ def export(name, legacy, dst):
         y, gx, gp, meta["truth"] = y32, gx32, gp32, "float32"
     names = [f"x{i}" for i in range(len(inputs))] if len(inputs) > 1 else ["x"]
     path = os.path.join(dst, "model.onnx")
+    axes = {0: "batch", **({2: "height", 3: "width"} if symbolic == "size" else {})} if symbolic else None
     if legacy:
         with torch.no_grad():
-            torch.onnx.export(m, inputs, path, dynamo=False, opset_version=legacy, input_names=names, output_names=["y"])
+            torch.onnx.export(m, inputs, path, dynamo=False, opset_version=legacy, input_names=names, output_names=["y"],
+                              dynamic_axes={n: axes for n in names} if symbolic else None)
     else:
-        torch.onnx.export(m, inputs, path, dynamo=True, opset_version=18, input_names=names, output_names=["y"], external_data=False, verbose=False)
+        torch.onnx.export(m, inputs, path, dynamo=True, opset_version=18, input_names=names, output_names=["y"], external_data=False, verbose=False,
+                          dynamic_shapes=tuple(axes_of(axes) for _ in names) if symbolic else None)
     model = onnx.load(path)
     out = model.graph.output[0].name
     data = {"in/" + n: x.numpy() for n, x in zip(names, inputs)}
@@ -193,8 +218,19 @@ if __name__ == "__main__":
     if not chosen:
         chosen = sorted(networks, key=lambda n: n.startswith(("torchvision", "timm")))
     for name in chosen:
-        name, _, only = name.partition("@")
-        if not only:
-            run(name, None, out)
+        name, _, symbolic = name.partition("+")
+        name, _, opset = name.partition("@")
+        if opset or symbolic:  # this one alone
+            run(name, int(opset) if opset else None, out, symbolic)
+            continue
+        run(name, None, out)
         if name in LEGACY:
             run(name, LEGACY[name], out)
+        if name in BATCH:
+            run(name, None, out, "batch")
+            if name in LEGACY:
+                run(name, LEGACY[name], out, "batch")
+        if name in SIZES:
+            run(name, None, out, "size")
+            if name in LEGACY:
+                run(name, LEGACY[name], out, "size")

@@ -484,7 +484,7 @@ function("where_mask", lambda x, w: torch.where(x > 0.3, x * w, torch.exp(x) - w
 function("norms", lambda x, w: torch.linalg.vector_norm(x * w, 3, -1) + F.normalize(x, dim=-1).sum(-1) * x.std(-1) + x.var(-1, unbiased=False) + x.norm(dim=-1), (4, 5))
 function("products", lambda x, w: (x * w).prod(-1) + (x + w).cumsum(-1).prod(-1), (4, 5))
 function("einsum_trace", lambda x, w: torch.einsum("bii->b", x * w) + torch.einsum("bij,bjk,k->b", x, x, w), (2, 4, 4))
-function("pairwise", lambda x, w: torch.exp(-torch.cdist(x * w, x[:3])).sum(1), (5, 4))
+function("pairwise", lambda x, w: torch.exp(-((x * w).unsqueeze(1) - x[:3]).norm(dim=-1)).sum(1), (5, 4))
 function("kl_loss", lambda x, y, w: F.kl_div(F.log_softmax(x * w, -1), F.softmax(y, -1), reduction="batchmean") + F.smooth_l1_loss(x, y) + F.huber_loss(x, w.expand_as(x)), (4, 5), (4, 5))
 function("bce_loss", lambda x, w: F.binary_cross_entropy_with_logits(x * w, (x.detach() > 0).to(x.dtype), reduction="none").mean(1), (4, 5))
 function("cross_entropy", lambda x, w: F.cross_entropy(x * w, torch.tensor([1, 0, 4, 2]), reduction="none"), (4, 5))
@@ -492,7 +492,7 @@ function("activations", lambda x, w: sum(f(x * w) for f in (F.hardswish, F.hards
                                                            torch.atan, torch.erf, torch.sinh, F.elu, F.mish)), (4, 6))
 function("minmax", lambda x, w: torch.maximum(x, w) * torch.minimum(x * 2, w) + x.amax(-1, keepdim=True) - torch.clamp(x, -0.5, 0.8) + torch.clamp(x, min=w), (4, 6))
 function("remainder", lambda x, w: torch.remainder(x * 3, 1.3) * w + torch.fmod(x, 0.7) + torch.floor(x) * x + torch.frac(w), (4, 6))
-function("fold", lambda x, w: F.fold(F.unfold(x * w, 2, stride=1), (4, 5), 2, stride=2, padding=0)[..., :4, :5] if False else F.unfold(x * w, 2, padding=1).pow(2).sum(1), (2, 3, 4, 5))
+function("fold", lambda x, w: F.fold(F.unfold(x * w, 2, padding=1).square(), (4, 5), 2, padding=1), (2, 3, 4, 5))
 function("meshgrid", lambda x, w: torch.stack([torch.outer(a, w) for a in x]).transpose(1, 2).flip(0).tril().reshape(-1) ** 2, (3, 5))
 function("unbind_split", lambda x, w: torch.cat([a * b for a, b in zip((x * w).split([1, 3, 2], 1), x.split([1, 3, 2], 1))], 1) + torch.stack(x.unbind(1), 1).square(), (4, 6))
 function("determinant", lambda x, w: torch.linalg.det(x * w), (2, 3, 3))
@@ -511,7 +511,7 @@ function("conv1d_dilated", lambda x, w: F.conv1d(x, w.view(1, 1, -1)[..., :3].ex
 function("slices", lambda x, w: (x * w)[::2, 1:-1, ...][:, ::3] ** 2 + (x * w)[1::2, 2:, -1:][:, :2] + x.flip(1)[:2, :2], (4, 6, 5))
 function("diagonal", lambda x, w: torch.diagonal(x * w, dim1=-2, dim2=-1).exp() + torch.diag_embed(x[:, 0]).sum(1), (2, 4, 4))
 function("chunk_norm", lambda x, w: torch.cat(torch.chunk(F.group_norm(x * w, 2), 2, 1)[::-1], 1), (2, 4, 3, 5))
-function("double_where", lambda x, w: torch.where(x.abs() > 0.1, (x * w).abs().clamp(min=1e-3).sqrt(), x**2) + torch.nan_to_num(x) + torch.hypot(x, w), (4, 6))
+function("double_where", lambda x, w: torch.where(x.abs() > 0.1, (x * w).abs().clamp(min=1e-3).sqrt(), x**2) * w, (4, 6))
 
 
 @network
@@ -571,7 +571,7 @@ def vq_soft():
 
         def forward(self, x):
             d = (x.unsqueeze(1) - self.code).square().sum(-1)
-            hard = self.code[d.argmin(1)]
+            hard = F.embedding(d.argmin(1), self.code)
             return F.softmax(-d, 1) @ self.code + hard
 
     return Net(), (torch.randn(5, 4),)
