@@ -60,8 +60,10 @@ func (c *Config) Check() error {
 		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
 	case !(c.Sigma > 0):
 		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case c.Reference.Sigma < 0:
+	case !(c.Reference.Sigma >= 0):
 		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case !(c.ScoreL2 >= 0):
+		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
 	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
 		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
 	}
