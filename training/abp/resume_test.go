@@ -81,7 +81,7 @@ func TestResume(t *testing.T) {
 			e, err := engine()
 			enginetest.Unavailable(t, err)
 			straight, broken := t.TempDir(), filepath.Join(t.TempDir(), "c")
-			o := training.Options{Steps: 10, Checkpoints: straight, EvalEvery: 1 << 30}
+			o := training.Options{Steps: 10, Checkpoints: straight, SaveEvery: 1 << 30, EvalEvery: 1 << 30}
 			if err := training.Run(t.Context(), network(t, e), o); err != nil {
 				t.Fatal(err)
 			}
