@@ -152,6 +152,46 @@ func TestStep(t *testing.T) {
 	}
 }
 
+// TestNoise: drawn codes, the revision's noise and that of inference are new in
+// every iteration and independent of one another.
+func TestNoise(t *testing.T) {
+	const n, size = 2000, 0.15
+	e, g := newQuadratic(), newAffine()
+	s := system(t, config(func(c *coopnets.Config) {
+		c.Batch, c.Langevin.Steps, c.Inference.Steps = n, 1, 1
+	}), e, g, gaussian(t, n))
+	var streams [][]float64
+	for range 3 {
+		e.began = nil
+		theta, w := slices.Clone(e.theta.W), slices.Clone(g.w.W)
+		step(t, s)
+		code, revision, inference := make([]float64, n), make([]float64, n), make([]float64, n)
+		for i, z := range g.drawn {
+			x, y := g.drafts[i], g.target[i]
+			slope := x/(reference*reference) - theta[0] - 2*theta[1]*x
+			pull := z - (y-w[0]*z-w[1])*w[0]/(residual*residual)
+			code[i] = float64(z)
+			revision[i] = float64(y-x+size*size/2*slope) / size
+			inference[i] = float64(g.z[i]-z+size*size/2*pull) / size
+		}
+		streams = append(streams, code, revision, inference)
+	}
+	for i, a := range streams {
+		for j, b := range streams[:i+1] {
+			cov, want := 0.0, 0.0
+			for k := range a {
+				cov += a[k] * b[k] / n
+			}
+			if i == j {
+				want = 1
+			}
+			if math.Abs(cov-want) > 0.13 {
+				t.Errorf("covariance of streams %d and %d: wanted %g, got %.3f", i, j, want, cov)
+			}
+		}
+	}
+}
+
 // TestSlow: slowing down reaches both optimizers.
 func TestSlow(t *testing.T) {
 	e, g := newQuadratic(), newAffine()
