@@ -14,7 +14,7 @@ import (
 type Options struct {
 	Of             string   // output; "" means the only float output
 	Wrt            []string // inputs (or weights by name); nil means every float input
-	Params         bool     // also every float initializer that Of depends on
+	Params         bool     // also every float initializer that Of depends on, but bounds of Clip and scales of Resize
 	ParamsAsInputs bool     // weights become graph inputs of the same names
 	VJP            bool     // an input cotangent/<Of> weighs the output's elements
 
@@ -248,12 +248,13 @@ func names(vs []*graphs.Value) string {
 	return strings.Join(s, ", ")
 }
 
-// parameters is the set of values that some node reads as more than a setting.
+// parameters is the set of values that some node reads as more than a setting or
+// a bound of Clip: the 6 of a ReLU6 is not to be learned.
 func parameters(g *graphs.Graph) map[*graphs.Value]bool {
 	set := map[*graphs.Value]bool{}
 	for _, n := range g.Nodes {
 		for i, v := range n.Inputs {
-			if !setting(n, i) {
+			if !setting(n, i) && !(n.Op == "Clip" && i > 0) {
 				set[v] = true
 			}
 		}

@@ -187,23 +187,28 @@ func TestFunction(t *testing.T) {
 	}
 }
 
-// The scales of a Resize are no parameters, whatever their type.
+// The scales of a Resize and the bounds of a Clip are no parameters, whatever their type.
 func TestSettingsAreNoParameters(t *testing.T) {
 	b := graphs.NewBuilder(&graphs.Graph{})
 	x := b.Input("x", graphs.Float32, graphs.MakeShape(1, 1, 2, 2))
 	w := b.Weight("w", graphs.Of([]float32{2}, 1))
 	scales := b.Weight("scales", graphs.Of([]float32{1, 1, 2, 2}, 4))
-	b.Output("y", b.Op("Resize", []val{b.Mul(x, w), nil, scales}, mode("linear", "half_pixel")...))
+	six := b.Weight("six", graphs.Of([]float32{6}))
+	h := b.Op("Clip", []val{b.Mul(x, w), nil, six})
+	b.Output("y", b.Op("Resize", []val{h, nil, scales}, mode("linear", "half_pixel")...))
 	m := graphs.NewModel(b.Target())
 	g, err := Grad(m, Options{Params: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.Graph.Output("grad/w") == nil || g.Graph.Output("grad/scales") != nil {
+	if g.Graph.Output("grad/w") == nil || g.Graph.Output("grad/scales") != nil || g.Graph.Output("grad/six") != nil {
 		t.Errorf("outputs %v", g.Graph.Outputs)
 	}
 	if _, err := Grad(m, Options{Wrt: []string{"scales"}}); err == nil {
 		t.Error("the slope of the scales was given")
+	}
+	if g, err := Grad(m, Options{Wrt: []string{"six"}}); err != nil || g.Graph.Output("grad/six") == nil {
+		t.Errorf("the slope of a bound that is asked for by name: %v", err)
 	}
 }
 
