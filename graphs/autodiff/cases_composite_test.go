@@ -185,19 +185,16 @@ var (
 			return b.Op("Range", []val{x[0], f64(b, []int{}, 2), x[1]})
 		}},
 		{"Clip", "bounds", []arg{in(6), in().within(-1, -0.5), in().within(0.5, 1)}, op1("Clip")},
+		{"DequantizeLinear", "scale", []arg{in(3)}, func(b *graphs.Builder, x []val) val {
+			q := b.Const(graphs.Of([]int8{-3, 5, 7, 0, 2, 9}, 2, 3))
+			return b.Op("DequantizeLinear", []val{q, x[0], b.Const(graphs.Of([]int8{1, 0, -2}, 3))}, graphs.I("axis", 1))
+		}},
+		{"Concat", "constants around", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val {
+			c := f64(b, []int{2, 1}, 1, 2)
+			return b.Mul(b.Concat(1, c, x[0], c), f64(b, []int{5}, 1, 2, 3, 4, 5))
+		}},
+		{"Tile", "repeats from a shape", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val {
+			return b.Op("Tile", []val{x[0], b.Shape(x[0])})
+		}},
 	}
 )
-
-func init() {
-	cases = append(cases, gradCase{"DequantizeLinear", "scale", []arg{in(3)}, func(b *graphs.Builder, x []val) val {
-		q := b.Const(graphs.Of([]int8{-3, 5, 7, 0, 2, 9}, 2, 3))
-		return b.Op("DequantizeLinear", []val{q, x[0], b.Const(graphs.Of([]int8{1, 0, -2}, 3))}, graphs.I("axis", 1))
-	}})
-}
-
-func init() {
-	cases = append(cases, gradCase{"Concat", "constants around", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val {
-		c := f64(b, []int{2, 1}, 1, 2)
-		return b.Mul(b.Concat(1, c, x[0], c), f64(b, []int{5}, 1, 2, 3, 4, 5))
-	}})
-}

@@ -255,14 +255,20 @@ func padBack(b *Back, n *graphs.Node, x, y, d val) val {
 
 // tileBack sums over the copies.
 func tileBack(b *Back, n *graphs.Node, x, y, d val) val {
-	r, ok := graphs.ConstInts(n.In(1))
-	if !ok || x.Shape == nil {
-		return b.Fail("the repeats of a Tile and the rank of its input must be known")
+	if x.Shape == nil {
+		return b.Fail("%w", errRank(x))
+	}
+	r := n.In(1)
+	times := func(i int) val {
+		if v, ok := graphs.ConstInts(r); ok && i < len(v) {
+			return b.Ints(v[i])
+		}
+		return b.Slice(r, []int64{int64(i)}, []int64{int64(i) + 1}, []int64{0}, nil)
 	}
 	var parts []val
 	var axes []int64
-	for i := range r {
-		parts = append(parts, b.Ints(r[i]), b.size(x, i))
+	for i := range x.Shape {
+		parts = append(parts, times(i), b.size(x, i))
 		axes = append(axes, int64(2*i))
 	}
 	if len(parts) == 0 {
