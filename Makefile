@@ -7,7 +7,6 @@ SHELL       := bash
 
 GO       ?= go
 FUZZTIME ?= 10m
-BENCH    ?= .
 SEEDS    ?= 3
 # More flags for go test, such as -v or -count=1.
 TESTFLAGS ?=
@@ -56,8 +55,12 @@ fuzz: ## fuzz every reader, FUZZTIME (10m) each
 	@grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's|^\./(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*|\1 \2|' | sort | \
 	while read -r pkg target; do (set -x; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$pkg"); done
 
-bench: ## run the Go benchmarks (BENCH=pattern)
+bench: ## measure speed and memory of every workload (BENCH=pattern: the Go benchmarks that match)
+ifdef BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+else
+	bench/run.sh
+endif
 
 acceptance: setup ## every learning system beside its sabotaged arms, SEEDS (3) seeds, tables in acceptance/ (minutes each)
 	@status=0; for system in $$(bin/ebmrun verify --list); do \

@@ -1,0 +1,68 @@
+"""Langevin steps of the workloads of `ebmrun bench`, in PyTorch eager mode.
+
+    python langevin_torch.py WORKLOAD [CHAINS]
+
+prints the same JSON. Run it alone: two libraries in one process disturb each
+other's threads.
+"""
+import json
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+
+
+def short_run(n):
+    act = lambda: nn.LeakyReLU(0.05)
+    return nn.Sequential(
+        nn.Conv2d(3, n, 3, 1, 1), act(),
+        nn.Conv2d(n, 2 * n, 4, 2, 1), act(),
+        nn.Conv2d(2 * n, 4 * n, 4, 2, 1), act(),
+        nn.Conv2d(4 * n, 8 * n, 4, 2, 1), act(),
+        nn.Conv2d(8 * n, 1, 4))
+
+
+def dense(d, n):
+    return nn.Sequential(nn.Linear(d, n), nn.LeakyReLU(0.05), nn.Linear(n, n), nn.LeakyReLU(0.05), nn.Linear(n, 1))
+
+
+# network, shape of x, steps per chain
+WORKLOADS = {
+    "sr16": (lambda: short_run(16), (64, 3, 32, 32), 20),
+    "sr32": (lambda: short_run(32), (16, 3, 32, 32), 20),
+    "sr64": (lambda: short_run(64), (32, 3, 32, 32), 20),
+    "mlp2d": (lambda: dense(2, 128), (1000, 2), 200),
+    "latent": (lambda: dense(100, 200), (100, 100), 200),
+}
+
+
+def main():
+    name = sys.argv[1]
+    chains = int(sys.argv[2]) if len(sys.argv) > 2 else 9
+    torch.manual_seed(1)
+    build, shape, steps = WORKLOADS[name]
+    net = build().requires_grad_(False)
+    start, size = torch.randn(shape), 0.01
+
+    def chain():
+        x = start.clone()
+        for _ in range(steps):
+            x.requires_grad_(True)
+            g, = torch.autograd.grad(-net(x).sum(), x)
+            x = x.detach().sub_(g, alpha=size * size / 2).add_(torch.randn_like(x), alpha=size)
+        return x
+
+    chain()
+    times = []
+    for _ in range(chains):
+        t = time.perf_counter()
+        chain()
+        times.append(time.perf_counter() - t)
+    peak = next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
+    print(json.dumps({"workload": name, "ms_per_step": 1e3 * statistics.median(times) / steps,
+                      "peak_mb": peak / 1024, "provider": "torch " + torch.__version__, "fused": False}))
+
+
+main()
