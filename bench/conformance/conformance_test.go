@@ -590,7 +590,7 @@ const preamble = `# Gradients of exported networks
 timm 1.0.31, onnxscript 0.7.2): opset 18 from the current exporter, the ones with ` + "`@opset`" + ` from the older one; ` + "`+batch`" + ` marks a symbolic batch
 and ` + "`+size`" + ` symbolic image sizes as well. The gradient graph (slopes of all inputs and weights for a random cotangent) runs in ONNX
 Runtime's CPU provider in float32 and is compared with PyTorch's autograd in float64: relative L2 error of the output, of the worst input
-slope and of the worst weight slope. Autograd's input slopes are themselves checked against central differences when they are made.
+slope and of the worst weight slope. The script also notes how far autograd's input slope is from a central difference.
 
 - **right** (%d): all errors at most 1e-4, and with the library's optimizations on and off the results differ by at most 1e-5.
 - **right in float64** (%d): float32 rounding is larger than that; the same graph evaluated in float64 agrees with autograd to 1e-6, or to 100
