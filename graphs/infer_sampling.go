@@ -425,30 +425,38 @@ func inferMaxUnpool(c *inferer) error {
 	if _, err := c.in(1); err != nil {
 		return err
 	}
-	if x.Shape == nil {
-		c.set(0, x.Type, nil)
+	if v := c.n.In(2); v != nil {
+		c.set(0, x.Type, shapeFrom(v))
 		return nil
 	}
-	if c.n.Ints("kernel_shape") == nil {
-		return fmt.Errorf("kernel_shape is missing")
+	s, err := UnpooledShape(c.n)
+	c.set(0, x.Type, s)
+	return err
+}
+
+// UnpooledShape is the shape that a MaxUnpool node's window gives its output,
+// whatever its input output_shape says; nil if the rank is unknown.
+func UnpooledShape(n *Node) (Shape, error) {
+	x := n.In(0)
+	if x.Shape == nil {
+		return nil, nil
 	}
-	w, err := WindowOf(c.n)
+	if n.Ints("kernel_shape") == nil {
+		return nil, fmt.Errorf("kernel_shape is missing")
+	}
+	w, err := WindowOf(n)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s := Shape{x.Shape[0], x.Shape[1]}
 	for i := range w.Kernel {
 		d := affine(x.Shape[2+i], w.Strides[i], w.Kernel[i]-w.Strides[i]-w.Begin[i]-w.End[i], 1, false)
 		if d.Known() && d.N < 1 {
-			return fmt.Errorf("output axis %d of size %d", 2+i, d.N)
+			return nil, fmt.Errorf("output axis %d of size %d", 2+i, d.N)
 		}
 		s = append(s, d)
 	}
-	if v := c.n.In(2); v != nil && !shapeFrom(v).Same(s) {
-		return fmt.Errorf("output_shape %v differs from %v: runtimes differ on what the indices then mean", shapeFrom(v), s)
-	}
-	c.set(0, x.Type, s)
-	return nil
+	return s, nil
 }
 
 // Col2ImTargets says where each element of the second and third axis of a Col2Im

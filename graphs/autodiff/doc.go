@@ -4,7 +4,8 @@
 // of one output with respect to chosen inputs and weights. [Append] does the
 // same inside a graph under construction. Both walk back from the output and
 // apply, node by node, the [Rule] of the node's op; composite ops (LayerNorm,
-// Gelu, …) are first rewritten into primitives.
+// Gelu, …) are first rewritten into primitives, and recurrent layers, loops and
+// branches of known extent are unrolled. docs/ops.md lists every op.
 //
 // Everything that a rule emits is in standard ONNX opset 21 and has a rule
 // itself, so a gradient can be differentiated again. An op without a rule is

@@ -16,6 +16,9 @@ func samplingRules() map[string]Rule {
 		},
 		// The slope is read where the elements were put.
 		"MaxUnpool": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			if s, err := graphs.UnpooledShape(n); n.In(2) != nil && (err != nil || !s.Same(y.Shape)) {
+				return b.Fail("%w where output_shape differs from the window's: runtimes differ on what the indices then mean", ErrNoRule)
+			}
 			flat := b.Op("GatherElements", []val{b.ReshapeTo(d, -1), b.ReshapeTo(n.In(1), -1)})
 			return b.ReshapeLike(flat, x)
 		}),

@@ -263,6 +263,9 @@ func maxUnpool(c *call) ([]*array, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s, err := graphs.UnpooledShape(c.n); err != nil || !s.Same(graphs.MakeShape(dims...)) {
+		return nil, fmt.Errorf("output_shape %v differs from %v (%v): runtimes differ on what the indices then mean", dims, s, err)
+	}
 	v, err := in[0].floats()
 	if err != nil {
 		return nil, err
