@@ -151,6 +151,9 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 
 // generate draws samples from a generator: x = g(z), z ~ N(0, I).
 func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) error {
+	if f.n < 1 || f.batch < 1 {
+		return badInput(errors.New("--n and --batch: wanted at least 1"))
+	}
 	engine, err := c.engine(ctx)
 	if err != nil {
 		return err
@@ -161,8 +164,13 @@ func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) erro
 	}
 	z := make([]float32, f.n*g.Codes())
 	sampler.Noise{Seed: c.seed}.Normals(z, sampler.Chains(0, f.n), 0)
-	x := make([]float32, f.n*graphs.Size(r.Generator.Dims))
-	if err := errors.Join(g.Forward(ctx, z, x), g.Close()); err != nil {
+	d, dim := g.Codes(), graphs.Size(r.Generator.Dims)
+	x := make([]float32, f.n*dim)
+	for first := 0; first < f.n && err == nil; first += f.batch {
+		end := min(first+f.batch, f.n)
+		err = g.Forward(ctx, z[first*d:end*d], x[first*dim:end*dim])
+	}
+	if err := errors.Join(err, g.Close()); err != nil {
 		return err
 	}
 	return c.writeSamples(r, x, r.Generator.Dims, f)

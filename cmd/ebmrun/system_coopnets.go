@@ -41,7 +41,10 @@ func pairOf(ctx context.Context, e environment, c *coopnets.Config) (*bind.Energ
 		return nil, nil, err
 	}
 	g, err := bind.NewGenerator(ctx, gm, e.engine, e.bind.Runtime, c.Sigma)
-	return net, g, err
+	if err != nil {
+		return nil, nil, errors.Join(err, net.Close())
+	}
+	return net, g, nil
 }
 
 func startCoopNets(ctx context.Context, e environment, settings any) (*job, error) {
@@ -55,7 +58,7 @@ func startCoopNets(ctx context.Context, e environment, settings any) (*job, erro
 	}
 	s, err := coopnets.New(*c, net, g, e.set, e.seed)
 	if err != nil {
-		return nil, badInput(err)
+		return nil, errors.Join(badInput(err), net.Close(), g.Close())
 	}
 	if e.judge != nil {
 		s.Judge, s.JudgeN = e.judge.Measure, e.judge.N

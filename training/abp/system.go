@@ -88,8 +88,18 @@ func New(c Config, g training.Generator, set *data.Set, seed uint64) (*System, e
 // Iteration implements [training.System].
 func (s *System) Iteration() int { return s.iter }
 
-// Slow implements [training.System].
+// Slow implements [training.System]. What fails here is usually inference, whose
+// chains diverge when the step is too long for a posterior that has become
+// sharp, so the Langevin step follows the learning rate.
 func (s *System) Slow(factor float64) { s.opt.Slow(factor) }
+
+func (s *System) kernel() sampler.Langevin {
+	k := s.Config.Langevin.Kernel()
+	if rate := float32(s.opt.Rate()); rate > 0 {
+		k.Size *= rate
+	}
+	return k
+}
 
 // Step implements [training.System]: inference, then learning.
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
@@ -102,7 +112,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	var err error
 	if s.Config.Sabotage != Freeze {
 		field := s.Generator.Posterior(b.X, s.mask)
-		if info, err = sampler.Run(ctx, s.noise.Fork(inference), s.Config.Langevin.Kernel(), field, s.chains, s.Config.Langevin.Steps, nil); err != nil {
+		if info, err = sampler.Run(ctx, s.noise.Fork(inference), s.kernel(), field, s.chains, s.Config.Langevin.Steps, nil); err != nil {
 			return nil, err
 		}
 		s.scatter(b.Index)
