@@ -44,6 +44,7 @@ cannot be differentiated is refused by name, with exit status 2 and no file.`,
 	f.StringSliceVar(&o.Wrt, "wrt", nil, "inputs, or weights by name, to differentiate with respect to (default: all float inputs)")
 	f.BoolVar(&o.Params, "wrt-params", false, "also with respect to every float weight that the output depends on")
 	f.BoolVar(&o.ParamsAsInputs, "params-as-inputs", false, "make the weights inputs of the same names")
+	f.BoolVar(&o.StraightThrough, "straight-through", false, "let slopes pass quantization unchanged, as if it did not round")
 	f.BoolVar(&o.VJP, "vjp", false, "weigh the output's elements by an input cotangent/OUTPUT")
 	f.StringVarP(&out, "out", "o", "", "file to write")
 	f.BoolVar(&check, "check", false, "compare the gradient with a finite difference on random inputs, and write only if they agree")
