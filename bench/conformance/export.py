@@ -56,6 +56,14 @@ BATCH = [
 SIZES = ["unet", "squeeze_excite", "torchvision_resnet18", "torchvision_mobilenet_v2", "torchvision_squeezenet1_1", "upsample_nearest", "reflect_padding", "pixel_shuffle"]
 
 
+def strip_traces(model):
+    """Drops the stack traces that the exporter leaves on nodes: they name files of this machine."""
+    for nodes in [model.graph.node] + [f.node for f in model.functions]:
+        for n in nodes:
+            del n.metadata_props[:]
+            n.doc_string = ""
+
+
 def loosen(m):
     """Constant weights (zeros, ones) hide paths and leave statistics trivial: make them random."""
     for p in m.parameters():
@@ -180,6 +188,8 @@ def export(name, legacy, dst, symbolic):
         torch.onnx.export(m, inputs, path, dynamo=True, opset_version=18, input_names=names, output_names=["y"], external_data=False, verbose=False,
                           dynamic_shapes=tuple(axes_of(axes) for _ in names) if symbolic else None)
     model = onnx.load(path)
+    strip_traces(model)
+    onnx.save(model, path)
     out = model.graph.output[0].name
     data = {"in/" + n: x.numpy() for n, x in zip(names, inputs)}
     data["out/" + out], data["cot/" + out] = y.numpy(), cot.double().numpy()
