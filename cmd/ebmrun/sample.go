@@ -36,7 +36,8 @@ func sampleCommand(c *common) *cobra.Command {
 		Long: `Draw samples from a learned energy with Langevin dynamics and write them as a
 grid, and with --npy as numbers in data units.
 
-A run with persistent chains goes on from those; --from noise begins anew, which
+A run with persistent chains goes on from those, one with a generator revises
+its drafts, and a generator alone is simply run; --from noise begins anew, which
 takes many more steps. A file must have an input x and outputs energy and score,
 as energy.onnx of an export; its metadata holds the settings.`,
 		Example: example(
@@ -61,7 +62,7 @@ as energy.onnx of an export; its metadata holds the settings.`,
 	fl.StringVarP(&f.out, "out", "o", "samples.png", "grid of the samples")
 	fl.StringVar(&f.npy, "npy", "", "also write the samples as a NumPy array, float32, in data units")
 	fl.StringVar(&f.checkpoint, "checkpoint", "", "best, last or step-NNNNNN (default: best)")
-	fl.StringVar(&f.from, "from", "", "chains (those of the run) or noise")
+	fl.StringVar(&f.from, "from", "", "chains (those of the run), drafts (of the run's generator) or noise")
 	fl.Float64Var(&f.step, "step", 0, "step size s (default: as in learning)")
 	fl.Float64Var(&f.noise, "noise", -1, "noise multiplier (default: as in learning)")
 	fl.IntVar(&f.batch, "batch", 64, "chains in one call")
@@ -93,14 +94,19 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 	}
 	if f.from == "" {
 		f.from = "noise"
-		if r.Bank != nil {
+		switch {
+		case r.Bank != nil:
 			f.from = "chains"
+		case r.Generator != nil:
+			f.from = "drafts"
 		}
 	}
 	dim := r.Model.Size()
 	switch {
-	case f.from != "noise" && f.from != "chains":
-		return nil, badInput(fmt.Errorf("--from: wanted chains or noise, got %q", f.from))
+	case f.from != "noise" && f.from != "chains" && f.from != "drafts":
+		return nil, badInput(fmt.Errorf("--from: wanted chains, drafts or noise, got %q", f.from))
+	case f.from == "drafts" && r.Generator == nil:
+		return nil, badInput(errors.New("--from drafts: the run has no generator"))
 	case f.from == "chains" && len(r.Bank) < f.n*dim:
 		return nil, badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(r.Bank)/dim, f.n))
 	}
@@ -121,12 +127,17 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 	c.say(fmt.Sprintf("%d chains from %s, %s", f.n, f.from, l))
 	rng := rand.New(rand.NewPCG(c.seed, 0x73616d706c65))
 	x := make([]float32, f.n*dim)
-	if f.from == "chains" {
+	switch f.from {
+	case "drafts":
+		if x, err = c.drafts(ctx, r, f); err != nil {
+			return nil, err
+		}
+	case "chains":
 		order := rng.Perm(len(r.Bank) / dim)
 		for k := range f.n {
 			copy(x[k*dim:], r.Bank[order[k]*dim:(order[k]+1)*dim])
 		}
-	} else {
+	default:
 		begin(rng, r, x)
 	}
 	p := c.progress("sampling", 0, f.steps*((f.n+f.batch-1)/f.batch))
@@ -149,18 +160,27 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 	return x, nil
 }
 
-// generate draws samples from a generator: x = g(z), z ~ N(0, I).
+// generate writes samples of a run that has a generator alone.
 func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) error {
 	if f.n < 1 || f.batch < 1 {
 		return badInput(errors.New("--n and --batch: wanted at least 1"))
 	}
-	engine, err := c.engine(ctx)
+	x, err := c.drafts(ctx, r, f)
 	if err != nil {
 		return err
 	}
+	return c.writeSamples(r, x, r.Generator.Dims, f)
+}
+
+// drafts draws f.n samples from a run's generator: x = g(z), z ~ N(0, I).
+func (c *common) drafts(ctx context.Context, r *openedRun, f sampleFlags) ([]float32, error) {
+	engine, err := c.engine(ctx)
+	if err != nil {
+		return nil, err
+	}
 	g, err := bind.NewGenerator(ctx, r.Generator, engine, c.options(), r.Residual)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	z := make([]float32, f.n*g.Codes())
 	sampler.Noise{Seed: c.seed}.Normals(z, sampler.Chains(0, f.n), 0)
@@ -170,10 +190,7 @@ func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) erro
 		end := min(first+f.batch, f.n)
 		err = g.Forward(ctx, z[first*d:end*d], x[first*dim:end*dim])
 	}
-	if err := errors.Join(err, g.Close()); err != nil {
-		return err
-	}
-	return c.writeSamples(r, x, r.Generator.Dims, f)
+	return x, errors.Join(err, g.Close())
 }
 
 // begin fills x with the noise that the run's chains begin with.

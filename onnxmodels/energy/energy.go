@@ -111,6 +111,7 @@ var Nets = map[string]struct {
 	"short-run-32":      {"short-run net for 32×32, n = 32 (Nijkamp et al., 2019)", shortRun(32, 3, 4, "leaky.05")},
 	"short-run-64":      {"short-run net for 64×64, n = 32", shortRun(32, 4, 4, "leaky.05")},
 	"short-run-32-wide": {"short-run net for 32×32, n = 64, leaky 0.2: the authors' CIFAR-10 net", shortRun(64, 3, 4, "leaky")},
+	"swish-16":          {"short-run shape for 16×16, n = 16, swish", shortRun(16, 2, 4, "swish")},
 	"swish-32":          {"short-run shape for 32×32, n = 16, swish", shortRun(16, 3, 4, "swish")},
 	"swish-64":          {"short-run shape for 64×64, n = 16, swish", shortRun(16, 4, 4, "swish")},
 	"texture": {"generative ConvNet for textures of 224×224 (released code of Xie et al.)", Spec{

@@ -44,6 +44,7 @@ func with(c Config, change func(*Config)) Config {
 var Presets = map[string]Preset{
 	"digits":       {"28×28 pictures, persistent chains, two minutes on two cores", demo("digits28")},
 	"digits-short": {"28×28 pictures, short-run chains from noise", shortRun("digits28-leaky", 30)},
+	"pictures-16":  {"16×16 pictures, persistent chains", demo("swish-16")},
 	"pictures-32":  {"32×32 pictures, persistent chains", demo("swish-32")},
 	"pictures-64":  {"64×64 pictures, persistent chains", with(demo("swish-64"), func(c *Config) { c.Batch = 32 })},
 	"texture-small": {"one texture of 64×64 or more: summed ReLU maps, Gaussian reference", with(Config{
@@ -102,6 +103,8 @@ func For(name string, dims []int, examples int) (Config, error) {
 			pick = "texture-small"
 		case dims[1] == 28:
 			pick = "digits"
+		case dims[1] == 16:
+			pick = "pictures-16"
 		case dims[1] == 32:
 			pick = "pictures-32"
 		case dims[1] == 64:
