@@ -45,7 +45,7 @@ func readNPY(r io.Reader, size int64, where string) (*Set, error) {
 	}
 	in, err := openNPY(io.MultiReader(bytes.NewReader(head), r))
 	if err != nil {
-		return nil, fmt.Errorf("data: %s: NPY header: %w", where, err)
+		return nil, fmt.Errorf("data: %s: NPY header: %s", where, strings.Join(strings.Fields(err.Error()), " ")) // it quotes the file
 	}
 	kind := strings.Trim(in.Header.Descr.Type, `'"`)
 	width, ok := npyWidth[strings.TrimLeft(kind, "<>|=")]
@@ -145,8 +145,14 @@ func openNPY(r io.Reader) (in *npy.Reader, err error) {
 	return npy.NewReader(r)
 }
 
-// npyFloats reads the elements, whose number has been checked, as float32.
-func npyFloats(in *npy.Reader, kind string) ([]float32, error) {
+// npyFloats reads the elements, whose number has been checked, as float32. Like
+// the header's, the parser of element types may trip.
+func npyFloats(in *npy.Reader, kind string) (x []float32, err error) {
+	defer func() {
+		if recover() != nil {
+			x, err = nil, fmt.Errorf("element type %q is not one that can be read", kind)
+		}
+	}()
 	switch strings.TrimLeft(kind, "<>|=") {
 	case "b1":
 		var v []bool
@@ -179,8 +185,7 @@ func npyFloats(in *npy.Reader, kind string) ([]float32, error) {
 	case "f8":
 		return floats[float64](in)
 	}
-	var x []float32
-	err := in.Read(&x)
+	err = in.Read(&x)
 	return x, err
 }
 
