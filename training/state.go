@@ -1,10 +1,12 @@
 package training
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
 	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
 	"ebmrun/training/optim"
 )
 
@@ -77,4 +79,49 @@ func (o *Optimizer) Restore(s *checkpoint.State, prefix string) error {
 	}
 	o.slow = v[0]
 	return RestoreMemory(s, prefix, o.chain)
+}
+
+// An Origin is what a checkpoint must share with the system that takes it back.
+type Origin struct {
+	System string // its name
+	Seed   uint64
+	Data   string // content hash of the data set, scale included
+}
+
+// meta is the part of a checkpoint that is not numbers.
+type meta struct {
+	System   string        `json:"system"`
+	Seed     uint64        `json:"seed"`
+	Position data.Position `json:"position"`
+	Data     string        `json:"data"`
+	Config   any           `json:"config"`
+}
+
+// OriginOf hashes the data set, which is done once: it may be large.
+func OriginOf(system string, seed uint64, set *data.Set) Origin {
+	return Origin{system, seed, set.Hash()}
+}
+
+// Save writes the origin, the place in the data and the settings to the
+// checkpoint's Meta.
+func (o Origin) Save(s *checkpoint.State, l *data.Loader, config any) (err error) {
+	s.Meta, err = json.Marshal(meta{o.System, o.Seed, l.Position(), o.Data, config})
+	return err
+}
+
+// Check refuses a checkpoint of another origin and returns its place in the data.
+func (o Origin) Check(s *checkpoint.State) (data.Position, error) {
+	var m meta
+	if err := json.Unmarshal(s.Meta, &m); err != nil {
+		return m.Position, fmt.Errorf("%s: checkpoint: %w", o.System, err)
+	}
+	switch {
+	case m.System != o.System:
+		return m.Position, fmt.Errorf("%s: the checkpoint is of system %q", o.System, m.System)
+	case m.Seed != o.Seed:
+		return m.Position, fmt.Errorf("%s: the checkpoint has seed %d, wanted %d", o.System, m.Seed, o.Seed)
+	case m.Data != o.Data:
+		return m.Position, fmt.Errorf("%s: the checkpoint was learned from other data or another scale (hash %.12s, wanted %.12s)", o.System, m.Data, o.Data)
+	}
+	return m.Position, nil
 }

@@ -10,7 +10,6 @@ package abp
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -41,10 +40,11 @@ type System struct {
 	// Held, if not nil, are examples whose reconstruction error is reported.
 	Held *data.Set
 
-	set   *data.Set
-	noise sampler.Noise
-	opt   *training.Optimizer
-	iter  int
+	set    *data.Set
+	origin training.Origin
+	noise  sampler.Noise
+	opt    *training.Optimizer
+	iter   int
 
 	codes []float32 // [N, d], one per training example
 
@@ -71,7 +71,7 @@ func New(c Config, g training.Generator, set *data.Set, seed uint64) (*System, e
 		return nil, fmt.Errorf("abp: %w", err)
 	}
 	n := c.Batch
-	s := &System{Config: c, Generator: g, Data: loader, set: set, noise: sampler.Noise{Seed: seed}, opt: opt,
+	s := &System{Config: c, Generator: g, Data: loader, set: set, origin: training.OriginOf("abp", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
 		codes: make([]float32, set.N*g.Codes()), mask: make([]float32, n*set.Dim()),
 		w: make([]float32, n), errs: make([]float32, n), ids: make([]uint64, n)}
 	rng := rand.New(rand.NewPCG(seed, 0x616270))
@@ -301,38 +301,20 @@ func Manifold(k int) []float32 {
 	return z
 }
 
-type meta struct {
-	System   string        `json:"system"`
-	Seed     uint64        `json:"seed"`
-	Position data.Position `json:"position"`
-	Data     string        `json:"data"`
-	Config   Config        `json:"config"`
-}
-
 // Save implements [training.System].
 func (s *System) Save() (*checkpoint.State, error) {
 	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
 	training.SaveParams(st, "generator", s.Generator.Params())
 	s.opt.Save(st, "optim")
 	st.Tensors["codes"] = checkpoint.Tensor{Shape: []int{s.set.N, s.Generator.Codes()}, Data: s.codes}
-	var err error
-	st.Meta, err = json.Marshal(meta{"abp", s.noise.Seed, s.Data.Position(), s.set.Hash(), s.Config})
-	return st, err
+	return st, s.origin.Save(st, s.Data, s.Config)
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	var m meta
-	if err := json.Unmarshal(st.Meta, &m); err != nil {
-		return fmt.Errorf("abp: checkpoint: %w", err)
-	}
-	switch {
-	case m.System != "abp":
-		return fmt.Errorf("abp: the checkpoint is of system %q", m.System)
-	case m.Seed != s.noise.Seed:
-		return fmt.Errorf("abp: the checkpoint has seed %d, wanted %d", m.Seed, s.noise.Seed)
-	case m.Data != s.set.Hash():
-		return fmt.Errorf("abp: the checkpoint was learned from other data or another scale")
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
 	}
 	if err := training.RestoreParams(st, "generator", s.Generator.Params()); err != nil {
 		return err
@@ -346,5 +328,5 @@ func (s *System) Restore(st *checkpoint.State) error {
 	}
 	copy(s.codes, z)
 	s.iter = st.Step
-	return s.Data.Seek(m.Position)
+	return s.Data.Seek(position)
 }

@@ -12,7 +12,6 @@ package coopnets
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 
@@ -44,6 +43,7 @@ type System struct {
 	JudgeN int
 
 	set    *data.Set
+	origin training.Origin
 	noise  sampler.Noise
 	teach  *training.Optimizer // of the generator
 	learn  *training.Optimizer // of the energy
@@ -83,7 +83,7 @@ func New(c Config, e training.Energy, g training.Generator, set *data.Set, seed 
 		return nil, fmt.Errorf("coopnets: %w", err)
 	}
 	n, dim := c.Batch, set.Dim()
-	s := &System{Config: c, Energy: e, Generator: g, Data: loader, set: set, noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach,
+	s := &System{Config: c, Energy: e, Generator: g, Data: loader, set: set, origin: training.OriginOf("coopnets", seed, set), noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach,
 		ids: sampler.Chains(0, n), x: make([]float32, 2*n*dim), draft: make([]float32, n*dim), known: make([]float32, n*dim),
 		contrast: make([]float32, 2*n), fit: make([]float32, n), score: make([]float32, 2*n), errs: make([]float32, n)}
 	for i := range s.known {
@@ -264,14 +264,6 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	return pics, nil
 }
 
-type meta struct {
-	System   string        `json:"system"`
-	Seed     uint64        `json:"seed"`
-	Position data.Position `json:"position"`
-	Data     string        `json:"data"`
-	Config   Config        `json:"config"`
-}
-
 // Save implements [training.System]. Chains begin at fresh drafts, so networks,
 // optimizers and the place in the data are all there is.
 func (s *System) Save() (*checkpoint.State, error) {
@@ -280,24 +272,14 @@ func (s *System) Save() (*checkpoint.State, error) {
 	training.SaveParams(st, "generator", s.Generator.Params())
 	s.learn.Save(st, "optim")
 	s.teach.Save(st, "teach")
-	var err error
-	st.Meta, err = json.Marshal(meta{"coopnets", s.noise.Seed, s.Data.Position(), s.set.Hash(), s.Config})
-	return st, err
+	return st, s.origin.Save(st, s.Data, s.Config)
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	var m meta
-	if err := json.Unmarshal(st.Meta, &m); err != nil {
-		return fmt.Errorf("coopnets: checkpoint: %w", err)
-	}
-	switch {
-	case m.System != "coopnets":
-		return fmt.Errorf("coopnets: the checkpoint is of system %q", m.System)
-	case m.Seed != s.noise.Seed:
-		return fmt.Errorf("coopnets: the checkpoint has seed %d, wanted %d", m.Seed, s.noise.Seed)
-	case m.Data != s.set.Hash():
-		return fmt.Errorf("coopnets: the checkpoint was learned from other data or another scale")
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
 	}
 	if err := RestoreNets(s.Energy, s.Generator, st); err != nil {
 		return err
@@ -309,7 +291,7 @@ func (s *System) Restore(st *checkpoint.State) error {
 		return err
 	}
 	s.iter = st.Step
-	return s.Data.Seek(m.Position)
+	return s.Data.Seek(position)
 }
 
 // RestoreNets puts the weights of a checkpoint into both networks.

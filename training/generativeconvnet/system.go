@@ -13,7 +13,6 @@ package generativeconvnet
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -47,11 +46,12 @@ type System struct {
 	Judge  func(samples []float32) (training.Metrics, error)
 	JudgeN int
 
-	set   *data.Set
-	noise sampler.Noise
-	opt   *training.Optimizer
-	ema   *optim.EMA
-	iter  int
+	set    *data.Set
+	origin training.Origin
+	noise  sampler.Noise
+	opt    *training.Optimizer
+	ema    *optim.EMA
+	iter   int
 
 	bank []float32 // persistent chains [buffer, dim]
 	age  []int64   // iterations that each has run since it began
@@ -83,7 +83,7 @@ func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, erro
 	}
 	n, dim := c.Batch, set.Dim()
 	s := &System{
-		Config: c, Energy: e, Data: loader, set: set, noise: sampler.Noise{Seed: seed}, opt: opt,
+		Config: c, Energy: e, Data: loader, set: set, origin: training.OriginOf("generative-convnet", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
 		x: make([]float32, 2*n*dim), w: make([]float32, 2*n), score: make([]float32, 2*n), ids: sampler.Chains(0, n),
 	}
 	for i := range n {
@@ -361,15 +361,6 @@ func (s *System) plane(ctx context.Context) ([]training.Picture, error) {
 // Average is the averaged weights, nil if none are kept.
 func (s *System) Average() *optim.EMA { return s.ema }
 
-// meta is the part of a checkpoint that is not numbers.
-type meta struct {
-	System   string        `json:"system"`
-	Seed     uint64        `json:"seed"`
-	Position data.Position `json:"position"`
-	Data     string        `json:"data"` // content hash
-	Config   Config        `json:"config"`
-}
-
 // Save implements [training.System].
 func (s *System) Save() (*checkpoint.State, error) {
 	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
@@ -385,31 +376,18 @@ func (s *System) Save() (*checkpoint.State, error) {
 		st.Tensors["chains/x"] = checkpoint.Tensor{Shape: []int{len(s.age), s.set.Dim()}, Data: s.bank}
 		st.Tensors["chains/age"] = checkpoint.Tensor{Shape: []int{len(s.age)}, Data: s.age}
 	}
-	var err error
-	st.Meta, err = json.Marshal(meta{"generative-convnet", s.noise.Seed, s.Data.Position(), s.hash(), s.Config})
-	return st, err
+	return st, s.origin.Save(st, s.Data, s.Config)
 }
-
-func (s *System) hash() string { return s.set.Hash() }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	var m meta
-	if err := json.Unmarshal(st.Meta, &m); err != nil {
-		return fmt.Errorf("generative-convnet: checkpoint: %w", err)
-	}
-	switch {
-	case m.System != "generative-convnet":
-		return fmt.Errorf("generative-convnet: the checkpoint is of system %q", m.System)
-	case m.Seed != s.noise.Seed:
-		return fmt.Errorf("generative-convnet: the checkpoint has seed %d, wanted %d", m.Seed, s.noise.Seed)
-	case m.Data != s.hash():
-		return fmt.Errorf("generative-convnet: the checkpoint was learned from other data or another scale (hash %.12s, wanted %.12s)", m.Data, s.hash())
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
 	}
 	if err := s.opt.Restore(st, "optim"); err != nil {
 		return err
 	}
-	var err error
 	if s.ema, err = RestoreEnergy(s.Config, s.Energy, st); err != nil {
 		return err
 	}
@@ -426,7 +404,7 @@ func (s *System) Restore(st *checkpoint.State) error {
 		copy(s.age, age)
 	}
 	s.iter = st.Step
-	return s.Data.Seek(m.Position)
+	return s.Data.Seek(position)
 }
 
 // RestoreEnergy puts the weights of a checkpoint into an energy and returns

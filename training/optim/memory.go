@@ -12,7 +12,6 @@ type memory struct {
 	slots []string
 	steps uint64
 	of    []map[string][]float32 // by slot, then parameter name
-	size  int                    // parameters
 }
 
 func remember(slots ...string) memory {
