@@ -35,9 +35,25 @@ type openedRun struct {
 	Gaussian  bool      // chains begin with Gaussian noise
 	Bank      []float32 // persistent chains, nil if there are none
 
+	// Learned is the system with its networks bound, for tasks that ask it for an
+	// ability: a training.Drawer, Reconstructor, Interpolator, Scorer or Translator.
+	// Networks are the ones to export besides Model and Generator, by file name
+	// without ending. release, if set, closes what Learned holds.
+	Learned  any
+	Networks map[string]*graphs.Model
+	release  func() error
+
 	// value = raw·Gain + Offset; Lo and Hi bound the values, both 0 if nothing does
 	Gain, Offset float64
 	Lo, Hi       float32
+}
+
+// Close lets go of what Learned holds.
+func (r *openedRun) Close() error {
+	if r.release == nil {
+		return nil
+	}
+	return r.release()
 }
 
 // openRun restores a run folder's energy from a checkpoint: "best" (the last
