@@ -55,14 +55,27 @@ func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, e
 	if sigma < 0 {
 		return nil, fmt.Errorf("energy: reference sigma %g is negative", sigma)
 	}
-	g := &graphs.Graph{Name: "energy"}
-	b := graphs.NewBuilder(g)
+	b := graphs.NewBuilder(&graphs.Graph{Name: "energy"})
 	net := &nn.Net{Builder: b, Rng: rand.New(rand.NewPCG(seed, 0x656e65726779)), Weights: init}
 	if s.Init == "" || s.Init == "kaiming" {
 		net.Biases = nn.Kaiming // PyTorch draws biases like weights
 	}
-	x := b.Input(onnxmodels.X, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(dims...)...))
-	f := Score(net, s, x)
+	x := input(b, dims)
+	m, err := finish(net, x, Score(net, s, x), sigma)
+	if err != nil {
+		return nil, fmt.Errorf("energy: network of %d layers on %v: %w", len(s.Layers), dims, err)
+	}
+	return m, nil
+}
+
+// input adds the input of an energy.
+func input(b *graphs.Builder, dims []int) *graphs.Value {
+	return b.Input(onnxmodels.X, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(dims...)...))
+}
+
+// finish makes the energy of a score f [batch]: the reference density joins it.
+func finish(net *nn.Net, x, f *graphs.Value, sigma float64) (*onnxmodels.Model, error) {
+	b := net.Builder
 	b.Prefix("energy")
 	u := b.Neg(f)
 	if sigma > 0 {
@@ -70,8 +83,9 @@ func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, e
 	}
 	b.Output(onnxmodels.Energy, u)
 	b.Output(onnxmodels.Score, f)
-	if _, err := b.Graph(); err != nil {
-		return nil, fmt.Errorf("energy: network of %d layers on %v: %w", len(s.Layers), dims, err)
+	g, err := b.Graph()
+	if err != nil {
+		return nil, err
 	}
 	return onnxmodels.Of(graphs.NewModel(g))
 }

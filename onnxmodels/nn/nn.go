@@ -144,6 +144,29 @@ func (n *Net) Dense(name string, x *graphs.Value, out int) *graphs.Value {
 	return n.Op("Gemm", []*graphs.Value{x, w, n.weight(name+".bias", n.Biases, in, out, out)})
 }
 
+// Linear appends a weighted sum of features h [batch, K, …] to one number each,
+// [batch], without a bias: of one weight a feature, summed over positions first,
+// where tied; of one weight for each feature and position otherwise. The weights
+// are called name and start at 0.
+func (n *Net) Linear(name string, h *graphs.Value, tied bool) *graphs.Value {
+	if n.Err() != nil || len(h.Shape) < 2 || !h.Shape[1].Known() || !tied && !h.Shape[1:].Known() {
+		return n.Fail("nn: layer %s: wanted features [batch, K, …] of known size, got %v", name, h)
+	}
+	defer n.Prefix(n.Prefix(name))
+	dims := h.Shape[1:].Ints()
+	if tied {
+		axes := make([]int64, len(dims)-1)
+		for i := range axes {
+			axes[i] = int64(i + 2)
+		}
+		if len(axes) > 0 {
+			h = n.Sum(h, false, axes...)
+		}
+		dims = dims[:1]
+	}
+	return n.SumAll(n.Mul(h, n.weight(name, nil, 0, 0, dims...)))
+}
+
 // MaxPool appends non-overlapping pooling over k×k windows.
 func (n *Net) MaxPool(x *graphs.Value, k int) *graphs.Value {
 	if n.Err() == nil && (len(x.Shape) != 4 || !fits(x, int64(k), make([]int64, 4))) {
