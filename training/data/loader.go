@@ -15,7 +15,8 @@ type Position struct {
 
 // A Batch is some examples of a set. Its slices belong to the loader and last until the next batch.
 type Batch struct {
-	X      []float32 // [len(Index), C, H, W]
+	X      []float32 // [len(Index), Dims…]
+	Given  []float32 // what they are drawn from, [len(Index), Given.Dims…]; nil without
 	Labels []int     // nil without labels
 	Index  []int     // which examples of the set
 }
@@ -41,6 +42,9 @@ func NewLoader(s *Set, batch int, seed uint64) (*Loader, error) {
 	l := &Loader{set: s, pos: Position{Seed: seed}}
 	l.batch.X = make([]float32, batch*s.Dim())
 	l.batch.Index = make([]int, batch)
+	if s.Given != nil {
+		l.batch.Given = make([]float32, batch*s.Given.Dim())
+	}
 	if s.Labels != nil {
 		l.batch.Labels = make([]int, batch)
 	}
@@ -77,6 +81,9 @@ func (l *Loader) Next() Batch {
 		l.pos.Index++
 		l.batch.Index[k] = i
 		copy(l.batch.X[k*d:(k+1)*d], l.set.At(i))
+		if g := l.set.Given; g != nil {
+			copy(l.batch.Given[k*g.Dim():], g.At(i))
+		}
 		if l.batch.Labels != nil {
 			l.batch.Labels[k] = l.set.Labels[i]
 		}

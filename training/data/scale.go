@@ -4,10 +4,11 @@ package data
 const (
 	Unit  = "unit"  // [−1, 1], as loaded
 	Bytes = "bytes" // [0, 255] minus the mean of the training examples
+	Share = "share" // [0, 1] minus the mean of the training examples
 )
 
 // Affine maps every value v to v·gain + offset, the range and the record of the
-// scale with it. gain must be positive.
+// scale with it. gain must be positive. Aligned sets keep their scale.
 func (s *Set) Affine(gain, offset float64) *Set {
 	t := *s
 	t.X = make([]float32, len(s.X))
@@ -24,7 +25,8 @@ func (s *Set) Affine(gain, offset float64) *Set {
 // Rescale brings training and held-out pictures that lie in [−1, 1] to the named
 // scale, both by the same map.
 func Rescale(scale string, train, held *Set) (*Set, *Set) {
-	if scale != Bytes {
+	gain, ok := map[string]float64{Bytes: 127.5, Share: 0.5}[scale]
+	if !ok {
 		return train, held
 	}
 	mean := 0.0
@@ -33,8 +35,8 @@ func Rescale(scale string, train, held *Set) (*Set, *Set) {
 	}
 	mean /= float64(len(train.X))
 	if held == train {
-		train = train.Affine(127.5, -127.5*mean)
+		train = train.Affine(gain, -gain*mean)
 		return train, train
 	}
-	return train.Affine(127.5, -127.5*mean), held.Affine(127.5, -127.5*mean)
+	return train.Affine(gain, -gain*mean), held.Affine(gain, -gain*mean)
 }

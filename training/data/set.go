@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -13,11 +16,14 @@ import (
 // MaxValues bounds the float32 values of one set (2 GiB of them); readers refuse what would not fit.
 const MaxValues = 1 << 29
 
-// A Set is N examples of C×H×W values. Points in the plane are examples with C = 2 and H = W = 1.
+// A Set is N examples of C×H×W values, or C×D×H×W where Kind is Video or Voxels. Points in the plane
+// are examples with C = 2 and H = W = 1; [Set.Dims] is the shape that networks see.
 type Set struct {
 	Name       string
+	Kind       Kind
 	N, C, H, W int
-	X          []float32 // [N, C, H, W], row-major
+	D          int       // frames of a clip, or depth of a volume; otherwise 0
+	X          []float32 // [N, C, D, H, W], row-major
 
 	// Lo and Hi bound the values: -1 and 1 for pictures. Both are zero where nothing bounds them.
 	Lo, Hi float32
@@ -31,6 +37,13 @@ type Set struct {
 	// Factors [N, len(FactorNames)] are the parameters that synthetic examples were drawn with.
 	Factors     []float32
 	FactorNames []string
+
+	// Given holds, example by example, what each example is to be drawn from: the outline that is to be
+	// filled, the photo that a map belongs to, the scene that a vehicle drives through. Nil without.
+	Given *Set
+	// Beside holds further sets that are aligned with this one, by name: what only a test may look at
+	// ("target", "mask") or what a weak supervisor knows ("scribbles").
+	Beside map[string]*Set
 }
 
 // newSet reserves a set of pictures in [-1, 1] whose raw values are 0 … 255.
@@ -65,8 +78,8 @@ func checkSize(where string, dims ...int) error {
 	return nil
 }
 
-// Dim is the number of values of one example, C·H·W.
-func (s *Set) Dim() int { return s.C * s.H * s.W }
+// Dim is the number of values of one example, C·D·H·W without the axes that there are not.
+func (s *Set) Dim() int { return s.planes() * s.H * s.W }
 
 // At is example i, a view into X of length Dim.
 func (s *Set) At(i int) []float32 { d := s.Dim(); return s.X[i*d : (i+1)*d : (i+1)*d] }
@@ -78,6 +91,12 @@ func (s *Set) Raw(v float32) float64 { return (float64(v) - s.Offset) / s.Gain }
 // the range, a label without example.
 func (s *Set) Check() error {
 	if err := checkSize(s.Name, s.N, s.C, s.H, s.W); err != nil {
+		return err
+	}
+	if s.Kind.deep() != (s.D > 0) || s.D < 0 || (s.Kind == Cloud || s.Kind == Path) && s.C != 1 {
+		return fmt.Errorf("data: %s: %s of %d×%d×%d×%d", s.Name, s.Kind, s.C, s.D, s.H, s.W)
+	}
+	if err := checkSize(s.Name, s.N, s.planes(), s.H, s.W); err != nil {
 		return err
 	}
 	if len(s.X) != s.N*s.Dim() {
@@ -100,18 +119,72 @@ func (s *Set) Check() error {
 			return fmt.Errorf("data: %s: example %d: value %d is %v, want %v … %v", s.Name, i/s.Dim(), i%s.Dim(), v, s.Lo, s.Hi)
 		}
 	}
+	for what, a := range s.aligned() {
+		if err := a.Check(); err != nil {
+			return err
+		}
+		if a.N != s.N {
+			return fmt.Errorf("data: %s: %s: %d examples want as many, got %d", s.Name, what, s.N, a.N)
+		}
+	}
 	return nil
+}
+
+// aligned is the sets that go with s, by name.
+func (s *Set) aligned() iter.Seq2[string, *Set] {
+	return func(yield func(string, *Set) bool) {
+		if s.Given != nil && !yield("given", s.Given) {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Beside)) {
+			if !yield(name, s.Beside[name]) {
+				return
+			}
+		}
+	}
+}
+
+// along makes the sets that go with t out of those that go with s by f.
+func (t *Set) along(s *Set, f func(*Set) (*Set, error)) (*Set, error) {
+	t.Given, t.Beside = nil, nil
+	for name, a := range s.aligned() {
+		b, err := f(a)
+		switch {
+		case err != nil:
+			return nil, err
+		case a == s.Given:
+			t.Given = b
+			continue
+		case t.Beside == nil:
+			t.Beside = map[string]*Set{}
+		}
+		t.Beside[name] = b
+	}
+	return t, nil
+}
+
+// alongPictures is along for an f that changes pictures and clips and leaves everything else alone.
+func (t *Set) alongPictures(s *Set, f func(*Set) (*Set, error)) (*Set, error) {
+	return t.along(s, func(a *Set) (*Set, error) {
+		if a.H == 1 && a.W == 1 || a.Kind != Plain && a.Kind != Video {
+			return a, nil
+		}
+		return f(a)
+	})
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// Hash is the SHA-256 of shape, scale, values and labels, in hexadecimal. It names the data in a run's
+// Hash is the SHA-256 of shape, scale, values, labels and what is given, in hexadecimal. It names the data in a run's
 // manifest; the set's own name does not enter.
 func (s *Set) Hash() string {
 	h := sha256.New()
 	head := []uint64{
 		uint64(s.N), uint64(s.C), uint64(s.H), uint64(s.W),
 		math.Float64bits(s.Gain), math.Float64bits(s.Offset), uint64(len(s.Labels)),
+	}
+	if s.Kind != Plain {
+		head = append(head, uint64(s.Kind), uint64(s.D))
 	}
 	buf := make([]byte, 0, 1<<16)
 	for _, v := range head {
@@ -128,6 +201,9 @@ func (s *Set) Hash() string {
 		buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
 	}
 	h.Write(buf)
+	if s.Given != nil {
+		io.WriteString(h, s.Given.Hash())
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -135,13 +211,13 @@ func (s *Set) Hash() string {
 func (s *Set) shaped(n, c, h, w int) *Set {
 	t := *s
 	t.N, t.C, t.H, t.W = n, c, h, w
-	t.X = make([]float32, n*c*h*w)
+	t.X = make([]float32, n*t.Dim())
 	return &t
 }
 
 // Subset copies the examples of the given indices, in their order; an index may occur more than once.
 func (s *Set) Subset(index []int) (*Set, error) {
-	if err := checkSize(s.Name+": subset", len(index), s.C, s.H, s.W); err != nil {
+	if err := checkSize(s.Name+": subset", len(index), s.planes(), s.H, s.W); err != nil {
 		return nil, err
 	}
 	t := s.shaped(len(index), s.C, s.H, s.W)
@@ -157,7 +233,7 @@ func (s *Set) Subset(index []int) (*Set, error) {
 		}
 		t.Factors = append(t.Factors, s.Factors[i*f:(i+1)*f]...)
 	}
-	return t, nil
+	return t.along(s, func(a *Set) (*Set, error) { return a.Subset(index) })
 }
 
 // Head is the first n examples, all of them if n is not below N. The values are shared with s.
@@ -169,6 +245,7 @@ func (s *Set) Head(n int) *Set {
 		t.Labels = s.Labels[:t.N]
 	}
 	t.Factors = s.Factors[:t.N*len(s.FactorNames)]
+	t.along(s, func(a *Set) (*Set, error) { return a.Head(n), nil })
 	return &t
 }
 
@@ -217,17 +294,20 @@ const (
 // Grey turns three channels into one with the luma weights of ITU-R BT.601. One channel is returned
 // as it is; any other count is an error.
 func (s *Set) Grey() (*Set, error) {
-	if s.C == 1 {
-		return s, nil
-	}
-	if s.C != 3 {
+	if s.C != 1 && s.C != 3 {
 		return nil, fmt.Errorf("data: %s: grey wants 1 or 3 channels, got %d", s.Name, s.C)
 	}
-	t := s.shaped(s.N, 1, s.H, s.W)
-	for i := range s.N {
-		grey(t.At(i), s.At(i))
+	if s.C == 1 && s.Given == nil && s.Beside == nil {
+		return s, nil
 	}
-	return t, nil
+	t := *s
+	if s.C == 3 {
+		t = *s.shaped(s.N, 1, s.H, s.W)
+		for i := range s.N {
+			grey(t.At(i), s.At(i))
+		}
+	}
+	return t.alongPictures(s, (*Set).Grey)
 }
 
 // grey writes the luma of the planes r, g, b in src to dst.
@@ -241,18 +321,21 @@ func grey(dst, src []float32) {
 // Resize brings every example to h×w with a tent filter that widens when it shrinks (what imaging
 // libraries call anti-aliased bilinear). Values stay within the range they had.
 func (s *Set) Resize(h, w int) (*Set, error) {
-	if err := checkSize(s.Name+": resize", s.N, s.C, h, w); err != nil {
+	if err := checkSize(s.Name+": resize", s.N, s.planes(), h, w); err != nil {
 		return nil, err
 	}
 	if h == s.H && w == s.W {
 		return s, nil
 	}
+	if s.Kind != Plain && s.Kind != Video {
+		return nil, fmt.Errorf("data: %s: %s of %v have no other size in pixels", s.Name, s.Kind, s.Dims())
+	}
 	t := s.shaped(s.N, s.C, h, w)
 	r := newResizer(s.H, s.W, h, w)
-	for i := range s.N * s.C {
+	for i := range s.N * s.planes() {
 		r.plane(t.X[i*h*w:(i+1)*h*w], s.X[i*s.H*s.W:(i+1)*s.H*s.W])
 	}
-	return t, nil
+	return t.alongPictures(s, func(a *Set) (*Set, error) { return a.Resize(h, w) })
 }
 
 // Crop keeps the h×w pixels in the middle of every example.
@@ -267,13 +350,13 @@ func (s *Set) Crop(h, w int) (*Set, error) {
 	for i := range s.N {
 		s.cut(t.At(i), i, (s.H-h)/2, (s.W-w)/2, h, w)
 	}
-	return t, nil
+	return t.alongPictures(s, func(a *Set) (*Set, error) { return a.Crop(h, w) })
 }
 
 // cut copies the h×w window of example i at (y, x) to dst.
 func (s *Set) cut(dst []float32, i, y, x, h, w int) {
 	src := s.At(i)
-	for c := range s.C {
+	for c := range s.planes() {
 		for r := range h {
 			copy(dst[(c*h+r)*w:][:w], src[(c*s.H+y+r)*s.W+x:][:w])
 		}
@@ -286,8 +369,13 @@ func (s *Set) Patches(n, h, w int, seed uint64) (*Set, error) {
 	if h < 1 || w < 1 || h > s.H || w > s.W {
 		return nil, fmt.Errorf("data: %s: cannot cut %d×%d out of %d×%d", s.Name, h, w, s.H, s.W)
 	}
-	if err := checkSize(s.Name+": patches", n, s.C, h, w); err != nil {
+	if err := checkSize(s.Name+": patches", n, s.planes(), h, w); err != nil {
 		return nil, err
+	}
+	for what, a := range s.aligned() {
+		if a.H != s.H || a.W != s.W {
+			return nil, fmt.Errorf("data: %s: patches: %s is of %d×%d, want %d×%d", s.Name, what, a.H, a.W, s.H, s.W)
+		}
 	}
 	t := s.shaped(n, s.C, h, w)
 	t.Labels, t.Factors, t.FactorNames = nil, nil, nil
@@ -299,5 +387,5 @@ func (s *Set) Patches(n, h, w int, seed uint64) (*Set, error) {
 			t.Labels = append(t.Labels, s.Labels[i])
 		}
 	}
-	return t, nil
+	return t.along(s, func(a *Set) (*Set, error) { return a.Patches(n, h, w, seed) })
 }
