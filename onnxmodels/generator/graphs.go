@@ -6,6 +6,7 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
 	"ebmrun/graphs/passes"
+	"ebmrun/onnxmodels"
 )
 
 // masked appends the squared error of every example over its known entries,
@@ -30,6 +31,54 @@ func (m *Model) masked(b *graphs.Builder, g *graphs.Graph) (z, err *graphs.Value
 //
 // the field of Langevin inference, one graph.
 func (m *Model) Posterior(sigma float64) (*graphs.Model, error) {
+	return m.posterior(sigma, func(p *graphs.Model, z *graphs.Value) (*graphs.Graph, *graphs.Value, error) {
+		b := graphs.NewBuilder(p.Graph)
+		b.Prefix("energy")
+		return p.Graph, b.Scale(b.Sum(b.Mul(z, z), false, 1), 0.5), b.Err()
+	})
+}
+
+// PriorPrefix begins the names of a learned prior's weights in [Model.PosteriorUnder].
+const PriorPrefix = "prior/"
+
+// PosteriorUnder is [Model.Posterior] with the density exp(−U(z)) of an energy of
+// codes in place of N(0, I),
+//
+//	energy = U(z) + ‖mask·(target − g(z))‖²/(2σ²):
+//
+// both networks joined in one graph and differentiated once.
+func (m *Model) PosteriorUnder(prior *onnxmodels.Model, sigma float64) (*graphs.Model, error) {
+	if len(prior.Dims) != 1 || prior.Dims[0] != m.Codes {
+		return nil, fmt.Errorf("generator: the prior is over codes of %v, the generator takes %d", prior.Dims, m.Codes)
+	}
+	return m.posterior(sigma, func(p *graphs.Model, z *graphs.Value) (*graphs.Graph, *graphs.Value, error) {
+		b := graphs.NewBuilder(p.Graph)
+		const code = "joint/code"
+		b.Output(code, b.Identity(z))
+		if err := b.Err(); err != nil {
+			return nil, nil, err
+		}
+		u, err := autodiff.Prepare(prior.Model)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := passes.CutAt(u.Graph, onnxmodels.Energy); err != nil {
+			return nil, nil, err
+		}
+		if err := passes.RenameFunc(u.Graph, func(name string) string { return PriorPrefix + name }); err != nil {
+			return nil, nil, err
+		}
+		g, err := passes.Join(p.Graph, u.Graph, map[string]string{code: PriorPrefix + onnxmodels.X})
+		if err != nil {
+			return nil, nil, err
+		}
+		return g, g.Output(PriorPrefix + onnxmodels.Energy), nil
+	})
+}
+
+// posterior adds the likelihood to an energy of codes that prior appends to the
+// graph, in place or in a new one, and takes the slope.
+func (m *Model) posterior(sigma float64, prior func(p *graphs.Model, z *graphs.Value) (*graphs.Graph, *graphs.Value, error)) (*graphs.Model, error) {
 	if !(sigma > 0) {
 		return nil, fmt.Errorf("generator: residual deviation sigma: wanted a positive number, got %g", sigma)
 	}
@@ -37,14 +86,21 @@ func (m *Model) Posterior(sigma float64) (*graphs.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := p.Graph
-	b := graphs.NewBuilder(g)
-	z, e := m.masked(b, g)
-	b.Prefix("energy")
-	u := b.Add(b.Scale(b.Sum(b.Mul(z, z), false, 1), 0.5), b.Scale(e, 1/(2*sigma*sigma)))
-	b.Output(Energy, u)
+	b := graphs.NewBuilder(p.Graph)
+	z, e := m.masked(b, p.Graph)
 	b.Output(Error, e)
-	slopes, err := autodiff.Append(b, u, nil, z)
+	if err := b.Err(); err != nil {
+		return nil, err
+	}
+	g, u, err := prior(p, z)
+	if err != nil {
+		return nil, err
+	}
+	p.Graph = g
+	b = graphs.NewBuilder(g)
+	b.Prefix("energy")
+	u = b.Output(Energy, b.Add(u, b.Scale(g.Output(Error), 1/(2*sigma*sigma))))
+	slopes, err := autodiff.Append(b, u, nil, g.Input(Z))
 	if err != nil {
 		return nil, err
 	}

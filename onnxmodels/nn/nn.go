@@ -200,6 +200,7 @@ var Activations = map[string]func(b *graphs.Builder, x *graphs.Value) *graphs.Va
 	"leaky.05": leaky(0.05),
 	"swish":    func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Mul(x, b.Sigmoid(x)) },
 	"softplus": func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Softplus", []*graphs.Value{x}) },
+	"gelu":     func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Gelu", []*graphs.Value{x}) },
 	"elu":      func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Op("Elu", []*graphs.Value{x}) },
 	"tanh":     func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return b.Tanh(x) },
 	"linear":   func(b *graphs.Builder, x *graphs.Value) *graphs.Value { return x },

@@ -57,6 +57,7 @@ func TestActivations(t *testing.T) {
 		"relu": leaky(0), "leaky": leaky(0.2), "leaky.01": leaky(0.01), "leaky.05": leaky(0.05), "linear": leaky(1),
 		"swish":    func(x float64) float64 { return x / (1 + math.Exp(-x)) },
 		"softplus": func(x float64) float64 { return math.Log1p(math.Exp(x)) },
+		"gelu":     func(x float64) float64 { return x * (1 + math.Erf(x/math.Sqrt2)) / 2 },
 		"elu": func(x float64) float64 {
 			if x < 0 {
 				return math.Expm1(x)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ebmrun/graphs"
 	"ebmrun/graphs/passes"
@@ -21,6 +22,7 @@ type Generator struct {
 	network
 	model *generator.Model
 	sigma float64
+	joint *network // whose weights the posterior reads: its own, and a learned prior's
 
 	forward, posterior, regression *graphs.Model
 	forwards, posteriors, regress  map[int]*call
@@ -41,7 +43,7 @@ func NewGenerator(ctx context.Context, m *generator.Model, e runtime.Engine, o r
 	if err := b.adopt(m.Graph); err != nil {
 		return nil, err
 	}
-	b.forward = passes.Clone(m.Model)
+	b.forward, b.joint = passes.Clone(m.Model), &b.network
 	var err error
 	if b.posterior, err = m.Posterior(sigma); err != nil {
 		return nil, err
@@ -66,23 +68,55 @@ func (g *Generator) Codes() int { return g.model.Codes }
 // Model returns the generator with its present weights as initializers.
 func (g *Generator) Model() *generator.Model {
 	m := *g.model
-	m.Model = passes.Clone(g.model.Model)
-	for _, v := range m.Graph.Inits {
-		for i, p := range g.params {
-			if p.Name == v.Name {
-				v.Const = graphs.Of(append([]float32(nil), p.W...), g.weights[i].Dims...)
-			}
-		}
-	}
+	m.Model = g.present(g.model.Model)
 	return &m
 }
 
+// present is a copy of a model with the present weights as initializers.
+func (b *network) present(m *graphs.Model) *graphs.Model {
+	m = passes.Clone(m)
+	for _, v := range m.Graph.Inits {
+		for i, p := range b.params {
+			if p.Name == v.Name {
+				v.Const = graphs.Of(append([]float32(nil), p.W...), b.weights[i].Dims...)
+			}
+		}
+	}
+	return m
+}
+
+// Under puts a learned prior of the codes in the place of N(0, I): from now on
+// [Generator.Posterior] is the field of prior's U(z) + ‖mask·(target − g(z))‖²/(2σ²),
+// one graph that reads the present weights of both.
+func (g *Generator) Under(prior *Energy) error {
+	if prior.frozen {
+		return fmt.Errorf("bind: a frozen prior cannot be learned with a generator")
+	}
+	m, err := g.model.PosteriorUnder(prior.model, g.sigma)
+	if err != nil {
+		return err
+	}
+	if _, err := passes.WeightsToInputs(m.Graph); err != nil {
+		return err
+	}
+	joint := g.network
+	joint.params = slices.Clone(g.params)
+	for _, p := range prior.params {
+		p.Name = generator.PriorPrefix + p.Name
+		joint.params = append(joint.params, p)
+	}
+	joint.weights = slices.Concat(g.weights, prior.weights)
+	err = closeAll(g.posteriors)
+	g.posterior, g.joint, g.posteriors = m, &joint, map[int]*call{}
+	return err
+}
+
 // need returns the call for n examples, compiled if it is the first.
-func (g *Generator) need(set map[int]*call, m *graphs.Model, n int) (*call, error) {
+func (b *network) need(set map[int]*call, m *graphs.Model, n int) (*call, error) {
 	if c := set[n]; c != nil {
 		return c, nil
 	}
-	c, err := g.compile(m, n, nil)
+	c, err := b.compile(m, n, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +156,7 @@ func (p *posterior) EnergyGrad(z, u, d []float32) error {
 	if err := errors.Join(g.sizes(n, z, p.target, p.mask), g.sizes(n, d)); err != nil {
 		return err
 	}
-	c, err := g.need(g.posteriors, g.posterior, n)
+	c, err := g.joint.need(g.posteriors, g.posterior, n)
 	if err != nil {
 		return err
 	}
