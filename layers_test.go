@@ -29,11 +29,12 @@ var layers = map[string]string{
 	"graphs/autodiff":  "graphs graphs/passes graphs/refeval",
 	"graphs/graphtest": "graphs graphs/refeval",
 
-	"runtime":            "graphs",
-	"runtime/ortlib":     "graphs runtime",
-	"runtime/ref":        "graphs graphs/passes graphs/refeval runtime",
-	"runtime/ort":        "graphs graphs/onnxio runtime runtime/ortlib",
-	"runtime/enginetest": "graphs runtime",
+	"runtime":             "graphs",
+	"runtime/ortlib":      "graphs runtime",
+	"runtime/ref":         "graphs graphs/passes graphs/refeval runtime",
+	"runtime/ort":         "graphs graphs/onnxio runtime runtime/ortlib",
+	"runtime/enginetest":  "graphs runtime",
+	"runtime/orttraining": "graphs graphs/onnxio graphs/passes runtime runtime/ortlib",
 
 	"onnxmodels":     "graphs",
 	"onnxmodels/nn":  "graphs",
