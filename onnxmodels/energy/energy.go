@@ -30,6 +30,8 @@ type Layer struct {
 	Pad     int  `yaml:"pad,omitempty"`    // pixels on every side
 	Same    bool `yaml:"same,omitempty"`   // pad to ⌈size/stride⌉ instead
 	Pool    int  `yaml:"pool,omitempty"`   // max pooling after the activation, 0 for none
+
+	Norm string `yaml:"norm,omitempty"` // before the activation: instance, or none
 }
 
 // A Spec describes an energy network. The last layer has no activation; its
@@ -39,6 +41,8 @@ type Spec struct {
 	Activation string  `yaml:"activation"`           // a key of nn.Activations
 	Init       string  `yaml:"init,omitempty"`       // see nn.InitByName
 	SumActive  bool    `yaml:"sum_active,omitempty"` // sum the last layer's activations (texture nets)
+
+	Expand *Expand `yaml:"expand,omitempty"` // residual blocks in place of layers
 }
 
 // Build makes the network for examples of the given dimensions ([C, H, W], or
@@ -49,7 +53,7 @@ func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, e
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Layers) == 0 {
+	if len(s.Layers) == 0 && s.Expand == nil {
 		return nil, fmt.Errorf("energy: the network has no layers")
 	}
 	if sigma < 0 {
@@ -92,6 +96,12 @@ func finish(net *nn.Net, x, f *graphs.Value, sigma float64) (*onnxmodels.Model, 
 
 // Score appends the network itself: f(x) [batch].
 func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
+	if s.Expand != nil {
+		if len(s.Layers) > 0 {
+			return net.Fail("energy: a network of blocks has no layers besides, got %d", len(s.Layers))
+		}
+		return s.Expand.score(net, s.Activation, x)
+	}
 	h := x
 	dense := len(x.Shape) == 2
 	for i, l := range s.Layers {
@@ -99,7 +109,14 @@ func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
 		if dense {
 			h = net.Dense(name, h, l.Filters)
 		} else {
-			h = net.Conv(name, h, nn.Conv{Filters: l.Filters, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, Same: l.Same})
+			h = net.Conv(name, h, nn.Conv{Filters: l.Filters, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, Same: l.Same, NoBias: l.Norm != ""})
+		}
+		switch l.Norm {
+		case "":
+		case "instance":
+			h = net.InstanceNorm(name+".norm", h)
+		default:
+			return net.Fail("energy: layer %d: wanted norm instance or none, got %q", i+1, l.Norm)
 		}
 		if i < len(s.Layers)-1 || s.SumActive {
 			old := net.Prefix(name)
@@ -128,6 +145,22 @@ var Nets = map[string]struct {
 	"swish-16":          {"short-run shape for 16×16, n = 16, swish", shortRun(16, 2, 4, "swish")},
 	"swish-32":          {"short-run shape for 32×32, n = 16, swish", shortRun(16, 3, 4, "swish")},
 	"swish-64":          {"short-run shape for 64×64, n = 16, swish", shortRun(16, 4, 4, "swish")},
+	"swish-4":           {"short-run shape for 4×4, n = 16, swish", shortRun(16, 1, 2, "swish")},
+	"swish-7":           {"short-run shape for 7×7, n = 16, swish", shortRun(16, 1, 3, "swish")},
+	"grid-4": {"multi-grid net for 4×4 (Gao et al., 2018), normalised per example", grid(2,
+		Layer{Filters: 96, Kernel: 5, Stride: 2}, Layer{Filters: 128, Kernel: 3}, Layer{Filters: 256, Kernel: 3})},
+	"grid-16": {"multi-grid net for 16×16", grid(8,
+		Layer{Filters: 96, Kernel: 5, Stride: 2}, Layer{Filters: 128, Kernel: 3}, Layer{Filters: 256, Kernel: 3}, Layer{Filters: 512, Kernel: 3})},
+	"grid-64": {"multi-grid net for 64×64", grid(4,
+		Layer{Filters: 64, Kernel: 5, Stride: 2}, Layer{Filters: 128, Kernel: 5, Stride: 2}, Layer{Filters: 256, Kernel: 5, Stride: 2}, Layer{Filters: 512, Kernel: 5, Stride: 2})},
+	"expand-4":    {"grows from 8×8 to any power of two (Zhao et al., 2021), c = 4", expand(4, 8)},
+	"expand-8":    {"the same with c = 8", expand(8, 8)},
+	"expand-32":   {"the same with c = 32: the authors' net for CIFAR-10 and CelebA", expand(32, 8)},
+	"residual-4":  {"the same blocks, not growing, c = 4", expand(4, 0)},
+	"residual-16": {"the same blocks, not growing, c = 16: the authors' net for translation", expand(16, 0)},
+	"patch-small": {"five 3×3 convolutions, 24-16-16-16 filters, for one picture at several scales", patch(24, 16, 16, 16)},
+	"patch-64":    {"five 3×3 convolutions, 64-32-32-32 filters (Zheng et al., 2021, sides below 64)", patch(64, 32, 32, 32)},
+	"patch-128":   {"five 3×3 convolutions, 128-64-64-64 filters (Zheng et al., 2021, sides below 256)", patch(128, 64, 64, 64)},
 	"texture": {"generative ConvNet for textures of 224×224 (released code of Xie et al.)", Spec{
 		Layers: []Layer{{Filters: 100, Kernel: 15, Stride: 3, Same: true, Pool: 3}, {Filters: 64, Kernel: 5, Stride: 2, Same: true, Pool: 2},
 			{Filters: 30, Kernel: 5, Stride: 2, Same: true}, {Filters: 1, Kernel: 3}},

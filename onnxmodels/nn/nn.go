@@ -74,6 +74,7 @@ const maxWeight = 1 << 28
 type Conv struct {
 	Filters, Kernel, Stride, Pad int
 	Same                         bool // pad so that the output has ⌈size/stride⌉ positions, the odd pixel at the end
+	NoBias                       bool // such as before a normalisation
 }
 
 // Conv appends a convolution of x [batch, C, H, W].
@@ -90,7 +91,10 @@ func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
 	s := int64(max(c.Stride, 1))
 	fan := in * c.Kernel * c.Kernel
 	w := n.weight(name+".weight", n.Weights, fan, c.Filters*c.Kernel*c.Kernel, c.Filters, in, c.Kernel, c.Kernel)
-	bias := n.weight(name+".bias", n.Biases, fan, c.Filters, c.Filters)
+	operands := []*graphs.Value{x, w}
+	if !c.NoBias {
+		operands = append(operands, n.weight(name+".bias", n.Biases, fan, c.Filters, c.Filters))
+	}
 	pads := []int64{int64(c.Pad), int64(c.Pad), int64(c.Pad), int64(c.Pad)}
 	if c.Same {
 		for i := range 2 {
@@ -105,7 +109,7 @@ func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
 	if !fits(x, k, pads) {
 		return n.Fail("nn: layer %s: windows of %d×%d with pads %v do not fit into %v", name, k, k, pads, x)
 	}
-	return n.Op("Conv", []*graphs.Value{x, w, bias}, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s))
+	return n.Op("Conv", operands, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s))
 }
 
 // fits reports whether k×k windows fit into the padded map x.

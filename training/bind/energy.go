@@ -50,6 +50,9 @@ type Options struct {
 	// Spectral divides every weight of rank 2 or more by its largest singular
 	// value, estimated by one power iteration per update (Miyato et al., 2018).
 	Spectral bool
+
+	// Only, if not nil, picks the weights that Spectral takes.
+	Only func(name string, dims []int) bool
 }
 
 // Names of inputs and outputs of the learning graph.
@@ -75,7 +78,7 @@ func New(ctx context.Context, m *onnxmodels.Model, e runtime.Engine, o Options) 
 	}
 	b.norms = make([]*spectral, len(b.params))
 	for i, t := range b.weights {
-		if o.Spectral && len(t.Dims) >= 2 {
+		if o.Spectral && len(t.Dims) >= 2 && (o.Only == nil || o.Only(b.params[i].Name, t.Dims)) {
 			b.norms[i] = newSpectral(b.params[i].W, t.Dims[0])
 			b.weights[i] = graphs.Of(b.norms[i].scaled, t.Dims...)
 		}

@@ -1,0 +1,198 @@
+package pyramid
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"ebmrun/training"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
+)
+
+// A Level is an energy of pictures of one size.
+type Level struct {
+	C, H, W  int
+	Energy   training.Energy
+	Langevin training.Langevin
+	Frozen   bool // Learn updates nothing
+
+	opt    *training.Optimizer
+	fused  *sampler.Fused
+	state  *sampler.State
+	params []optim.Param // those that are learned
+}
+
+// NewLevel is a level whose weights an optimizer of the given settings updates,
+// except those named in fixed.
+func NewLevel(e training.Energy, c, h, w int, l training.Langevin, o training.Optim, fixed ...string) (*Level, error) {
+	opt, err := o.New()
+	if err != nil {
+		return nil, err
+	}
+	v := &Level{C: c, H: h, W: w, Energy: e, Langevin: l, opt: opt}
+	for _, p := range e.Params() {
+		if !slices.Contains(fixed, p.Name) {
+			v.params = append(v.params, p)
+		}
+	}
+	if f, ok := e.(training.Fuser); ok && l.Fused {
+		v.fused = &sampler.Fused{Chain: f.Chain(l.Kernel()), K: l.Steps}
+	}
+	return v, nil
+}
+
+// Dim is the number of values of one picture.
+func (v *Level) Dim() int { return v.C * v.H * v.W }
+
+// Sample moves the chains x [len(ids), dim] in place by the level's Langevin
+// steps, from step number t.
+func (v *Level) Sample(ctx context.Context, noise sampler.Noise, ids []uint64, t uint64, x []float32) (sampler.Info, error) {
+	if v.fused == nil {
+		return v.Move(ctx, noise, v.Langevin.Kernel(), v.Langevin.Steps, ids, t, x)
+	}
+	if err := v.begin(ids, t, x); err != nil {
+		return sampler.Info{}, err
+	}
+	return v.fused.Run(ctx, noise, v.state, v.Langevin.Steps, nil)
+}
+
+// Move does the same with another kernel and number of steps.
+func (v *Level) Move(ctx context.Context, noise sampler.Noise, k sampler.Kernel, steps int, ids []uint64, t uint64, x []float32) (sampler.Info, error) {
+	if err := v.begin(ids, t, x); err != nil {
+		return sampler.Info{}, err
+	}
+	return sampler.Run(ctx, noise, k, v.Energy, v.state, steps, nil)
+}
+
+// begin places chains at x; buffers are kept from one call to the next.
+func (v *Level) begin(ids []uint64, t uint64, x []float32) (err error) {
+	if v.state == nil || len(v.state.X) != len(x) || v.state.Len() != len(ids) {
+		if v.state, err = sampler.NewState(x, v.Dim(), append([]uint64(nil), ids...)); err != nil {
+			return err
+		}
+	}
+	v.state.X, v.state.T = x, t
+	copy(v.state.Chain, ids)
+	v.state.Invalidate()
+	return nil
+}
+
+// Learn makes one update that descends Σ w_i·f(x_i) + (l2/2)·Σ f(x_i)² and returns
+// the scores from before it and the gradient's norm.
+func (v *Level) Learn(ctx context.Context, x, w []float32, l2 float64) (score []float32, norm float64, err error) {
+	score = make([]float32, len(w))
+	if err := v.Energy.Learn(ctx, x, w, float32(l2), score); err != nil {
+		return nil, 0, err
+	}
+	if v.Frozen {
+		return score, optim.Norm(v.params), nil
+	}
+	if norm, err = v.opt.Update(v.params); err != nil {
+		return nil, 0, err
+	}
+	v.Energy.Refresh()
+	return score, norm, nil
+}
+
+// Slow multiplies the level's learning rate.
+func (v *Level) Slow(factor float64) { v.opt.Slow(factor) }
+
+// Save puts weights, optimizer and what the energy remembers into a checkpoint
+// under the level's number.
+func (v *Level) Save(st *checkpoint.State, number int) {
+	v.opt.Save(st, fmt.Sprintf("optim%d", number))
+	training.SaveParams(st, fmt.Sprintf("weights%d", number), v.Energy.Params())
+	if m, ok := v.Energy.(optim.Stateful); ok {
+		training.SaveMemory(st, fmt.Sprintf("energy%d", number), m)
+	}
+}
+
+// Restore takes them back.
+func (v *Level) Restore(st *checkpoint.State, number int) error {
+	if err := v.opt.Restore(st, fmt.Sprintf("optim%d", number)); err != nil {
+		return err
+	}
+	return RestoreEnergy(v.Energy, st, number)
+}
+
+// RestoreEnergy puts the weights of a level into an energy.
+func RestoreEnergy(e training.Energy, st *checkpoint.State, number int) error {
+	if err := training.RestoreParams(st, fmt.Sprintf("weights%d", number), e.Params()); err != nil {
+		return err
+	}
+	if m, ok := e.(optim.Stateful); ok {
+		return training.RestoreMemory(st, fmt.Sprintf("energy%d", number), m)
+	}
+	e.Refresh()
+	return nil
+}
+
+// Contrast is the weights of n data examples and n samples after them whose
+// gradient is that of mean f(samples) − mean f(data), or the opposite if flipped.
+func Contrast(n int, flipped bool) []float32 {
+	w := make([]float32, 2*n)
+	for i := range n {
+		w[i], w[n+i] = -1/float32(n), 1/float32(n)
+		if flipped {
+			w[i], w[n+i] = w[n+i], w[i]
+		}
+	}
+	return w
+}
+
+// Batches calls do for each batch of n rows with the number of its first row and
+// of its rows, and joins what it returns.
+func Batches(n, batch int, do func(first, rows int) ([]float32, error)) ([]float32, error) {
+	var all []float32
+	for first := 0; first < n; first += batch {
+		x, err := do(first, min(batch, n-first))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, x...)
+	}
+	return all, nil
+}
+
+// Impose returns a projection that writes the known values, those where mask is 1,
+// over chains.
+func Impose(known, mask []float32) func(x []float32) {
+	return func(x []float32) {
+		for i, m := range mask {
+			if m == 1 {
+				x[i] = known[i]
+			}
+		}
+	}
+}
+
+// ShrinkKnown is known values and their mask on a grid that is k times coarser: a
+// block is known if all of it is.
+func ShrinkKnown(known, mask []float32, h, w, k int) (x, m []float32) {
+	m = Shrink(mask, h, w, k)
+	for i, v := range m {
+		if v != 1 {
+			m[i] = 0
+		}
+	}
+	return Shrink(known, h, w, k), m
+}
+
+// VisibleMean is the mean of what is visible in each plane of size values, 0 where
+// nothing is.
+func VisibleMean(x, mask []float32, size int) []float32 {
+	out := make([]float32, len(x)/size)
+	for p := range out {
+		sum, n := 0.0, 0.0
+		for i := p * size; i < (p+1)*size; i++ {
+			if mask[i] == 1 {
+				sum += float64(x[i])
+				n++
+			}
+		}
+		out[p] = float32(sum / max(n, 1))
+	}
+	return out
+}
