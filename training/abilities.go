@@ -1,6 +1,11 @@
 package training
 
-import "context"
+import (
+	"context"
+	"math"
+
+	"ebmrun/training/sampler"
+)
 
 // What a learned system can do besides drawing Langevin samples from an energy.
 // A system implements the interfaces that its paper gives a meaning to; the
@@ -30,8 +35,28 @@ type (
 		Score(ctx context.Context, x []float32, seed uint64) (name string, values []float64, err error)
 	}
 
+	// An Encoder finds the codes [n, d] behind examples, whose unknown entries mask
+	// tells as for a Reconstructor.
+	Encoder interface {
+		Encode(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error)
+	}
+
+	// A Decoder maps codes [n, Codes], a priori standard normal numbers, to examples
+	// without noise.
+	Decoder interface {
+		Codes() int
+		Decode(ctx context.Context, z []float32) ([]float32, error)
+	}
+
 	// A Translator maps conditions, or examples of one domain, to examples of the other.
 	Translator interface {
 		Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error)
 	}
 )
+
+// Codes draws n codes of d standard normal numbers, the same for equal seeds.
+func Codes(seed uint64, n, d int) []float32 {
+	z := make([]float32, n*d)
+	sampler.Noise{Seed: seed}.Normals(z, sampler.Chains(0, n), math.MaxUint64)
+	return z
+}

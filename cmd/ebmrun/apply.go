@@ -16,7 +16,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"ebmrun/graphs"
+	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
@@ -26,16 +29,18 @@ import (
 )
 
 // tasks is everything that apply can do.
-var tasks = []func(*common) *cobra.Command{energyTask, interpolateTask, reconstructTask, inpaintTask, longrunTask}
+var tasks = []func(*common) *cobra.Command{energyTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, longrunTask}
 
 func applyCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply TASK RUN|FILE.onnx",
-		Short: "Use a learned energy: rank, interpolate, reconstruct, inpaint, test in long runs",
-		Long: `Use a learned energy for a task. Each task says in its own help what it needs and
-what it leaves behind.`,
+		Short: "Use what was learned: rank, interpolate, reconstruct, recover, inpaint, translate, test in long runs",
+		Long: `Use what a system has learned for a task. Each task says in its own help what it
+needs and what it leaves behind. A system does what its paper gives a meaning to:
+a task that a run cannot do names those that it can.`,
 		Example: example(
 			"ebmrun apply energy runs/mnist --data fashion-mnist -o energies.csv",
+			"ebmrun apply recover runs/faces --hidden 0.5 -o recovered.png",
 			"ebmrun apply inpaint runs/faces --image face.png --mask mask.png -o completed.png"),
 	}
 	for _, task := range tasks {
@@ -46,56 +51,73 @@ what it leaves behind.`,
 
 // task is what the tasks have in common. RUN is opened, bound and handed to do.
 func (c *common) task(use, short, long, sample string, do func(ctx context.Context, a *applied) error) (*cobra.Command, *applied) {
-	a := &applied{c: c}
+	a := &applied{c: c, task: use}
 	cmd := &cobra.Command{
 		Use: use + " RUN|FILE.onnx", Short: short, Long: long, Example: example(sample), Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), args[0], do)
 		},
 	}
+	a.flags = cmd.Flags()
 	cmd.Flags().StringVar(&a.checkpoint, "checkpoint", "", "best, last or step-NNNNNN (default: best)")
 	cmd.Flags().StringVarP(&a.out, "out", "o", "", "file to write")
 	return cmd, a
 }
 
-// applied is an energy ready for a task.
+// applied is a run ready for a task.
 type applied struct {
 	c               *common
+	task            string
+	flags           *pflag.FlagSet
 	checkpoint, out string
 
 	*openedRun
-	e   *bind.Energy
+	e   *bind.Energy // nil if no energy is learned
 	dim int
 }
 
 func (a *applied) with(ctx context.Context, path string, do func(context.Context, *applied) error) error {
+	if a.out == "" {
+		return badInput(errors.New("--out is missing: the file to write"))
+	}
 	r, err := a.c.open(ctx, path, a.checkpoint)
 	if err != nil {
 		return err
 	}
-	if r.Model == nil {
-		return badInput(fmt.Errorf("%s holds a generator and no energy: the tasks of apply need an energy", path))
-	}
-	if a.out == "" {
-		return badInput(errors.New("--out is missing: the file to write"))
+	defer r.Close()
+	if err := r.lacks(a.task); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(a.out), 0o777); err != nil {
 		return err
 	}
-	engine, err := a.c.engine(ctx)
-	if err != nil {
-		return err
+	a.openedRun, a.dim = r, graphs.Size(r.Dims)
+	if r.Model != nil {
+		engine, err := a.c.engine(ctx)
+		if err != nil {
+			return err
+		}
+		if a.e, err = bind.Freeze(ctx, r.Model, engine, bind.Options{Runtime: a.c.options()}); err != nil {
+			return badInput(err)
+		}
+		defer a.e.Close()
 	}
-	if a.e, err = bind.Freeze(ctx, r.Model, engine, bind.Options{Runtime: a.c.options()}); err != nil {
-		return badInput(err)
-	}
-	defer a.e.Close()
-	a.openedRun, a.dim = r, r.Model.Size()
 	return do(ctx, a)
 }
 
+// unused refuses flags that mean nothing to this system, which does the task in
+// a way of its own.
+func (a *applied) unused(names ...string) error {
+	for _, name := range names {
+		if a.flags.Changed(name) {
+			return badInput(fmt.Errorf("--%s: %s of %s takes no such setting", name, a.task, a.Head.System))
+		}
+	}
+	return nil
+}
+
 // examples loads at most limit examples in the sizes and the scale of the
-// energy: of the named data or files, or held-out ones of the run's own data.
+// run's: of the named data or files, or held-out ones of the run's own data.
 func (a *applied) examples(ctx context.Context, name string, limit int) (*data.Set, error) {
 	src, part := a.Head.Source, ""
 	if name == "" {
@@ -107,7 +129,7 @@ func (a *applied) examples(ctx context.Context, name string, limit int) (*data.S
 		return nil, badInput(fmt.Errorf("%s does not say what it was learned from: give --data", a.Name))
 	}
 	src.Limit = 0
-	dims := a.Model.Dims
+	dims := a.Dims
 	if len(dims) == 3 && src.Patches == 0 {
 		src.Size, src.Width, src.Grey = dims[1], dims[2], dims[0] == 1
 	}
@@ -123,7 +145,7 @@ func (a *applied) examples(ctx context.Context, name string, limit int) (*data.S
 	return a.inScale(set), nil
 }
 
-// inScale brings examples to the energy's scale: pictures by their range, other
+// inScale brings examples to the run's scale: pictures by their range, other
 // values by the units of the files.
 func (a *applied) inScale(s *data.Set) *data.Set {
 	x := make([]float32, len(s.X))
@@ -141,9 +163,9 @@ func (a *applied) inScale(s *data.Set) *data.Set {
 
 // pictures are n examples as record takes them.
 func (a *applied) pictures(x []float32) (record.Images, error) {
-	d := a.Model.Dims
+	d := a.Dims
 	if len(d) != 3 {
-		return record.Images{}, badInput(fmt.Errorf("%s is an energy of vectors: wanted one of pictures", a.Name))
+		return record.Images{}, badInput(fmt.Errorf("%s was learned from vectors: wanted a run on pictures", a.Name))
 	}
 	return record.Images{Data: x, N: len(x) / a.dim, C: d[0], H: d[1], W: d[2], Lo: a.Lo, Hi: a.Hi}, nil
 }
@@ -204,45 +226,74 @@ func energyTask(c *common) *cobra.Command {
 	cmd, _ := c.task("energy", "Energy and score of every example, as a table",
 		`Write a row for every example: its number, its class (-1 without one), its energy
 U and its score f. Low energy is likely; the reference density is part of U and
-not of f, so that f ranks the network's own opinion. Both are up to a constant.`,
+not of f, so that f ranks the network's own opinion. Both are up to a constant.
+Where the system has a judgement of its own, such as a likelihood, it is a column
+more, or instead where no energy is learned.`,
 		"ebmrun apply energy runs/mnist --data fashion-mnist -o energies.csv",
 		func(ctx context.Context, a *applied) error {
 			set, err := a.examples(ctx, name, limit)
 			if err != nil {
 				return err
 			}
-			const batch = 64
-			u, f := make([]float32, set.N), make([]float32, set.N)
-			p := c.progress("energies", 0, set.N)
-			for i := 0; i < set.N; i += batch {
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				end := min(i+batch, set.N)
-				if err := a.e.Scores(set.X[i*a.dim:end*a.dim], u[i:end], f[i:end]); err != nil {
-					return err
-				}
-				p.step(end, nil)
-			}
-			p.finish()
-			rows := make([][]float64, set.N)
+			head, rows := []string{"example", "class"}, make([][]float64, set.N)
 			for i := range rows {
-				class := -1.0
+				rows[i] = []float64{float64(i), -1}
 				if set.Labels != nil {
-					class = float64(set.Labels[i])
+					rows[i][1] = float64(set.Labels[i])
 				}
-				rows[i] = []float64{float64(i), class, float64(u[i]), float64(f[i])}
 			}
-			mean, sd := moments(u)
-			fmt.Fprintf(c.out, "%d examples of %s: energy %.5g ± %.4g\n", set.N, set.Name, mean, sd)
-			return a.table(a.out, []string{"example", "class", "energy", "score"}, rows)
+			add := func(name string, v func(i int) float64) {
+				head = append(head, name)
+				for i := range rows {
+					rows[i] = append(rows[i], v(i))
+				}
+			}
+			if a.e != nil {
+				u, f, err := a.energies(ctx, set)
+				if err != nil {
+					return err
+				}
+				add("energy", func(i int) float64 { return float64(u[i]) })
+				add("score", func(i int) float64 { return float64(f[i]) })
+				mean, sd := moments(u)
+				fmt.Fprintf(c.out, "%d examples of %s: energy %.5g ± %.4g\n", set.N, set.Name, mean, sd)
+			}
+			if s, ok := a.Learned.(training.Scorer); ok {
+				what, v, err := s.Score(ctx, set.X, c.seed)
+				if err != nil {
+					return err
+				}
+				add(what, func(i int) float64 { return v[i] })
+				mean, sd := moments(v)
+				fmt.Fprintf(c.out, "%d examples of %s: %s %.5g ± %.4g\n", set.N, set.Name, what, mean, sd)
+			}
+			return a.table(a.out, head, rows)
 		})
 	cmd.Flags().StringVar(&name, "data", "", "a name, folder or file (default: held-out examples of the run's data)")
 	cmd.Flags().IntVar(&limit, "limit", 1000, "at most so many examples, 0 for all")
 	return cmd
 }
 
-func moments(x []float32) (mean, sd float64) {
+// energies of all examples, and their scores.
+func (a *applied) energies(ctx context.Context, set *data.Set) (u, f []float32, err error) {
+	const batch = 64
+	u, f = make([]float32, set.N), make([]float32, set.N)
+	p := a.c.progress("energies", 0, set.N)
+	defer p.finish()
+	for i := 0; i < set.N; i += batch {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		end := min(i+batch, set.N)
+		if err := a.e.Scores(set.X[i*a.dim:end*a.dim], u[i:end], f[i:end]); err != nil {
+			return nil, nil, err
+		}
+		p.step(end, nil)
+	}
+	return u, f, nil
+}
+
+func moments[T float32 | float64](x []T) (mean, sd float64) {
 	for _, v := range x {
 		mean += float64(v) / float64(len(x))
 	}
@@ -289,21 +340,32 @@ func interpolateTask(c *common) *cobra.Command {
 	var from, to uint64
 	var n, steps int
 	cmd, _ := c.task("interpolate", "A strip of pictures between two starts",
-		`Take the K noise-free Langevin steps of short-run learning from n starts on the
-way from the start of seed --from to that of seed --to, at equal angles, and write
-the ends of the chains as a strip (Nijkamp et al., 2019). Runs that begin their
-chains at fresh noise (chains.init=noise) are made for this.`,
+		`Write a strip of pictures on the way from the draw of seed --from to that of seed
+--to. A system with codes walks between two codes at equal angles. An energy alone
+takes the K noise-free Langevin steps of short-run learning from starts on the way
+(Nijkamp et al., 2019); runs that begin their chains at fresh noise
+(chains.init=noise) are made for this.`,
 		"ebmrun apply interpolate runs/faces --from 1 --to 2 --frames 11 -o strip.png",
 		func(ctx context.Context, a *applied) error {
 			if _, err := a.pictures(nil); err != nil {
 				return err
 			}
+			if n < 2 {
+				return badInput(fmt.Errorf("--frames: wanted at least 2, got %d", n))
+			}
+			if l, ok := a.Learned.(training.Interpolator); ok {
+				if err := a.unused("steps"); err != nil {
+					return err
+				}
+				x, err := l.Interpolate(ctx, from, to, n)
+				if err != nil {
+					return err
+				}
+				return a.strip(a.out, x)
+			}
 			g, err := a.generator(steps)
 			if err != nil {
 				return err
-			}
-			if n < 2 {
-				return badInput(fmt.Errorf("--frames: wanted at least 2, got %d", n))
 			}
 			x, err := g.Interpolate(ctx, a.starts(from, 1), a.starts(to, 1), n, a.hold())
 			if err != nil {
@@ -323,8 +385,12 @@ func reconstructTask(c *common) *cobra.Command {
 	var name string
 	var n, iters, steps int
 	var step float64
-	cmd, _ := c.task("reconstruct", "Find the starts whose short runs end at given pictures",
-		`Look for starts z whose short runs M(z) end at given pictures, by gradient descent
+	cmd, _ := c.task("reconstruct", "What the model makes of given pictures",
+		`Explain given pictures by the model. A system that infers codes writes OUT.png,
+the pictures above their reconstructions, OUT-error.csv, the mean squared error of
+each, and the codes, if there are any, to OUT-z.npy.
+
+With an energy alone look for starts z whose short runs M(z) end at given pictures, by gradient descent
 on the squared error through all Langevin steps (Nijkamp et al., 2019). Besides
 OUT.png, with the pictures above their reconstructions and what the first starts
 gave, OUT-error.csv and OUT-error.png hold the mean squared error over iterations and
@@ -337,6 +403,12 @@ OUT-z.npy the starts.`,
 			set, err := a.examples(ctx, name, n)
 			if err != nil {
 				return err
+			}
+			if l, ok := a.Learned.(training.Reconstructor); ok {
+				if err := a.unused("iters", "step", "steps"); err != nil {
+					return err
+				}
+				return a.explain(ctx, l, set)
 			}
 			if _, err := a.pictures(set.X); err != nil {
 				return err
@@ -378,7 +450,7 @@ OUT-z.npy the starts.`,
 			if err := a.table(a.beside("-error.csv"), []string{"iteration", "mse"}, rows); err != nil {
 				return err
 			}
-			if err := data.WriteNPY(a.beside("-z.npy"), r.Z, append([]int{set.N}, a.Model.Dims...)...); err != nil {
+			if err := data.WriteNPY(a.beside("-z.npy"), r.Z, append([]int{set.N}, a.Dims...)...); err != nil {
 				return err
 			}
 			last := 0.0
@@ -397,10 +469,10 @@ OUT-z.npy the starts.`,
 	return cmd
 }
 
-// one loads a single picture in the energy's size, and says so where that
+// one loads a single picture in the run's size, and says so where that
 // changes it.
 func (a *applied) one(ctx context.Context, path string) ([]float32, error) {
-	d := a.Model.Dims
+	d := a.Dims
 	if raw, err := data.ReadPictures(path, 0, 0, d[0] == 1, 0); err == nil && (raw.H != d[1] || raw.W != d[2]) {
 		a.c.say(fmt.Sprintf("%s: %d×%d pixels, resized to %d×%d", path, raw.H, raw.W, d[1], d[2]))
 	}
@@ -414,38 +486,16 @@ func (a *applied) one(ctx context.Context, path string) ([]float32, error) {
 	return set.X, nil
 }
 
-// hole reads a mask, white where pixels are missing: one entry for every value.
-func (a *applied) hole(path string) (missing []bool, err error) {
-	d := a.Model.Dims
-	m, err := data.ReadPictures(path, d[1], d[2], true, 0)
-	if err != nil {
-		return nil, badInput(err)
-	}
-	if m.N != 1 {
-		return nil, badInput(fmt.Errorf("%s: wanted one mask, got %d", path, m.N))
-	}
-	count := 0
-	for range d[0] {
-		for _, v := range m.X {
-			if missing = append(missing, v > 0); v > 0 {
-				count++
-			}
-		}
-	}
-	if count == 0 || count == len(missing) {
-		return nil, badInput(fmt.Errorf("%s: wanted white where pixels are missing and black elsewhere, got one colour only", path))
-	}
-	return missing, nil
-}
-
 func inpaintTask(c *common) *cobra.Command {
 	var picture, mask, truth string
 	var chains, steps int
 	cmd, _ := c.task("inpaint", "Fill the missing pixels of a picture",
-		`Fill the pixels of a picture where a mask is white with Langevin dynamics that keeps
-all others as they are, in several chains from noise. OUT.png holds the chain of lowest
-energy, OUT-sd.png how much the chains differ, per pixel. With --truth the peak
-signal-to-noise ratio within the hole is told.`,
+		`Fill the pixels of a picture where a mask is white. A system that infers codes
+explains the others and fills in what follows from that; an energy alone runs Langevin
+dynamics that keeps all others as they are, from noise. Of several chains OUT.png holds
+that of lowest energy, or of the best fit where no energy is learned, and OUT-sd.png how
+much they differ, per pixel. With --truth the peak signal-to-noise ratio within the hole
+is told.`,
 		"ebmrun apply inpaint runs/faces --image face.png --mask mask.png --truth face.png -o completed.png",
 		func(ctx context.Context, a *applied) error {
 			switch {
@@ -461,29 +511,16 @@ signal-to-noise ratio within the hole is told.`,
 			if err != nil {
 				return err
 			}
-			missing, err := a.hole(mask)
+			hole, err := a.mask(mask, picture, 1)
 			if err != nil {
 				return err
 			}
-			l := a.Langevin
-			if l.Steps = steps; steps == 0 {
-				l.Steps = 10 * a.Langevin.Steps
-			}
-			if err := l.Check(); err != nil {
-				return badInput(fmt.Errorf("%s: %w", a.Name, err))
-			}
-			x, u, err := a.fill(ctx, known, missing, l.Kernel(), l.Steps, chains)
+			x, best, err := a.complete(ctx, known, hole, chains, steps)
 			if err != nil {
 				return err
-			}
-			best := 0
-			for k, v := range u {
-				if v < u[best] {
-					best = k
-				}
 			}
 			mean, sd := acrossChains(x, a.dim)
-			if err := a.tell(ctx, truth, missing, x[best*a.dim:(best+1)*a.dim], mean); err != nil {
+			if err := a.tell(ctx, truth, hole, x[best*a.dim:(best+1)*a.dim], mean); err != nil {
 				return err
 			}
 			im, err := a.pictures(x[best*a.dim : (best+1)*a.dim])
@@ -503,34 +540,97 @@ signal-to-noise ratio within the hole is told.`,
 	fl.StringVar(&mask, "mask", "", "picture of the same size, white where pixels are missing")
 	fl.StringVar(&truth, "truth", "", "the whole picture, to measure with")
 	fl.IntVar(&chains, "chains", 8, "chains")
-	fl.IntVar(&steps, "steps", 0, "Langevin steps (default: 10 times those of learning)")
+	fl.IntVar(&steps, "steps", 0, "Langevin steps of an energy alone (default: 10 times those of learning)")
 	return cmd
 }
 
-// fill runs chains from noise inside the hole and returns them with their
-// energies.
-func (a *applied) fill(ctx context.Context, known []float32, missing []bool, k sampler.Langevin, steps, chains int) (x, u []float32, err error) {
-	x = a.starts(a.c.seed, chains)
+// complete fills the hole of one picture in several chains and tells the best of
+// them.
+func (a *applied) complete(ctx context.Context, known, mask []float32, chains, steps int) (x []float32, best int, err error) {
+	pictures, masks := make([]float32, 0, chains*a.dim), make([]float32, 0, chains*a.dim)
+	for range chains {
+		pictures, masks = append(pictures, known...), append(masks, mask...)
+	}
+	if a.e == nil || is[training.Reconstructor](a.openedRun) {
+		if err := a.unused("steps"); err != nil {
+			return nil, 0, err
+		}
+	}
+	y, err := a.recovered(ctx, pictures, masks, steps)
+	if err != nil {
+		return nil, 0, err
+	}
+	x = pasted(pictures, y, masks)
+	u := make([]float32, chains)
+	if a.e != nil {
+		err = a.e.EnergyGrad(x, u, make([]float32, len(x)))
+	} else { // how far the model is from what is known
+		for i, m := range masks {
+			u[i/a.dim] += m * (y[i] - pictures[i]) * (y[i] - pictures[i])
+		}
+	}
+	for k, v := range u {
+		if v < u[best] {
+			best = k
+		}
+	}
+	return x, best, err
+}
+
+func visible(missing bool) float32 {
+	if missing {
+		return 0
+	}
+	return 1
+}
+
+// pasted is what is known of x and elsewhere y.
+func pasted(x, y, mask []float32) []float32 {
+	out := slices.Clone(x)
+	for i, m := range mask {
+		if m == 0 {
+			out[i] = y[i]
+		}
+	}
+	return out
+}
+
+// recovered fills in what masks hide of examples, by the system's own inference
+// or, with an energy alone, by Langevin dynamics from noise that keeps the rest.
+func (a *applied) recovered(ctx context.Context, x, mask []float32, steps int) ([]float32, error) {
+	if l, ok := a.Learned.(training.Reconstructor); ok {
+		return l.Reconstruct(ctx, x, mask, a.c.seed)
+	}
+	l := a.Langevin
+	if l.Steps = steps; steps == 0 {
+		l.Steps = 10 * a.Langevin.Steps
+	}
+	if err := l.Check(); err != nil {
+		return nil, badInput(fmt.Errorf("%s: %w", a.Name, err))
+	}
+	return a.fill(ctx, x, mask, l.Kernel(), l.Steps)
+}
+
+// fill runs a chain from noise inside the hole of every example.
+func (a *applied) fill(ctx context.Context, known, mask []float32, k sampler.Langevin, steps int) ([]float32, error) {
+	n := len(known) / a.dim
+	x := a.starts(a.c.seed, n)
 	k.Project = func(x []float32) {
-		for i := range x {
-			if !missing[i%a.dim] {
-				x[i] = known[i%a.dim]
+		for i, m := range mask {
+			if m != 0 {
+				x[i] = known[i]
 			}
 		}
 	}
 	k.Project(x)
-	st, err := sampler.NewState(x, a.dim, sampler.Chains(0, chains))
+	st, err := sampler.NewState(x, a.dim, sampler.Chains(0, n))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	p := a.c.progress("inpainting", 0, steps)
+	p := a.c.progress("filling in", 0, steps)
+	defer p.finish()
 	_, err = sampler.Run(ctx, sampler.Noise{Seed: a.c.seed}, k, a.e, st, steps, func(t int, _ sampler.Info) { p.step(t, nil) })
-	p.finish()
-	if err != nil {
-		return nil, nil, err
-	}
-	u = make([]float32, chains)
-	return st.X, u, a.e.EnergyGrad(st.X, u, make([]float32, len(st.X)))
+	return st.X, err
 }
 
 // acrossChains is the mean and the deviation of each value.
@@ -549,7 +649,7 @@ func acrossChains(x []float32, dim int) (mean, sd []float32) {
 }
 
 // tell measures completions inside the hole.
-func (a *applied) tell(ctx context.Context, path string, missing []bool, best, mean []float32) error {
+func (a *applied) tell(ctx context.Context, path string, mask, best, mean []float32) error {
 	if path == "" {
 		return nil
 	}
@@ -558,8 +658,8 @@ func (a *applied) tell(ctx context.Context, path string, missing []bool, best, m
 		return err
 	}
 	inside := func(x []float32) (out []float32) {
-		for i, m := range missing {
-			if m {
+		for i, m := range mask {
+			if m == 0 {
 				out = append(out, x[i])
 			}
 		}
@@ -702,7 +802,7 @@ func (a *applied) longrun(ctx context.Context, name, from string, n, steps int) 
 	if err := a.courses(rows); err != nil {
 		return err
 	}
-	img, err := samplePicture(st.X, a.Model.Dims, a.Lo, a.Hi)
+	img, err := samplePicture(st.X, a.Dims, a.Lo, a.Hi)
 	if err := a.write(a.out, img, err); err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func TestShortRunTasks(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "rec-z.npy")); err != nil {
 		t.Error(err)
 	}
-	apply(t, "interpolate", trained(t), "-o", strip).wantError(t, statusBadInput, "energy of vectors")
+	apply(t, "interpolate", trained(t), "-o", strip).wantError(t, statusBadInput, "learned from vectors")
 	apply(t, "interpolate", run, "--frames", "1", "-o", strip).wantError(t, statusBadInput, "--frames")
 	apply(t, "reconstruct", run, "--step", "0", "-o", rec).wantError(t, statusBadInput, "--step")
 	apply(t, "interpolate", run).wantError(t, statusBadInput, "--out")

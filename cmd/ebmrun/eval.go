@@ -91,8 +91,8 @@ another network, other data or another number of samples is no comparison.`,
 	fl.IntVar(&f.source.Width, "width", 0, "width, where it is not --size")
 	fl.BoolVar(&f.source.Grey, "grey", false, "one channel")
 	fl.IntVar(&f.n, "n", 512, "at most so many samples, and as many real examples")
-	fl.IntVar(&f.steps, "steps", 0, "Langevin steps per sample of a run (default: as sample)")
-	fl.StringVar(&f.from, "from", "", "where samples of a run start: chains or noise (default: as sample)")
+	fl.IntVar(&f.steps, "steps", 0, "Langevin steps per sample of an energy (default: as sample)")
+	fl.StringVar(&f.from, "from", "", "where samples of an energy start: chains, drafts or noise (default: as sample)")
 	fl.StringVar(&f.features, "features", "", "`file` of the feature network of fid")
 	fl.BoolVar(&f.asJSON, "json", false, "as a JSON object")
 	return cmd
@@ -161,6 +161,10 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 		if r, err = c.open(ctx, path, ""); err != nil {
 			return q, err
 		}
+		defer r.Close()
+		if err := r.lacks("sample"); err != nil {
+			return q, err
+		}
 		if src.Data == "" {
 			src = r.Head.Source
 		}
@@ -182,12 +186,9 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 		}
 		q.samples = raw
 	} else {
-		if r.Model == nil {
-			return q, badInput(fmt.Errorf("%s holds a generator and no energy: write samples with `ebmrun sample --npy` and give that file", path))
-		}
 		n := f.n
 		if len(r.Bank) > 0 && f.from != "noise" {
-			n = min(n, len(r.Bank)/r.Model.Size())
+			n = min(n, len(r.Bank)/graphs.Size(r.Dims))
 		}
 		x, err := c.draw(ctx, r, sampleFlags{n: n, steps: f.steps, from: f.from, noise: -1, batch: 64})
 		if err != nil {
@@ -197,7 +198,7 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 			x[i] = float32((float64(v)-r.Offset)/r.Gain*q.set.Gain + q.set.Offset)
 		}
 		one.N, one.X = n, x
-		d := r.Model.Dims
+		d := r.Dims
 		if one.C, one.H, one.W = d[0], 1, 1; len(d) == 3 {
 			one.H, one.W = d[1], d[2]
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,39 +16,76 @@ import (
 	"ebmrun/export/onnxfile"
 	"ebmrun/export/verify"
 	weightfile "ebmrun/export/weights"
+	"ebmrun/graphs"
 	"ebmrun/runtime"
 	"ebmrun/training/checkpoint/atomicfile"
 )
 
-// The forms that an energy is exported in, with the files of each.
-var exportForms = map[string][]string{
-	"onnx":        {onnxfile.EnergyFile, onnxfile.GradientFile},
-	"sampler":     {onnxfile.SamplerFile},
-	"safetensors": {weightsFile + ".safetensors"},
-	"npz":         {weightsFile + ".npz"},
-}
+// exportForms are the forms that a learned system is exported in.
+var exportForms = []string{"onnx", "sampler", "safetensors", "npz"}
 
 const weightsFile = "weights"
 
-// files lists what a form is for this run: those of its energy, and its
-// generator's.
-func (r *openedRun) files(form string) []string {
-	var files []string
-	if r.Model != nil {
-		files = append(files, exportForms[form]...)
+// An exported file is one to write. model is the network that it holds, to
+// compare it with; energy says whether it is the energy, its gradient or sampler.
+type exportedFile struct {
+	name   string
+	model  *graphs.Model
+	energy bool
+	write  func(path string) error
+}
+
+// files lists what a form is for this run: the files of its energy, of its
+// generator, and of every other network.
+func (r *openedRun) files(form string, meta onnxfile.Meta, unroll int) (files []exportedFile) {
+	about := map[string]string{"format": "pt", "ebmrun.system": meta.System, "ebmrun.data": meta.Data}
+	add := func(m *graphs.Model, energy bool, name string, write func(path string) error) {
+		files = append(files, exportedFile{name, m, energy, write})
 	}
-	if r.Generator != nil {
+	weights := func(m *graphs.Model, name string) {
+		add(m, false, name+"."+form, func(path string) error {
+			return atomicfile.Write(path, func(w io.Writer) error {
+				if form == "npz" {
+					return weightfile.NPZ(w, weightfile.Of(m))
+				}
+				return weightfile.Safetensors(w, weightfile.Of(m), about)
+			})
+		})
+	}
+	if m := r.Model; m != nil {
 		switch form {
 		case "onnx":
-			files = append(files, onnxfile.GeneratorFile)
+			add(m.Model, true, onnxfile.EnergyFile, func(path string) error { return onnxfile.Energy(path, m, meta) })
+			add(m.Model, true, onnxfile.GradientFile, func(path string) error { return onnxfile.Gradient(path, m, meta) })
+		case "sampler":
+			add(m.Model, true, onnxfile.SamplerFile, func(path string) error { return onnxfile.Sampler(path, m, meta, unroll) })
+		default:
+			weights(m.Model, weightsFile)
+		}
+	}
+	others := maps.Clone(r.Networks)
+	if r.Generator != nil {
+		if others == nil {
+			others = map[string]*graphs.Model{}
+		}
+		others["generator"] = r.Generator.Model
+	}
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		m := others[name]
+		switch form {
+		case "onnx":
+			add(m, false, name+".onnx", func(path string) error {
+				if name == "generator" {
+					return onnxfile.Generator(path, r.Generator, meta)
+				}
+				return onnxfile.Network(path, m, meta, fmt.Sprintf("The %s of a learned %s.", name, meta.System))
+			})
 		case "safetensors", "npz":
-			files = append(files, generatorWeights+"."+form)
+			weights(m, name+"-weights")
 		}
 	}
 	return files
 }
-
-const generatorWeights = "generator-weights"
 
 type exportFlags struct {
 	to          []string
@@ -62,15 +100,16 @@ func exportCommand(c *common) *cobra.Command {
 	var f exportFlags
 	cmd := &cobra.Command{
 		Use:   "export RUN|FILE.onnx",
-		Short: "Write a learned energy as plain .onnx files and weights",
-		Long: `Write a learned energy for use without ebmrun:
+		Short: "Write what was learned as plain .onnx files and weights",
+		Long: `Write every network of a run for use without ebmrun:
 
   onnx         energy.onnx       x → energy, score
                energy-grad.onnx  x → energy, score, grad/x
+               generator.onnx    z → x, and NAME.onnx for any other network
   sampler      sampler.onnx      x0, noise [k, batch, …] → x, energy: k Langevin
                                  steps, k being whatever the noise holds
-  safetensors  weights.safetensors
-  npz          weights.npz
+  safetensors  weights.safetensors of the energy, NAME-weights.safetensors of others
+  npz          weights.npz, NAME-weights.npz
 
 The reference density, the clip of the gradient and the clamp of the samples are
 inside the graphs; step size, noise multiplier and the scale of the data are in
@@ -85,10 +124,11 @@ noise is standard normal. Files appear together, once all are complete.`,
 			if err := f.validate(); err != nil {
 				return badInput(err)
 			}
-			r, err := c.openAny(cmd.Context(), args[0], stepFolder(f.checkpoint))
+			r, err := c.open(cmd.Context(), args[0], stepFolder(f.checkpoint))
 			if err != nil {
 				return err
 			}
+			defer r.Close()
 			return c.export(cmd.Context(), r, f)
 		},
 	}
@@ -106,7 +146,7 @@ noise is standard normal. Files appear together, once all are complete.`,
 
 func (f exportFlags) validate() error {
 	for _, form := range f.to {
-		if exportForms[form] == nil {
+		if !slices.Contains(exportForms, form) {
 			return fmt.Errorf("--to: wanted onnx, sampler, safetensors or npz, got %q", form)
 		}
 	}
@@ -130,13 +170,21 @@ func stepFolder(name string) string {
 	return name
 }
 
+// network is what a file held: an energy, or a generator.
+func (r *openedRun) network() *graphs.Model {
+	if r.Model != nil {
+		return r.Model.Model
+	}
+	return r.Generator.Model
+}
+
 // exportMeta is what the files say about where the model came from: what a file
 // said itself, or its run.
 func exportMeta(r *openedRun, f exportFlags) (onnxfile.Meta, error) {
 	meta := metaOf(r)
 	if r.State == nil {
 		var err error
-		if meta, err = onnxfile.ReadMeta(r.Model.Model); err != nil {
+		if meta, err = onnxfile.ReadMeta(r.network()); err != nil {
 			return meta, badInput(fmt.Errorf("%s: %w", r.Name, err))
 		}
 	}
@@ -147,7 +195,7 @@ func exportMeta(r *openedRun, f exportFlags) (onnxfile.Meta, error) {
 	if f.noise >= 0 {
 		meta.Step.Noise = f.noise
 	}
-	if meta.Step.Size == 0 && slices.Contains(f.to, "sampler") {
+	if r.Model != nil && meta.Step.Size == 0 && slices.Contains(f.to, "sampler") {
 		return meta, badInput(fmt.Errorf("%s says no step size: give --step and --noise", r.Name))
 	}
 	return meta, nil
@@ -168,23 +216,20 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 		return err
 	}
 	defer os.RemoveAll(temp)
-	var files []string
-	for _, form := range f.to {
-		for _, name := range r.files(form) {
-			if slices.Contains(files, name) {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := writeExport(filepath.Join(temp, name), r, meta, f.unroll); err != nil {
-				return err
-			}
-			files = append(files, name)
-		}
+	var files []exportedFile
+	for _, form := range slices.Compact(slices.Sorted(slices.Values(f.to))) {
+		files = append(files, r.files(form, meta, f.unroll)...)
 	}
 	if len(files) == 0 {
-		return badInput(fmt.Errorf("%s: %s has nothing of the forms %v", r.Name, r.Head.System, f.to))
+		return badInput(fmt.Errorf("%s: %s has nothing of the forms %v", r.Name, meta.System, f.to))
+	}
+	for _, file := range files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := file.write(filepath.Join(temp, file.name)); err != nil {
+			return err
+		}
 	}
 	if f.check {
 		if err := c.checkExport(ctx, temp, files, r, meta); err != nil {
@@ -205,8 +250,8 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 		return err
 	}
 	if !c.quiet {
-		for _, name := range files {
-			path := filepath.Join(f.out, name)
+		for _, file := range files {
+			path := filepath.Join(f.out, file.name)
 			if st, err := os.Stat(path); err == nil {
 				fmt.Fprintf(c.out, "%s: %d bytes\n", printable(path), st.Size())
 			}
@@ -215,51 +260,28 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 	return nil
 }
 
-func writeExport(path string, r *openedRun, meta onnxfile.Meta, unroll int) error {
-	save := func(fill func(io.Writer) error) error { return atomicfile.Write(path, fill) }
-	about := map[string]string{"format": "pt", "ebmrun.system": meta.System, "ebmrun.data": meta.Data}
-	switch filepath.Base(path) {
-	case onnxfile.EnergyFile:
-		return onnxfile.Energy(path, r.Model, meta)
-	case onnxfile.GradientFile:
-		return onnxfile.Gradient(path, r.Model, meta)
-	case onnxfile.SamplerFile:
-		return onnxfile.Sampler(path, r.Model, meta, unroll)
-	case onnxfile.GeneratorFile:
-		return onnxfile.Generator(path, r.Generator, meta)
-	case generatorWeights + ".npz":
-		return save(func(w io.Writer) error { return weightfile.NPZ(w, weightfile.Of(r.Generator.Model)) })
-	case generatorWeights + ".safetensors":
-		return save(func(w io.Writer) error { return weightfile.Safetensors(w, weightfile.Of(r.Generator.Model), about) })
-	case weightsFile + ".npz":
-		return save(func(w io.Writer) error { return weightfile.NPZ(w, weightfile.Of(r.Model.Model)) })
-	}
-	return save(func(w io.Writer) error { return weightfile.Safetensors(w, weightfile.Of(r.Model.Model), about) })
-}
-
-// checkExport compares the files with the model and logs what was compared.
-func (c *common) checkExport(ctx context.Context, dir string, files []string, r *openedRun, meta onnxfile.Meta) error {
+// checkExport compares the files with the models and logs what was compared.
+func (c *common) checkExport(ctx context.Context, dir string, files []exportedFile, r *openedRun, meta onnxfile.Meta) error {
 	engine, err := c.engineOrRef(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		if name == onnxfile.GeneratorFile || strings.HasPrefix(name, generatorWeights) {
-			c.say(name + ": generators are not compared")
-			continue
-		}
-		path := filepath.Join(dir, name)
+	for _, f := range files {
+		path, o := filepath.Join(dir, f.name), runtime.Options{Threads: c.threads}
 		var report verify.Report
-		if strings.HasSuffix(name, ".onnx") {
-			report, err = verify.ONNX(ctx, path, r.Model, meta.Step, engine, runtime.Options{Threads: c.threads})
-		} else {
-			report, err = verify.Weights(path, r.Model)
+		switch {
+		case f.energy:
+			report, err = verify.ONNX(ctx, path, r.Model, meta.Step, engine, o)
+		case strings.HasSuffix(f.name, ".onnx"):
+			report, err = verify.Network(ctx, path, f.model, engine, o)
+		default:
+			report, err = verify.Weights(path, f.model)
 		}
 		if err != nil {
 			return err
 		}
 		for _, check := range report.Checks {
-			c.say(name + ": " + check.String())
+			c.say(f.name + ": " + check.String())
 		}
 	}
 	return nil

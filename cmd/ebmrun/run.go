@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"ebmrun/export/onnxfile"
 	"ebmrun/graphs"
@@ -19,16 +20,19 @@ import (
 	"ebmrun/training/record"
 )
 
-// An openedRun is a learned energy with what sampling it needs to know. It comes
-// from a run folder or from an energy.onnx with its metadata.
+// An openedRun is what a system has learned, with what using it needs to know. It
+// comes from a run folder, or from an energy.onnx or generator.onnx with its
+// metadata.
 type openedRun struct {
 	Name     string
+	Dims     []int           // of one example
+	From     []int           // of what a training.Translator takes, nil if that has Dims too
 	Manifest record.Manifest // zero for a file
 	Head     runHead
 	State    *checkpoint.State // nil for a file
 
-	Model     *onnxmodels.Model // the energy, nil for a generator alone
-	Generator *generator.Model  // nil for an energy alone
+	Model     *onnxmodels.Model // the energy, nil if none is learned
+	Generator *generator.Model  // nil if none is learned
 	Langevin  training.Langevin
 	Residual  float64   // deviation of the generator residual x − g(z)
 	Sigma     float64   // of the reference density, 0 for the uniform one
@@ -89,54 +93,82 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	if err != nil {
 		return nil, err
 	}
-	settings, err := row.preset("small", []int{set.C, set.H, set.W}, set.N)
-	if err != nil {
-		// the run's own file holds every setting, whatever the preset was
-		if settings, err = row.preset("digits", []int{set.C, set.H, set.W}, set.N); err != nil {
-			return nil, err
+	// The run's own file holds every setting, whatever the preset was.
+	var settings any
+	for _, name := range []string{"small", "digits", "pictures-32", "points"} {
+		if settings, err = row.preset(name, []int{set.C, set.H, set.W}, set.N); err == nil {
+			break
 		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := merge(settings, file); err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", dir, err))
 	}
 	set, _ = rescale(settings, set, set)
-	r.Gain, r.Offset, r.Lo, r.Hi = set.Gain, set.Offset, set.Lo, set.Hi
+	r.Dims, r.Gain, r.Offset, r.Lo, r.Hi = dimsOf(set), set.Gain, set.Offset, set.Lo, set.Hi
 	engine, err := c.engine(ctx)
 	if err != nil {
 		return nil, err
 	}
-	e := environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: dimsOf(set)}
-	return r, row.open(ctx, e, settings, r)
+	e := environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims}
+	if err := row.open(ctx, e, settings, r); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
-// openEnergy opens an energy.onnx: a model with input x and outputs energy and
-// score, and settings of sampling in its metadata where it was exported here.
-func openEnergy(path string) (*openedRun, error) {
+// openFile opens an energy.onnx, a model with input x and outputs energy and
+// score, or a generator.onnx, from z to x. Settings of sampling come from the
+// metadata of files exported here.
+func openFile(path string) (*openedRun, error) {
 	m, err := onnxio.Read(path)
 	if err != nil {
 		return nil, badInput(err)
-	}
-	if m.Graph.Output(onnxmodels.Score) == nil && m.Graph.Output(onnxmodels.Energy) != nil {
-		// an energy made elsewhere: its score is −U
-		if err := addScore(m); err != nil {
-			return nil, badInput(fmt.Errorf("%s: %w", path, err))
-		}
-	}
-	model, err := onnxmodels.Of(m)
-	if err != nil {
-		return nil, badInput(fmt.Errorf("%s: %w", path, err))
 	}
 	meta, err := onnxfile.ReadMeta(m)
 	if err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", path, err))
 	}
-	r := &openedRun{Name: path, Model: model, Lo: -1, Hi: 1, Sigma: meta.Sigma, Gaussian: meta.Sigma > 0, Gain: meta.Gain, Offset: meta.Offset}
-	if r.Gain == 0 {
+	r := &openedRun{Name: path, Lo: -1, Hi: 1, Sigma: meta.Sigma, Gaussian: meta.Sigma > 0, Gain: meta.Gain, Offset: meta.Offset}
+	if r.Head.System = meta.System; r.Gain == 0 {
 		r.Gain = 1
+	}
+	g := m.Graph
+	switch {
+	case g.Output(onnxmodels.Energy) != nil && g.Input(onnxmodels.X) != nil:
+		if g.Output(onnxmodels.Score) == nil { // an energy made elsewhere: its score is −U
+			if err := addScore(m); err != nil {
+				return nil, badInput(fmt.Errorf("%s: %w", path, err))
+			}
+		}
+		if r.Model, err = onnxmodels.Of(m); err != nil {
+			return nil, badInput(fmt.Errorf("%s: %w", path, err))
+		}
+		r.Dims = r.Model.Dims
+	case g.Input(generator.Z) != nil && g.Output(generator.X) != nil:
+		z, x := g.Input(generator.Z), g.Output(generator.X)
+		if z.Type != graphs.Float32 || x.Type != graphs.Float32 || len(z.Shape) != 2 || !z.Shape[1:].Known() || len(x.Shape) < 2 || !x.Shape[1:].Known() {
+			return nil, badInput(fmt.Errorf("%s: wanted codes z float32[batch, d] and examples x float32[batch, …] of known size, got %v and %v", path, z, x))
+		}
+		r.Generator = &generator.Model{Model: m, Codes: int(z.Shape[1].N), Dims: x.Shape[1:].Ints()}
+		r.Dims, r.Residual = r.Generator.Dims, 1 // which the forward pass does not use
+	default:
+		return nil, badInput(fmt.Errorf("%s: wanted an energy, x → energy, score, or a generator, z → x; got %s → %s", path, names(g.Inputs), names(g.Outputs)))
 	}
 	step := meta.Step
 	r.Langevin = training.Langevin{Steps: meta.Steps, Step: step.Size, Noise: step.Noise, GradClip: step.GradClip, Clamp: [2]float64{step.ClampMin, step.ClampMax}}
 	return r, nil
+}
+
+// names lists values for an error.
+func names(values []*graphs.Value) string {
+	var all []string
+	for _, v := range values {
+		all = append(all, v.Name)
+	}
+	return strings.Join(all, ", ")
 }
 
 // metaOf is what an export says about a run.
@@ -156,17 +188,44 @@ func addScore(m *graphs.Model) error {
 	return b.Err()
 }
 
-// open opens a run folder or an .onnx file that holds an energy.
-func (c *common) open(ctx context.Context, path, checkpointName string) (*openedRun, error) {
-	r, err := c.openAny(ctx, path, checkpointName)
-	if err == nil && r.Model == nil {
-		return nil, badInput(fmt.Errorf("%s: %s learns no energy, which this needs", path, r.Head.System))
-	}
-	return r, err
+// abilities says what a run can be asked for, by the verb or the task of apply.
+var abilities = []struct {
+	verb string
+	has  func(r *openedRun) bool
+}{
+	{"sample", func(r *openedRun) bool { return r.Model != nil || r.Generator != nil || is[training.Drawer](r) }},
+	{"energy", func(r *openedRun) bool { return r.Model != nil || is[training.Scorer](r) }},
+	{"interpolate", func(r *openedRun) bool { return r.Model != nil || is[training.Interpolator](r) }},
+	{"reconstruct", func(r *openedRun) bool { return r.Model != nil || is[training.Reconstructor](r) }},
+	{"inpaint", func(r *openedRun) bool { return r.Model != nil || is[training.Reconstructor](r) }},
+	{"recover", func(r *openedRun) bool { return r.Model != nil || is[training.Reconstructor](r) }},
+	{"manifold", func(r *openedRun) bool { return is[training.Decoder](r) }},
+	{"translate", func(r *openedRun) bool { return is[training.Translator](r) }},
+	{"longrun", func(r *openedRun) bool { return r.Model != nil }},
 }
 
-// openAny opens a run folder or an .onnx file.
-func (c *common) openAny(ctx context.Context, path, checkpointName string) (*openedRun, error) {
+func is[A any](r *openedRun) bool { _, ok := r.Learned.(A); return ok }
+
+// lacks is the error of a run that has not what a verb needs; it is nil for one
+// that has.
+func (r *openedRun) lacks(verb string) error {
+	var can []string
+	for _, a := range abilities {
+		if a.has(r) {
+			if can = append(can, a.verb); a.verb == verb {
+				return nil
+			}
+		}
+	}
+	who := r.Head.System
+	if who == "" {
+		who = "this file"
+	}
+	return badInput(fmt.Errorf("%s: %s has not what %s needs; it can %s", r.Name, who, verb, strings.Join(can, ", ")))
+}
+
+// open opens a run folder or an .onnx file. The caller closes what it gets.
+func (c *common) open(ctx context.Context, path, checkpointName string) (*openedRun, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, badInput(err)
@@ -174,5 +233,5 @@ func (c *common) openAny(ctx context.Context, path, checkpointName string) (*ope
 	if info.IsDir() {
 		return openRun(ctx, c, path, checkpointName)
 	}
-	return openEnergy(path)
+	return openFile(path)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebmrun/graphs"
+	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
 	"ebmrun/training/record"
@@ -32,28 +33,34 @@ func sampleCommand(c *common) *cobra.Command {
 	var f sampleFlags
 	cmd := &cobra.Command{
 		Use:   "sample RUN|FILE.onnx",
-		Short: "Draw samples from a learned energy",
-		Long: `Draw samples from a learned energy with Langevin dynamics and write them as a
-grid, and with --npy as numbers in data units.
+		Short: "Draw samples from what was learned",
+		Long: `Draw samples from what was learned and write them as a grid, and with --npy as
+numbers in data units.
 
-A run with persistent chains goes on from those, one with a generator revises
-its drafts, and a generator alone is simply run; --from noise begins anew, which
-takes many more steps. A file must have an input x and outputs energy and score,
-as energy.onnx of an export; its metadata holds the settings.`,
+An energy is sampled with Langevin dynamics: a run with persistent chains goes on
+from those and one with a generator revises its drafts; --from noise begins anew,
+which takes many more steps. Systems without an energy draw as their model says.
+A file must be an energy, with input x and outputs energy and score, or a
+generator, from z to x, as exports are; its metadata holds the settings.`,
 		Example: example(
 			"ebmrun sample runs/mnist --n 64 -o samples.png",
 			"ebmrun sample runs/mnist --n 256 --steps 500 --from noise --seed 7 -o samples.png --npy samples.npy",
 			"ebmrun sample demo/energy.onnx --steps 1000 -o samples.png"),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := c.openAny(cmd.Context(), args[0], f.checkpoint)
+			r, err := c.open(cmd.Context(), args[0], f.checkpoint)
 			if err != nil {
 				return err
 			}
-			if r.Model == nil {
-				return c.generate(cmd.Context(), r, f)
+			defer r.Close()
+			if err := r.lacks("sample"); err != nil {
+				return err
 			}
-			return c.sample(cmd.Context(), r, f)
+			x, err := c.draw(cmd.Context(), r, f)
+			if err != nil {
+				return err
+			}
+			return c.writeSamples(r, x, f)
 		},
 	}
 	fl := cmd.Flags()
@@ -69,16 +76,25 @@ as energy.onnx of an export; its metadata holds the settings.`,
 	return cmd
 }
 
-func (c *common) sample(ctx context.Context, r *openedRun, f sampleFlags) error {
-	x, err := c.draw(ctx, r, f)
-	if err != nil {
-		return err
-	}
-	return c.writeSamples(r, x, r.Model.Dims, f)
-}
-
 // draw returns f.n samples [n, dim].
 func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float32, error) {
+	if f.n < 1 || f.batch < 1 {
+		return nil, badInput(errors.New("--n and --batch: wanted at least 1"))
+	}
+	if r.Model != nil {
+		return c.chains(ctx, r, f)
+	}
+	if f.steps != 0 || f.from != "" || f.step > 0 || f.noise >= 0 {
+		return nil, badInput(fmt.Errorf("%s: %s samples without chains: --steps, --from, --step and --noise are those of an energy", r.Name, r.Head.System))
+	}
+	if d, ok := r.Learned.(training.Drawer); ok {
+		return d.Draw(ctx, f.n, c.seed)
+	}
+	return c.drafts(ctx, r, f)
+}
+
+// chains runs Langevin chains on the energy to f.n samples.
+func (c *common) chains(ctx context.Context, r *openedRun, f sampleFlags) ([]float32, error) {
 	l := r.Langevin
 	if f.step > 0 {
 		l.Step = f.step
@@ -88,9 +104,6 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 	}
 	if l.Step == 0 {
 		return nil, badInput(fmt.Errorf("%s says no step size: give --step and --noise", r.Name))
-	}
-	if f.n < 1 || f.batch < 1 {
-		return nil, badInput(errors.New("--n and --batch: wanted at least 1"))
 	}
 	if f.from == "" {
 		f.from = "noise"
@@ -160,18 +173,6 @@ func (c *common) draw(ctx context.Context, r *openedRun, f sampleFlags) ([]float
 	return x, nil
 }
 
-// generate writes samples of a run that has a generator alone.
-func (c *common) generate(ctx context.Context, r *openedRun, f sampleFlags) error {
-	if f.n < 1 || f.batch < 1 {
-		return badInput(errors.New("--n and --batch: wanted at least 1"))
-	}
-	x, err := c.drafts(ctx, r, f)
-	if err != nil {
-		return err
-	}
-	return c.writeSamples(r, x, r.Generator.Dims, f)
-}
-
 // drafts draws f.n samples from a run's generator: x = g(z), z ~ N(0, I).
 func (c *common) drafts(ctx context.Context, r *openedRun, f sampleFlags) ([]float32, error) {
 	engine, err := c.engine(ctx)
@@ -211,18 +212,18 @@ func begin(rng *rand.Rand, r *openedRun, x []float32) {
 	}
 }
 
-func (c *common) writeSamples(r *openedRun, x []float32, dims []int, f sampleFlags) error {
+func (c *common) writeSamples(r *openedRun, x []float32, f sampleFlags) error {
 	if f.npy != "" {
 		raw := make([]float32, len(x))
 		for i, v := range x {
 			raw[i] = float32((float64(v) - r.Offset) / r.Gain)
 		}
-		if err := data.WriteNPY(f.npy, raw, append([]int{f.n}, dims...)...); err != nil {
+		if err := data.WriteNPY(f.npy, raw, append([]int{f.n}, r.Dims...)...); err != nil {
 			return err
 		}
 		c.say("wrote " + f.npy)
 	}
-	img, err := samplePicture(x, dims, r.Lo, r.Hi)
+	img, err := samplePicture(x, r.Dims, r.Lo, r.Hi)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/generator"
+	"ebmrun/runtime"
 	"ebmrun/training/accept"
 	"ebmrun/training/bind"
 	"ebmrun/training/record"
@@ -103,12 +105,9 @@ func (c *common) verify(ctx context.Context, name string, f verifyFlags) error {
 	var runs [][]accept.Check
 	for k := range f.seeds {
 		seed := c.seed + uint64(k)
-		checks, err := suite.Run(ctx, accept.Env{
+		env := accept.Env{
 			Seed: seed,
-			Bind: func(ctx context.Context, m *onnxmodels.Model) (accept.Energy, error) {
-				return bind.New(ctx, m, engine, bind.Options{Runtime: c.options()})
-			},
-			Say: func(line string) { c.say(fmt.Sprintf("seed %d: %s", seed, line)) },
+			Say:  func(line string) { c.say(fmt.Sprintf("seed %d: %s", seed, line)) },
 			Step: func(now string, done, total int) {
 				if p == nil || now != what {
 					if p != nil {
@@ -127,7 +126,9 @@ func (c *common) verify(ctx context.Context, name string, f verifyFlags) error {
 				}
 				return record.WritePNG(filepath.Join(f.out, fmt.Sprintf("%s-%d.png", tag, seed)), img)
 			},
-		}, f.only...)
+		}
+		binders(&env, engine, c.options())
+		checks, err := suite.Run(ctx, env, f.only...)
 		if p != nil {
 			p.finish()
 			p = nil
@@ -143,6 +144,16 @@ func (c *common) verify(ctx context.Context, name string, f verifyFlags) error {
 	}
 	a.Accepted = accept.Accepted(a.Checks)
 	return c.report(a, f)
+}
+
+// binders puts networks of every kind on an engine.
+func binders(e *accept.Env, engine runtime.Engine, o runtime.Options) {
+	e.Bind = func(ctx context.Context, m *onnxmodels.Model) (accept.Energy, error) {
+		return bind.New(ctx, m, engine, bind.Options{Runtime: o})
+	}
+	e.BindGenerator = func(ctx context.Context, m *generator.Model, sigma float64) (accept.Generator, error) {
+		return bind.NewGenerator(ctx, m, engine, o, sigma)
+	}
 }
 
 // report writes what verify has found, to standard output and to files.

@@ -4,6 +4,7 @@
 //	energy.onnx        x [batch, …] → energy [batch], score [batch]
 //	energy-grad.onnx   x → energy, score, grad/x [batch, …]
 //	generator.onnx     z [batch, d] → x [batch, …], of systems that learn one
+//	NAME.onnx          any other network: an encoder, a flow, a prior
 //	sampler.onnx       x0 [batch, …], noise [k, batch, …] → x [batch, …], energy [batch]
 //
 // The reference density, the clip of the gradient and the clamp of the samples
@@ -73,6 +74,12 @@ func Sampler(dst string, m *onnxmodels.Model, meta Meta, unroll int) error {
 // are standard normal numbers.
 func Generator(dst string, m *generator.Model, meta Meta) error {
 	return write(dst, passes.Clone(m.Model), meta, "Generator x = g(z) of examples from codes z, which are standard normal numbers.")
+}
+
+// Network writes any other network of a system to the file dst; doc says what it
+// takes and gives.
+func Network(dst string, m *graphs.Model, meta Meta, doc string) error {
+	return write(dst, passes.Clone(m), meta, doc)
 }
 
 // All writes the three files into the folder dir, which must exist, and returns

@@ -1,7 +1,7 @@
 // Package verify reopens exported files with other readers than the one that
 // belongs to the writer, and compares what they find with the model.
 //
-// [ONNX] takes energy.onnx, energy-grad.onnx and sampler.onnx. A runtime.Engine
+// [ONNX] takes energy.onnx, energy-grad.onnx and sampler.onnx, [Network] any other network. A runtime.Engine
 // runs the file on random inputs; its outputs are compared with those of the
 // model in memory on the pure-Go interpreter, a sampler's with Langevin steps
 // taken one by one. onnx-go parses the file with its own protobuf code; the
@@ -87,6 +87,49 @@ func ONNX(ctx context.Context, path string, m *onnxmodels.Model, s chain.Step, e
 	want, in, err := expect(ctx, file, m, s)
 	if err != nil {
 		return r, fmt.Errorf("verify: %s: %w", path, err)
+	}
+	if err := r.run(ctx, file, e, o, in, want); err != nil {
+		return r, err
+	}
+	bytes, err := os.ReadFile(path)
+	if err != nil {
+		return r, fmt.Errorf("verify: %w", err)
+	}
+	return r, r.second(bytes, m.Model, in, want)
+}
+
+// Network checks that the file holds the network m, which has inputs of float32
+// with a batch axis and otherwise known sizes.
+func Network(ctx context.Context, path string, m *graphs.Model, e runtime.Engine, o runtime.Options) (Report, error) {
+	r := Report{File: path}
+	file, err := onnxio.Read(path)
+	if err != nil {
+		return r, err
+	}
+	p, err := ref.New().Compile(ctx, m, runtime.Options{})
+	if err != nil {
+		return r, fmt.Errorf("verify: %s: %w", path, err)
+	}
+	defer p.Close()
+	random := rand.New(rand.NewPCG(1, 2))
+	in, want := map[string]*graphs.Tensor{}, map[string]*graphs.Tensor{}
+	var x []*graphs.Tensor
+	for _, v := range p.Inputs() {
+		if v.Type != graphs.Float32 || len(v.Shape) == 0 || !v.Shape[1:].Known() {
+			r.Checks = append(r.Checks, Check{Reader: "engine", What: "outputs", Skipped: fmt.Sprintf("input %s is not float32 of known size", v)})
+			return r, nil
+		}
+		in[v.Name] = normals(random, 1, append([]int{batch}, v.Shape[1:].Ints()...)...)
+		x = append(x, in[v.Name])
+	}
+	y := make([]*graphs.Tensor, len(p.Outputs()))
+	if err := p.Run(ctx, x, y); err != nil {
+		return r, fmt.Errorf("verify: %s: %w", path, err)
+	}
+	for i, v := range p.Outputs() {
+		if want[v.Name] = y[i]; file.Graph.Output(v.Name) == nil {
+			return r, fmt.Errorf("verify: %s: %w: it lacks the output %q", path, ErrDiffers, v.Name)
+		}
 	}
 	if err := r.run(ctx, file, e, o, in, want); err != nil {
 		return r, err
@@ -207,10 +250,10 @@ func (r *Report) run(ctx context.Context, file *graphs.Model, e runtime.Engine, 
 }
 
 // second compares what onnx-go finds in the file.
-func (r *Report) second(file []byte, m *onnxmodels.Model, in, want map[string]*graphs.Tensor) error {
+func (r *Report) second(file []byte, m *graphs.Model, in, want map[string]*graphs.Tensor) error {
 	const reader = "onnx-go"
 	found, structure := parse(file)
-	w := weights.Of(m.Model)
+	w := weights.Of(m)
 	for _, v := range sorted(w) {
 		got := found.tensor(v)
 		if got == nil {
@@ -242,13 +285,13 @@ func (r *Report) second(file []byte, m *onnxmodels.Model, in, want map[string]*g
 }
 
 // Weights checks that a safetensors or npz file holds the weights of m.
-func Weights(path string, m *onnxmodels.Model) (Report, error) {
+func Weights(path string, m *graphs.Model) (Report, error) {
 	r := Report{File: path}
 	got, _, err := weights.Read(path)
 	if err != nil {
 		return r, err
 	}
-	want := weights.Of(m.Model)
+	want := weights.Of(m)
 	if a, b := sorted(got), sorted(want); !slices.Equal(a, b) {
 		return r, fmt.Errorf("verify: %s: %w: wanted tensors %s, got %s", path, ErrDiffers, strings.Join(b, ", "), strings.Join(a, ", "))
 	}

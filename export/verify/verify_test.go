@@ -152,20 +152,20 @@ func TestWeights(t *testing.T) {
 			}
 			return f.Name()
 		}
-		r, err := verify.Weights(save(weights.Of(m.Model)), m)
+		r, err := verify.Weights(save(weights.Of(m.Model)), m.Model)
 		if err != nil || len(r.Checks) != 1 || !strings.Contains(r.Checks[0].String(), "6 weights equal") {
 			t.Errorf("%v, %v", r, err)
 		}
 		less := weights.Of(m.Model)
 		delete(less, "layer1.bias")
-		if _, err := verify.Weights(save(less), m); !errors.Is(err, verify.ErrDiffers) {
+		if _, err := verify.Weights(save(less), m.Model); !errors.Is(err, verify.ErrDiffers) {
 			t.Errorf("%s: a missing weight passed: %v", name, err)
 		}
 		other, err := energy.Build(energy.Spec{Layers: []energy.Layer{{Filters: 5}, {Filters: 4}, {Filters: 1}}, Activation: "swish"}, []int{2}, 1, 6)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := verify.Weights(save(weights.Of(other.Model)), m); !errors.Is(err, verify.ErrDiffers) {
+		if _, err := verify.Weights(save(weights.Of(other.Model)), m.Model); !errors.Is(err, verify.ErrDiffers) {
 			t.Errorf("%s: other weights passed: %v", name, err)
 		}
 	}

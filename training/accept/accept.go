@@ -23,6 +23,7 @@ import (
 	"text/tabwriter"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
 )
 
@@ -104,10 +105,19 @@ type Energy interface {
 	io.Closer
 }
 
-// An Env is what acceptance runs need from outside.
+// A Generator is a bound generator network.
+type Generator interface {
+	training.Generator
+	io.Closer
+}
+
+// An Env is what acceptance runs need from outside. There is one Bind function for
+// each kind of network, which puts a model on an engine; a suite calls those that
+// its system has.
 type Env struct {
-	Seed uint64
-	Bind func(ctx context.Context, m *onnxmodels.Model) (Energy, error)
+	Seed          uint64
+	Bind          func(ctx context.Context, m *onnxmodels.Model) (Energy, error)
+	BindGenerator func(ctx context.Context, m *generator.Model, sigma float64) (Generator, error) // sigma: deviation of the residual
 
 	Say  func(line string)                        // remarks on the way; may be nil
 	Step func(what string, done, total int)       // progress; may be nil
