@@ -17,7 +17,7 @@ func BenchmarkResize(b *testing.B) {
 func BenchmarkReadNPY(b *testing.B) {
 	file := npyBytes(npyDict("<f4", "(1000, 784)"), make([]float32, 784000))
 	for b.Loop() {
-		if _, err := readNPY(bytes.NewReader(file), int64(len(file)), "x.npy"); err != nil {
+		if _, err := readNPY(bytes.NewReader(file), int64(len(file)), "x.npy", Plain); err != nil {
 			b.Fatal(err)
 		}
 	}

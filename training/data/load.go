@@ -22,6 +22,16 @@ type Options struct {
 	Part    string
 	HeldOut float64
 
+	// As says what a path holds, where that is not pictures or vectors: a folder of frames is a clip as
+	// Video, an array of three axes point sets as Cloud or trajectories as Path.
+	As     Kind
+	Frames int // cut clips, and the trajectories of files, into pieces of so many moments; of synthetic clips their length
+	Points int // so many points of each point set, drawn at random where there are more; of synthetic sets their number
+
+	// Given makes data of single examples paired: "grey", "edges" or "hole" derive what each picture is
+	// to be drawn from, and anything else is a name or path of a set aligned with this one.
+	Given string
+
 	Classes []int  // only examples with these labels; nil takes all
 	Limit   int    // at most so many examples, or how many to draw of synthetic data; 0 means all, or the default
 	Patches int    // so many windows of Size×Width cut at random places, instead of resized pictures
@@ -40,8 +50,8 @@ func (o Options) width() int {
 }
 
 func (o Options) check() error {
-	if o.Size < 0 || o.Width < 0 || o.Limit < 0 || o.Patches < 0 {
-		return fmt.Errorf("data: size %d, width %d, limit %d, patches %d: want no negative number", o.Size, o.Width, o.Limit, o.Patches)
+	if min(o.Size, o.Width, o.Limit, o.Patches, o.Frames, o.Points) < 0 {
+		return fmt.Errorf("data: size %d, width %d, limit %d, patches %d, frames %d, points %d: want no negative number", o.Size, o.Width, o.Limit, o.Patches, o.Frames, o.Points)
 	}
 	if o.Size == 0 && (o.Width > 0 || o.Patches > 0) {
 		return fmt.Errorf("data: a width or a number of patches wants a size too")
@@ -65,9 +75,22 @@ func unknown(name string) error {
 
 // Load reads a data set by its name in [Sources], obtaining it first where needed, or by its path. A
 // path may be a folder laid out like MNIST's (train-images-idx3-ubyte, with or without .gz), a folder
-// of pictures, one picture, an IDX file of pictures, an .npy array or a .csv table. A name goes before
-// a path; ./NAME is always a path.
+// of pictures, one picture, an IDX file of pictures, an .npy array, a .csv table, an animated GIF or an
+// AVI file; [Options] As tells of folders and arrays that hold something else. A name goes before a
+// path; ./NAME is always a path.
 func Load(ctx context.Context, nameOrPath string, o Options) (*Set, error) {
+	s, err := single(ctx, nameOrPath, o)
+	if err == nil && o.Given != "" {
+		err = s.pair(ctx, nameOrPath, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// single is Load without what is given.
+func single(ctx context.Context, nameOrPath string, o Options) (*Set, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -136,14 +159,23 @@ func loadPath(path string, o Options) (*Set, error) {
 func readPath(path string, dir bool, o Options, limit int) (*Set, error) {
 	name := strings.ToLower(filepath.Base(path))
 	_, picture := formatOf(path)
+	_, clip := clipFormatOf(path)
 	switch {
+	case strings.HasSuffix(name, ".npy"):
+		return ReadNPYAs(path, o.As)
+	case o.As == Video, o.As == Plain && clip:
+		return ReadClips(path, o.Frames, o.height(), o.width(), o.Grey, limit)
+	case o.As == Path && strings.HasSuffix(name, ".csv"):
+		return ReadPaths(path, o.Frames)
+	case o.As.deep() || o.As == Cloud:
+		return ReadMeshes(path, o.As, o.Size, o.Points, limit)
+	case o.As != Plain:
+		return nil, fmt.Errorf("data: %s: %s are read from .npy and .csv files", path, o.As)
 	case dir || picture:
 		if o.Patches > 0 {
 			return ReadPictures(path, 0, 0, o.Grey, limit)
 		}
 		return ReadPictures(path, o.height(), o.width(), o.Grey, limit)
-	case strings.HasSuffix(name, ".npy"):
-		return ReadNPY(path)
 	case strings.HasSuffix(name, ".csv"):
 		return ReadCSV(path)
 	case name == "digits.csv.gz":
@@ -151,7 +183,7 @@ func readPath(path string, dir bool, o Options, limit int) (*Set, error) {
 	case strings.Contains(name, "idx"):
 		return ReadIDX(path, "", limit)
 	}
-	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .pgm, .ppm), .npy, .csv or an IDX file", path)
+	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .pgm, .ppm), .npy, .csv, .gif, .avi or an IDX file", path)
 }
 
 // readDigits reads the UCI digits: 64 pixels of 0 … 16 and a label in each row.
@@ -218,6 +250,7 @@ func (s *Set) finish(o Options, parted bool) (*Set, error) {
 	switch {
 	case o.Size > 0 && s.Lo == s.Hi:
 		return nil, fmt.Errorf("data: %s: vectors of %d values have no size in pixels", s.Name, s.Dim())
+	case s.Kind != Plain && s.Kind != Video:
 	case o.Patches > 0:
 		s, err = s.Patches(o.Patches, o.height(), o.width(), o.Seed)
 	case o.Size > 0:

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"codeberg.org/sbinet/npyio/npy"
@@ -21,7 +22,13 @@ import (
 //
 // Vectors keep their values. Pictures are scaled to [-1, 1] from the range that their values show:
 // bytes from 0 … 255; other types from [-1, 1], [0, 1] or [0, 255], the first that holds all of them.
-func ReadNPY(path string) (*Set, error) {
+func ReadNPY(path string) (*Set, error) { return ReadNPYAs(path, Plain) }
+
+// ReadNPYAs reads a NumPy array of examples of another kind than pictures and vectors: clips
+// [N, D, H, W] or [N, C, D, H, W], volumes of the same shapes, point sets [N, P, 3] or [N, P, 2],
+// trajectories [N, T, K]. Clips and volumes are scaled as pictures are. Points that leave [-1, 1] are
+// shifted and scaled to it, all by the same numbers; trajectories keep their values.
+func ReadNPYAs(path string, kind Kind) (*Set, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
@@ -31,14 +38,26 @@ func ReadNPY(path string) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	return readNPY(bufio.NewReaderSize(f, 1<<16), st.Size(), path)
+	return readNPY(bufio.NewReaderSize(f, 1<<16), st.Size(), path, kind)
 }
 
 // maxNPYHeader bounds the header; NumPy itself writes a few hundred bytes.
 const maxNPYHeader = 1 << 16
 
+// npyShapes is the shapes that arrays of examples have.
+var npyShapes = [...]struct {
+	want        string
+	least, most int
+}{
+	Plain:  {"[N, D], [N, H, W] or [N, C, H, W]", 2, 4},
+	Video:  {"[N, D, H, W] or [N, C, D, H, W]", 4, 5},
+	Voxels: {"[N, D, H, W] or [N, C, D, H, W]", 4, 5},
+	Cloud:  {"[N, P, 3]", 3, 3},
+	Path:   {"[N, T, K]", 3, 3},
+}
+
 // readNPY reads an array from r, which holds size bytes.
-func readNPY(r io.Reader, size int64, where string) (*Set, error) {
+func readNPY(r io.Reader, size int64, where string, as Kind) (*Set, error) {
 	head, err := npyHeader(r)
 	if err != nil {
 		return nil, fmt.Errorf("data: %s: NPY header: %w", where, err)
@@ -53,8 +72,8 @@ func readNPY(r io.Reader, size int64, where string) (*Set, error) {
 		return nil, fmt.Errorf("data: %s: element type %q, want bool, an integer or a float of 32 or 64 bits", where, kind)
 	}
 	shape := in.Header.Descr.Shape
-	if len(shape) < 2 || len(shape) > 4 {
-		return nil, fmt.Errorf("data: %s: shape %v, want [N, D], [N, H, W] or [N, C, H, W]", where, shape)
+	if form := npyShapes[as]; len(shape) < form.least || len(shape) > form.most {
+		return nil, fmt.Errorf("data: %s: shape %v, want %s%s", where, shape, form.want, otherKinds(as, len(shape)))
 	}
 	if err := checkSize(where, shape...); err != nil {
 		return nil, err
@@ -73,25 +92,55 @@ func readNPY(r io.Reader, size int64, where string) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data: %s: %w", where, cutShort(err))
 	}
-	s := &Set{Name: filepath.Base(where), N: shape[0], C: 1, H: 1, W: 1, X: x, Gain: 1}
-	switch len(shape) {
-	case 2:
-		s.C = shape[1]
-	case 3:
-		s.H, s.W = shape[1], shape[2]
-	case 4:
-		s.C, s.H, s.W = shape[1], shape[2], shape[3]
-		if s.C > 4 && s.W <= 4 {
-			return nil, fmt.Errorf("data: %s: shape %v, want channels first: [N, C, H, W]", where, shape)
-		}
+	s := &Set{Name: filepath.Base(where), Kind: as, N: shape[0], C: 1, H: 1, W: 1, X: x, Gain: 1}
+	axes := []*int{&s.C, &s.H, &s.W}
+	switch {
+	case as.deep():
+		axes = []*int{&s.C, &s.D, &s.H, &s.W}
+	case len(shape) == 2:
+		axes = axes[:1]
+	}
+	for i, d := range shape[1:] {
+		*axes[len(axes)-len(shape)+1+i] = d
+	}
+	if as != Cloud && as != Path && s.C > 4 && s.W <= 4 && len(shape) > 3 {
+		return nil, fmt.Errorf("data: %s: shape %v, want channels first: [N, C, H, W]", where, shape)
+	}
+	if as == Cloud && s.W > 3 {
+		return nil, fmt.Errorf("data: %s: shape %v, want points of 2 or 3 coordinates", where, shape)
 	}
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	if len(shape) > 2 {
+	switch {
+	case as == Cloud:
+		s.scalePoints()
+	case as != Path && len(shape) > 2:
 		return s, s.scalePictures(strings.HasSuffix(kind, "u1"))
 	}
 	return s, nil
+}
+
+// otherKinds hints at the kinds that have shapes of so many axes.
+func otherKinds(as Kind, axes int) string {
+	if as == Plain && axes == 5 {
+		return fmt.Sprintf(", or ask for the kind %s or %s", Video, Voxels)
+	}
+	return ""
+}
+
+// scalePoints brings coordinates to [-1, 1], all by the same map, unless they are there.
+func (s *Set) scalePoints() {
+	lo, hi := float64(slices.Min(s.X)), float64(slices.Max(s.X))
+	s.Lo, s.Hi = -1, 1
+	if lo >= -1 && hi <= 1 {
+		return
+	}
+	s.Gain = 2 / math.Max(hi-lo, 1e-30)
+	s.Offset = -(lo + hi) / 2 * s.Gain
+	for i, v := range s.X {
+		s.X[i] = float32(max(-1, min(1, float64(v)*s.Gain+s.Offset)))
+	}
 }
 
 // npyWidth is the element types that are read, with their sizes in bytes.

@@ -95,6 +95,11 @@ func readPlanes(path string, c int) ([]float32, image.Rectangle, error) {
 	if err != nil {
 		return nil, image.Rectangle{}, err
 	}
+	return planesOf(m, c), m.Bounds(), nil
+}
+
+// planesOf is a picture as c planes, 1 or 3, of values in [-1, 1]. Transparent parts show white.
+func planesOf(m image.Image, c int) []float32 {
 	b := m.Bounds()
 	p := b.Dx() * b.Dy()
 	if g, ok := m.(*image.Gray); ok && c == 1 {
@@ -102,7 +107,7 @@ func readPlanes(path string, c int) ([]float32, image.Rectangle, error) {
 		for i := range x {
 			x[i] = byteValue[g.Pix[i/b.Dx()*g.Stride+i%b.Dx()]]
 		}
-		return x, b, nil
+		return x
 	}
 	x := make([]float32, 3*p)
 	for i := range p {
@@ -115,7 +120,7 @@ func readPlanes(path string, c int) ([]float32, image.Rectangle, error) {
 		grey(x[:p], x)
 		x = x[:p:p]
 	}
-	return x, b, nil
+	return x
 }
 
 // ReadPictures reads PNG, JPEG, PGM and PPM files: one file, or all those below a folder in the order
@@ -188,21 +193,26 @@ func (s *Set) fit(h, w int) (*Set, error) {
 	return s.Resize(h, w)
 }
 
-// pictureFiles lists the files of a path, sorted.
+// pictureFiles lists the pictures of a path, sorted.
 func pictureFiles(path string) ([]string, error) {
+	return filesOf(path, func(p string) bool { _, ok := formatOf(p); return ok }, ".png, .jpg, .pgm or .ppm")
+}
+
+// filesOf lists the files of a path that are of some kind, sorted.
+func filesOf(path string, is func(string) bool, kinds string) ([]string, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	if !st.IsDir() {
-		if _, ok := formatOf(path); !ok {
-			return nil, fmt.Errorf("data: %s: not a picture: want .png, .jpg, .pgm or .ppm", path)
+		if !is(path) {
+			return nil, fmt.Errorf("data: %s: not a file to read here: want %s", path, kinds)
 		}
 		return []string{path}, nil
 	}
 	var files []string
 	err = fs.WalkDir(os.DirFS(path), ".", func(p string, d fs.DirEntry, err error) error {
-		if _, ok := formatOf(p); !ok || err != nil {
+		if !is(p) || err != nil {
 			return err
 		}
 		// Stat follows links, which folders of pictures are often made of.
@@ -217,7 +227,7 @@ func pictureFiles(path string) ([]string, error) {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("data: %s: no .png, .jpg, .pgm or .ppm file in this folder", path)
+		return nil, fmt.Errorf("data: %s: no %s file in this folder", path, kinds)
 	}
 	slices.SortFunc(files, func(a, b string) int { return cmp.Or(byNumber(a, b), cmp.Compare(a, b)) })
 	return files, nil

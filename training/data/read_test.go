@@ -432,7 +432,7 @@ func FuzzNPY(f *testing.F) {
 	f.Add(npyBytes(npyDict("<f4", "(1, 2)"), []float32{1, 2}))
 	f.Add(npyBytes(npyDict("|u1", "(1, 2, 2)"), []byte{1, 2, 3, 4}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := readNPY(bytes.NewReader(b), int64(len(b)), "fuzz.npy")
+		s, err := readNPY(bytes.NewReader(b), int64(len(b)), "fuzz.npy", Plain)
 		checked(t, s, err)
 	})
 }

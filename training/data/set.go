@@ -289,6 +289,8 @@ const (
 	splitStream   = 0x5eed_5917
 	shuffleStream = 0x5eed_10ad
 	patchStream   = 0x5eed_9a7c
+	meshStream    = 0x5eed_3e58
+	holeStream    = 0x5eed_401e
 )
 
 // Grey turns three channels into one with the luma weights of ITU-R BT.601. One channel is returned
