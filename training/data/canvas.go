@@ -35,17 +35,33 @@ func cover(d float64) float64 { return math.Max(0, math.Min(1, 0.5-d)) }
 
 // paint fills a shape with a grey level and smooth edges.
 func (c *canvas) paint(s shape, level float64) {
+	c.fill(s, func(int, float64, float64) float64 { return level })
+}
+
+// fill fills a shape with smooth edges; level is the value of channel k at a pixel.
+func (c *canvas) fill(s shape, level func(k int, x, y float64) float64) {
 	mx, my := float64(c.w-1)/2, float64(c.h-1)/2
 	for y := range c.h {
 		for x := range c.w {
 			px, py := float64(x)-c.dx-mx, float64(y)-c.dy-my
 			in := cover(s(c.cos*px+c.sin*py+mx, c.cos*py-c.sin*px+my))
+			if in == 0 {
+				continue
+			}
 			for k := range c.c {
 				p := &c.pix[(k*c.h+y)*c.w+x]
-				*p += float32(in * (level - float64(*p)))
+				*p += float32(in * (level(k, float64(x), float64(y)) - float64(*p)))
 			}
 		}
 	}
+}
+
+// everywhere covers the canvas.
+func everywhere(float64, float64) float64 { return -1 }
+
+// outline is the edge of a shape, a pixel thick.
+func outline(s shape) shape {
+	return func(x, y float64) float64 { return math.Abs(s(x, y)) - 0.5 }
 }
 
 func disc(cx, cy, r float64) shape {

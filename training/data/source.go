@@ -87,6 +87,21 @@ var Sources = []Source{
 	drawn("synthetic/tex-a-rgb", "stripes", "1 colour 64×64 or any size", texture(3, [3]float64{-0.9, -0.6, 0.1}, [3]float64{0.9, 0.8, 0.3}, stripes)),
 	drawn("synthetic/tex-b-rgb", "blobs of band-pass noise", "1 colour 64×64 or any size", texture(3, [3]float64{-0.8, -0.2, -0.7}, [3]float64{0.9, 0.9, 0.5}, blobs)),
 	drawn("synthetic/tex-c-rgb", "bricks", "1 colour 64×64 or any size", texture(3, [3]float64{-0.3, -0.35, -0.4}, [3]float64{0.8, 0, -0.3}, bricks)),
+	drawn("synthetic/linear", "3 codes through a matrix, with noise", "vectors of 12 values", linear()),
+	drawn("synthetic/fill16", "outlines and filled glyphs", "grey 16×16 in pairs, 4 classes", filled()),
+	drawn("synthetic/ab16-a", "bright glyphs on dark", "grey 16×16, 4 classes, a domain", domain(false)),
+	drawn("synthetic/ab16-b", "striped dark glyphs on bright", "grey 16×16, 4 classes, the other domain", domain(true)),
+	drawn("synthetic/salient", "shapes on textured ground and their maps", "maps 32×32 or any size of colour pictures", salient(false)),
+	drawn("synthetic/salient-depth", "shapes on textured ground, with depth, and their maps", "maps 32×32 or any size of pictures of 4 channels", salient(true)),
+	drawn("synthetic/wave", "travelling waves and drifting noise", "8 clips, 24×32×32 or any size", wave()),
+	drawn("synthetic/passing", "a square that crosses a texture", "1 clip, 24×32×32 or any size, with masks", passing()),
+	drawn("synthetic/discs", "two discs that bounce", "clips, 12×16×16 or any size", discs()),
+	drawn("synthetic/seq16-a", "bright glyphs that move", "clips, 12×16×16, a domain", sequence(false)),
+	drawn("synthetic/seq16-b", "striped dark glyphs that move faster", "clips, 12×16×16, the other domain", sequence(true)),
+	drawn("synthetic/volumes", "boxes, cylinders, spheres, tables", "voxels 16³ or any size, 4 classes", volumes()),
+	drawn("synthetic/surfaces", "points on spheres, cubes, tori, cylinders", "128 points or any number, 4 classes", surfaces()),
+	drawn("synthetic/regulator", "random controls of a linear-quadratic problem", "trajectories of 10 controls", regulator()),
+	drawn("synthetic/drive", "controls of vehicles that keep a lane past an obstacle", "trajectories of 30 × 2 controls, scenes given", drive()),
 }
 
 // drawn is the row of a synthetic set.

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -9,7 +10,7 @@ import (
 )
 
 // A synthetic is a data set drawn in process. Example i depends on seed, name, part and i alone, so a
-// smaller set is the beginning of a larger one. Exactly one of point and picture is set.
+// smaller set is the beginning of a larger one. Exactly one of point, picture and scene is set.
 type synthetic struct {
 	n       int // examples by default
 	size    int // height and width of pictures by default
@@ -27,6 +28,32 @@ type synthetic struct {
 	deviation float64
 	// picture paints on a canvas and returns class and factors.
 	picture func(r *rand.Rand, c *canvas) (class int, factors []float32)
+	// scene fills an example of any kind, with what is given and what lies beside it.
+	scene func(r *rand.Rand, e *example) (class int, factors []float32)
+	// form is a set without examples of the kind and shape of those of scene; side, frames and points are
+	// sizes that were asked for or, where they were not, those of the set.
+	form                func(side, frames, points int) *Set
+	frames, points, min int
+}
+
+// An example is where a scene is put.
+type example struct {
+	*Set // its sizes, and those of the aligned sets
+	x    []float32
+	next map[string][]float32 // the aligned sets' values, by name: "given" and those of Beside
+}
+
+// canvas is one picture of the example or, by name, of what is aligned with it.
+func (e *example) canvas(name string, frame int) *canvas {
+	s, x := e.Set, e.x
+	if name != "" {
+		s, x = e.Beside[name], e.next[name]
+		if name == "given" {
+			s = e.Given
+		}
+	}
+	p := s.C * s.H * s.W // frames of one channel follow each other
+	return newCanvas(x[frame*p:(frame+1)*p], s.C, s.H, s.W)
 }
 
 // LogDensity is the natural logarithm of the density that a synthetic point set is drawn from, for
@@ -58,23 +85,31 @@ func (d *synthetic) set(name string, o Options) (*Set, error) {
 	if o.Limit > 0 {
 		n = o.Limit
 	}
-	s := &Set{Name: name, N: n, C: 2, H: 1, W: 1, Gain: 1, Classes: d.classes, FactorNames: d.factors}
-	if d.picture != nil {
+	s := &Set{Name: name, N: n, C: 2, H: 1, W: 1, Gain: 1}
+	if d.point == nil {
 		size := d.size
 		if o.Size > 0 && !d.fixed && o.Patches == 0 {
 			size = o.Size
 		}
-		if size < 8 {
-			return nil, fmt.Errorf("data: %s: size %d, want at least 8", name, size)
+		if least := cmp.Or(d.min, 8); size < least && d.size > 0 {
+			return nil, fmt.Errorf("data: %s: size %d, want at least %d", name, size, least)
 		}
-		s.C, s.H, s.W = d.colours, size, size
-		s.Lo, s.Hi = -1, 1
-		s.Gain, s.Offset = byteGain, byteOffset
+		if d.picture != nil {
+			s = form(Plain, d.colours, 0, size, size)
+		} else {
+			s = d.form(size, cmp.Or(o.Frames, d.frames), cmp.Or(o.Points, d.points))
+		}
 	}
-	if err := checkSize(name, s.N, s.C, s.H, s.W); err != nil {
+	s.Name, s.Classes, s.FactorNames = name, d.classes, d.factors
+	if err := s.reserve(n); err != nil {
 		return nil, err
 	}
-	s.X = make([]float32, n*s.Dim())
+	for what, a := range s.aligned() {
+		a.Name = name + " " + what
+		if err := a.reserve(n); err != nil {
+			return nil, err
+		}
+	}
 	if d.classes != nil {
 		s.Labels = make([]int, n)
 	}
@@ -92,7 +127,15 @@ func (d *synthetic) set(name string, o Options) (*Set, error) {
 			s.At(i)[0], s.At(i)[1] = float32(x), float32(y)
 		} else {
 			var f []float32
-			class, f = d.picture(r, newCanvas(s.At(i), s.C, s.H, s.W))
+			if d.picture != nil {
+				class, f = d.picture(r, newCanvas(s.At(i), s.C, s.H, s.W))
+			} else {
+				e := &example{s, s.At(i), map[string][]float32{}}
+				for what, a := range s.aligned() {
+					e.next[what] = a.At(i)
+				}
+				class, f = d.scene(r, e)
+			}
 			s.Factors = append(s.Factors, f...)
 		}
 		if s.Labels != nil {
@@ -100,6 +143,30 @@ func (d *synthetic) set(name string, o Options) (*Set, error) {
 		}
 	}
 	return s, nil
+}
+
+// form is a set without examples: pictures, clips and volumes in [-1, 1] on the scale of bytes or, for
+// voxels, of [0, 1]; points in [-1, 1]; vectors and trajectories without bounds.
+func form(kind Kind, c, d, h, w int) *Set {
+	s := &Set{Kind: kind, C: c, D: d, H: h, W: w, Gain: 1}
+	switch {
+	case kind == Cloud:
+		s.Lo, s.Hi = -1, 1
+	case kind == Voxels:
+		s.Lo, s.Hi, s.Gain, s.Offset = -1, 1, 2, -1
+	case kind == Video, !s.IsVectors() && kind == Plain:
+		s.Lo, s.Hi, s.Gain, s.Offset = -1, 1, byteGain, byteOffset
+	}
+	return s
+}
+
+// reserve makes room for n examples.
+func (s *Set) reserve(n int) error {
+	if err := checkSize(s.Name, n, s.planes(), s.H, s.W); err != nil {
+		return err
+	}
+	s.N, s.X = n, make([]float32, n*s.Dim())
+	return nil
 }
 
 // ringModes draws from m Gaussians of deviation sd with their means evenly spread on a circle.
