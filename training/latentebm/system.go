@@ -1,0 +1,242 @@
+// Package latentebm learns an energy-based prior in the latent space of a
+// generator (Pang, Han, Nijkamp, Zhu, Wu, "Learning Latent Space Energy-Based Prior
+// Model", NeurIPS 2020).
+//
+//	p(z) ∝ exp(f(z))·N(z; 0, σ0²I),  x = g(z) + N(0, σ²I)
+//
+// The prior's energy is U(z) = ‖z‖²/(2σ0²) − f(z). Both networks are learned by
+// maximum likelihood: short chains that begin at N(0, σ0²I) give codes z⁻ of the
+// prior and, with ‖x − g(z)‖²/(2σ²) added to the energy, codes z⁺ of each example.
+// The prior learns from how f differs between them, the generator from the
+// reconstruction error at z⁺.
+package latentebm
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"ebmrun/training"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/exam"
+	"ebmrun/training/optim"
+	"ebmrun/training/sampler"
+)
+
+// Labels of the random streams.
+const (
+	prior     = 1 // chains of the prior
+	posterior = 2 // chains of the posterior
+	drawn     = 3 // samples that are only looked at
+	explained = 4 // codes of new examples
+	annealed  = 5 // normalising constants
+)
+
+// System is the learning system. Its parts are set by [New].
+type System struct {
+	Model
+	Data *data.Loader
+	Exam exam.Exam
+
+	set    *data.Set
+	origin training.Origin
+	noise  sampler.Noise
+	learn  *training.Optimizer // of the prior
+	teach  *training.Optimizer // of the generator
+	iter   int
+
+	ids   []uint64
+	z     []float32 // z⁺, then z⁻ [2n, d]
+	known []float32 // mask of ones
+
+	negative, positive *sampler.State // views of z
+
+	contrast, fit []float32 // weights of scores and of errors
+	score, errs   []float32
+}
+
+// New assembles the system. The generator's Posterior must be under the prior.
+func New(c Config, p training.Energy, g training.Generator, set *data.Set, seed uint64) (*System, error) {
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("latent-ebm: %w", err)
+	}
+	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
+		if o.Over == 0 {
+			o.Over = c.Steps
+		}
+	}
+	learn, err := c.Optim.New()
+	if err != nil {
+		return nil, fmt.Errorf("latent-ebm: %w", err)
+	}
+	teach, err := c.Teach.New()
+	if err != nil {
+		return nil, fmt.Errorf("latent-ebm: teach: %w", err)
+	}
+	loader, err := data.NewLoader(set, c.Batch, seed)
+	if err != nil {
+		return nil, fmt.Errorf("latent-ebm: %w", err)
+	}
+	n, d := c.Batch, g.Codes()
+	s := &System{Model: Model{Config: c, Prior: p, Generator: g, Dim: set.Dim()}, Data: loader, Exam: exam.Exam{Seed: seed, Learned: set, Codes: d},
+		set: set, origin: training.OriginOf("latent-ebm", seed, set), noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach,
+		ids: sampler.Chains(0, n), z: make([]float32, 2*n*d), known: training.Ones(n * set.Dim()),
+		contrast: make([]float32, 2*n), fit: make([]float32, n), score: make([]float32, 2*n), errs: make([]float32, n)}
+	for i := range n {
+		s.contrast[i], s.contrast[n+i] = -1/float32(n), 1/float32(n)
+		if c.Sabotage == Flip {
+			s.contrast[i], s.contrast[n+i] = s.contrast[n+i], s.contrast[i]
+		}
+		s.fit[i] = float32(1 / (2 * c.Sigma * c.Sigma * float64(n)))
+	}
+	if s.positive, err = sampler.NewState(s.z[:n*d], d, s.ids); err != nil {
+		return nil, err
+	}
+	s.negative, err = sampler.NewState(s.z[n*d:], d, s.ids)
+	return s, err
+}
+
+// Iteration implements [training.System].
+func (s *System) Iteration() int { return s.iter }
+
+// Slow implements [training.System].
+func (s *System) Slow(factor float64) { s.learn.Slow(factor); s.teach.Slow(factor) }
+
+// Step implements [training.System].
+func (s *System) Step(ctx context.Context) (training.Metrics, error) {
+	x := s.Data.Next().X
+
+	// z⁻ ~ p(z): short run on U from p0.
+	s.begin(s.noise.Fork(prior), s.negative.X, s.ids, math.MaxUint64-uint64(s.iter))
+	s.negative.T = uint64(s.iter * s.Config.Prior.Steps)
+	low, err := s.fromPrior(ctx, s.noise.Fork(prior), s.negative)
+	if err != nil {
+		return nil, fmt.Errorf("prior: %w", err)
+	}
+	// z⁺ ~ p(z | x): the same on U + ‖x − g‖²/(2σ²).
+	s.begin(s.noise.Fork(posterior), s.positive.X, s.ids, math.MaxUint64-uint64(s.iter))
+	s.positive.T = uint64(s.iter * s.Config.Posterior.Steps)
+	high, err := s.fromPosterior(ctx, s.noise.Fork(posterior), s.positive, x, s.known, s.Config.Posterior.Steps)
+	if err != nil {
+		return nil, fmt.Errorf("posterior: %w", err)
+	}
+	// ∇α of mean f(z⁻) − mean f(z⁺): the prior learns.
+	if err := s.Prior.Learn(ctx, s.z, s.contrast, 0, s.score); err != nil {
+		return nil, err
+	}
+	// ∇β of mean ‖x − g(z⁺)‖²/(2σ²): the generator learns.
+	if err := s.Generator.Learn(ctx, s.positive.X, x, s.known, s.fit, s.errs); err != nil {
+		return nil, err
+	}
+	norm, fitNorm := optim.Norm(s.Prior.Params()), optim.Norm(s.Generator.Params())
+	if s.Config.Sabotage != Freeze {
+		if _, err := s.learn.Update(s.Prior.Params()); err != nil {
+			return nil, fmt.Errorf("prior: %w", err)
+		}
+		if _, err := s.teach.Update(s.Generator.Params()); err != nil {
+			return nil, fmt.Errorf("generator: %w", err)
+		}
+		s.Prior.Refresh()
+	}
+	s.iter++
+	m := s.measure()
+	m["prior/r"], m["r"], m["clipped"] = low.Drift, high.Drift, low.Clamped
+	m["grad_norm"], m["generator/grad_norm"] = norm, fitNorm
+	return m, nil
+}
+
+func (s *System) measure() training.Metrics {
+	n, d := s.Config.Batch, s.Generator.Codes()
+	up, down := training.Mean(s.score[:n]), training.Mean(s.score[n:])
+	m := training.Metrics{training.Value: up - down, "score_data": up, "score_samples": down}
+	// U of the posterior's codes less U of the prior's
+	m["u_gap"] = -m[training.Value]
+	precision := 1 / (s.Config.Reference.Sigma * s.Config.Reference.Sigma)
+	for i, v := range s.z {
+		square := float64(v) * float64(v)
+		if i < n*d {
+			m["u_gap"] += precision / 2 * square / float64(n)
+			m["code_square"] += square / float64(n*d)
+			continue
+		}
+		m["u_gap"] -= precision / 2 * square / float64(n)
+		m["prior/code_square"] += square / float64(n*d)
+		m["prior/code_most"] = max(m["prior/code_most"], math.Abs(float64(v)))
+	}
+	for _, e := range s.errs {
+		m["mse"] += float64(e) / float64(n*s.Dim)
+	}
+	return m
+}
+
+// Evaluate implements [training.Evaluator]: beside samples of the learned prior,
+// those of N(0, σ0²I) through the same generator.
+func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
+	m, err := s.Exam.Evaluate(ctx, s)
+	if err != nil || s.Exam.Judge == nil {
+		return m, err
+	}
+	z, err := s.PriorCodes(ctx, s.Exam.JudgeN, s.Exam.Seed, false)
+	if err != nil {
+		return nil, err
+	}
+	x, err := s.Decode(ctx, z)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := s.Exam.Judge(x)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range plain {
+		if k != training.Objective {
+			m["gaussian/"+k] = v
+		}
+	}
+	return m, nil
+}
+
+// Pictures implements [training.Painter].
+func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
+	return s.Exam.Pictures(ctx, s, s.set)
+}
+
+// Save implements [training.System]. Chains begin anew in every iteration, so
+// networks, optimizers and the place in the data are all there is.
+func (s *System) Save() (*checkpoint.State, error) {
+	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
+	training.SaveParams(st, "prior", s.Prior.Params())
+	training.SaveParams(st, "generator", s.Generator.Params())
+	s.learn.Save(st, "optim")
+	s.teach.Save(st, "teach")
+	return st, s.origin.Save(st, s.Data, s.Config)
+}
+
+// Restore implements [training.System].
+func (s *System) Restore(st *checkpoint.State) error {
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
+	}
+	if err := RestoreNets(s.Prior, s.Generator, st); err != nil {
+		return err
+	}
+	if err := s.learn.Restore(st, "optim"); err != nil {
+		return err
+	}
+	if err := s.teach.Restore(st, "teach"); err != nil {
+		return err
+	}
+	s.iter = st.Step
+	return s.Data.Seek(position)
+}
+
+// RestoreNets puts the weights of a checkpoint into both networks.
+func RestoreNets(p training.Energy, g training.Generator, st *checkpoint.State) error {
+	if err := training.RestoreParams(st, "prior", p.Params()); err != nil {
+		return err
+	}
+	p.Refresh()
+	return training.RestoreParams(st, "generator", g.Params())
+}
