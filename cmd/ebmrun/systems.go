@@ -59,6 +59,8 @@ var systems = []system{
 		presetABP, startABP, openABP},
 	{"coopnets", "Cooperative learning of energy and generator by MCMC teaching", "Xie, Lu, Gao, Zhu, Wu, TPAMI 2020",
 		presetCoopNets, startCoopNets, openCoopNets},
+	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
+		presetLatentEBM, startLatentEBM, openLatentEBM},
 }
 
 // findSystem returns the row of a name.
