@@ -34,13 +34,13 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "ebmrun", "data"), nil
 }
 
-// Obtain makes sure that the named data lies in the cache folder, intact, and returns its path; for
+// Obtain makes sure that the named data or network lies in the cache folder, intact, and returns its path; for
 // synthetic data, which is drawn in process, the path is empty. What has to be downloaded comes from
 // the package client of the [Sources] table; progress (it may be nil) first gets a line that says what,
 // how much and from which client. The files must have the SHA-256 of the table. They are written to a temporary
 // folder and renamed, so that an interruption leaves either nothing or everything.
 func Obtain(ctx context.Context, name string, progress func(line string)) (string, error) {
-	s, ok := Lookup(name)
+	s, ok := Find(name)
 	if !ok {
 		return "", unknown(name)
 	}
@@ -198,7 +198,7 @@ func lastLine(b []byte) string {
 
 // Limits on what is unpacked: no file of a package comes near the first, nor all of them the second.
 const (
-	maxFile  = 64 << 20
+	maxFile  = 128 << 20
 	maxTotal = 256 << 20
 )
 
