@@ -55,6 +55,8 @@ type job struct {
 var systems = []system{
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
 		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
+	{"multigrid", "Energies at several resolutions, each chain starting at the coarser one", "Gao, Lu, Zhou, Zhu, Wu, CVPR 2018",
+		presetMultigrid, startMultigrid, openMultigrid},
 	{"abp", "Generator learned by alternating back-propagation", "Han, Lu, Zhu, Wu, AAAI 2017",
 		presetABP, startABP, openABP},
 	{"coopnets", "Cooperative learning of energy and generator by MCMC teaching", "Xie, Lu, Gao, Zhu, Wu, TPAMI 2020",

@@ -196,3 +196,38 @@ func VisibleMean(x, mask []float32, size int) []float32 {
 	}
 	return out
 }
+
+// Carry copies the weights that two energies have in common, by name, with what the
+// energies remember about them. It is an error if one has another size or if there are
+// none.
+func Carry(to, from training.Energy) error {
+	weights := map[string][]float32{}
+	for _, p := range from.Params() {
+		weights[p.Name] = p.W
+	}
+	n := 0
+	for _, p := range to.Params() {
+		w, ok := weights[p.Name]
+		if !ok {
+			continue
+		}
+		if n++; len(w) != len(p.W) {
+			return fmt.Errorf("pyramid: weights %s: wanted %d values, got %d", p.Name, len(p.W), len(w))
+		}
+		copy(p.W, w)
+	}
+	if n == 0 {
+		return fmt.Errorf("pyramid: the energies have no weights in common")
+	}
+	source, ok := from.(optim.Stateful)
+	target, ok2 := to.(optim.Stateful)
+	if !ok || !ok2 {
+		to.Refresh()
+		return nil
+	}
+	known, mine := source.State(), target.State()
+	for name, t := range known.Tensors {
+		copy(mine.Tensors[name], t)
+	}
+	return target.Restore(mine)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime"
+	"ebmrun/training"
+	"ebmrun/training/bind"
+)
+
+// levels are the bound energies of a system that has one for each resolution.
+type levels []*bind.Energy
+
+// bindLevels builds and binds an energy for each description and its dimensions,
+// each from a seed of its own.
+func bindLevels(ctx context.Context, e environment, o bind.Options, specs []energy.Spec, dims [][]int, sigma float64) (all levels, err error) {
+	if len(specs) != len(dims) {
+		return nil, fmt.Errorf("wanted a network for each of %d sizes, got %d", len(dims), len(specs))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, all.Close())
+		}
+	}()
+	for k, s := range specs {
+		m, err := energy.Build(s, dims[k], sigma, e.seed+uint64(k)<<32)
+		if err != nil {
+			return all, err
+		}
+		net, err := bind.New(ctx, m, e.engine, o)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, net)
+	}
+	return all, nil
+}
+
+// energies are the levels as systems see them.
+func (l levels) energies() []training.Energy {
+	var all []training.Energy
+	for _, e := range l {
+		all = append(all, e)
+	}
+	return all
+}
+
+// describe is a line about the networks.
+func (l levels) describe(names []string) string {
+	var parts []string
+	for k, e := range l {
+		name := "written out"
+		if k < len(names) {
+			name = names[k]
+		}
+		parts = append(parts, fmt.Sprintf("%s on %v with %d parameters", name, e.Dims(), countParams(e.Params())))
+	}
+	return "energies: " + strings.Join(parts, "; ")
+}
+
+// Reports tells what the programs of every level run on.
+func (l levels) Reports() map[string]runtime.Report {
+	all := map[string]runtime.Report{}
+	for _, e := range l {
+		for what, r := range e.Reports() {
+			all[fmt.Sprintf("%v, %s", e.Dims(), what)] = r
+		}
+	}
+	return all
+}
+
+// Close frees every level.
+func (l levels) Close() error {
+	var errs []error
+	for _, e := range l {
+		errs = append(errs, e.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// export hands the finest energy to a run as its model, and the others as networks
+// named after their sides.
+func (l levels) export(r *openedRun) error {
+	r.Networks = map[string]*graphs.Model{}
+	for k, e := range l {
+		m, err := e.Model(nil)
+		if err != nil {
+			return err
+		}
+		if k == len(l)-1 {
+			r.Model = m
+		} else {
+			d := e.Dims()
+			r.Networks[fmt.Sprintf("energy-%dx%d", d[1], d[2])] = m.Model
+		}
+	}
+	return nil
+}
