@@ -48,9 +48,9 @@ func Line(a, b []float32, frames int) []float32 {
 	return z
 }
 
-// Chunks calls f for one range of at most size numbers below n after another:
+// Blocks calls f for one range of at most size numbers below n after another:
 // networks are compiled for a number of examples each, and many need much memory.
-func Chunks(n, size int, f func(from, to int) error) error {
+func Blocks(n, size int, f func(from, to int) error) error {
 	for from := 0; from < n; from += size {
 		if err := f(from, min(from+size, n)); err != nil {
 			return err

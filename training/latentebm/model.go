@@ -58,7 +58,7 @@ func (m *Model) fromPosterior(ctx context.Context, noise sampler.Noise, st *samp
 func (m *Model) PriorCodes(ctx context.Context, n int, seed uint64, learned bool) ([]float32, error) {
 	d, noise := m.Generator.Codes(), sampler.Noise{Seed: seed}.Fork(drawn)
 	z := make([]float32, n*d)
-	return z, training.Chunks(n, m.Config.Batch, func(from, to int) error {
+	return z, training.Blocks(n, m.Config.Batch, func(from, to int) error {
 		block, ids := z[from*d:to*d], sampler.Chains(uint64(from), to-from)
 		m.begin(noise, block, ids, math.MaxUint64)
 		if !learned {
@@ -77,7 +77,7 @@ func (m *Model) PriorCodes(ctx context.Context, n int, seed uint64, learned bool
 func (m *Model) Decode(ctx context.Context, z []float32) ([]float32, error) {
 	d := m.Generator.Codes()
 	x := make([]float32, len(z)/d*m.Dim)
-	return x, training.Chunks(len(z)/d, m.Config.Batch, func(from, to int) error {
+	return x, training.Blocks(len(z)/d, m.Config.Batch, func(from, to int) error {
 		return m.Generator.Forward(ctx, z[from*d:to*d], x[from*m.Dim:to*m.Dim])
 	})
 }
@@ -102,7 +102,7 @@ func (m *Model) Encode(ctx context.Context, x, mask []float32, seed uint64) ([]f
 	}
 	d, n, noise := m.Generator.Codes(), len(x)/m.Dim, sampler.Noise{Seed: seed}.Fork(explained)
 	z := make([]float32, n*d)
-	return z, training.Chunks(n, m.Config.Batch, func(from, to int) error {
+	return z, training.Blocks(n, m.Config.Batch, func(from, to int) error {
 		block, ids := z[from*d:to*d], sampler.Chains(uint64(from), to-from)
 		m.begin(noise, block, ids, math.MaxUint64)
 		st, err := sampler.NewState(block, d, ids)
@@ -146,7 +146,7 @@ func (m *Model) Score(ctx context.Context, x []float32, seed uint64) (string, []
 		return "", nil, err
 	}
 	d, out := m.Generator.Codes(), make([]float64, len(x)/m.Dim)
-	return name, out, training.Chunks(len(out), m.Config.Batch, func(from, to int) error {
+	return name, out, training.Blocks(len(out), m.Config.Batch, func(from, to int) error {
 		u, slope, part := make([]float32, to-from), make([]float32, (to-from)*d), x[from*m.Dim:to*m.Dim]
 		if err := m.Generator.Posterior(part, training.Ones(len(part))).EnergyGrad(z[from*d:to*d], u, slope); err != nil {
 			return err
@@ -177,7 +177,7 @@ func (m *Model) LogLikelihood(ctx context.Context, x []float32, logZ float64, ch
 	logp, se = make([]float64, n), make([]float64, n)
 	noise := sampler.Noise{Seed: seed}.Fork(annealed)
 	constant := logZ + float64(m.Dim)/2*math.Log(2*math.Pi*m.Config.Sigma*m.Config.Sigma)
-	return logp, se, training.Chunks(n, max(1, m.Config.Batch/chains), func(from, to int) error {
+	return logp, se, training.Blocks(n, max(1, m.Config.Batch/chains), func(from, to int) error {
 		var target []float32
 		for i := from; i < to; i++ {
 			for range chains {

@@ -3,8 +3,6 @@ package latentebm_test
 import (
 	"context"
 	"math"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,10 +15,10 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/latentebm"
 	"ebmrun/training/record"
+	"ebmrun/training/systemtest"
 )
 
 // TestStep: what one iteration hands to the networks. Both chains begin anew at
@@ -103,30 +101,6 @@ func network(t testing.TB, e runtime.Engine) *latentebm.System {
 	return s
 }
 
-func last(t testing.TB, dir string) *checkpoint.State {
-	t.Helper()
-	st, err := checkpoint.Load(dir, checkpoint.Last)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
-// same compares two checkpoints bit for bit.
-func same(t *testing.T, a, b *checkpoint.State) {
-	t.Helper()
-	if a.Step != b.Step || string(a.Meta) != string(b.Meta) || len(a.Tensors) != len(b.Tensors) {
-		t.Errorf("iteration %d, %d tensors, %s; wanted %d, %d, %s", b.Step, len(b.Tensors), b.Meta, a.Step, len(a.Tensors), a.Meta)
-	}
-	for name, x := range a.Tensors {
-		if !reflect.DeepEqual(x, b.Tensors[name]) {
-			t.Errorf("%s differs", name)
-		}
-	}
-}
-
-// TestResume: 10 iterations, and 5 saved, restored in a new system and 5 more,
-// are the same bits.
 func TestResume(t *testing.T) {
 	for name, engine := range map[string]func() (runtime.Engine, error){
 		"ref": func() (runtime.Engine, error) { return ref.New(), nil },
@@ -135,41 +109,7 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, err := engine()
 			enginetest.Unavailable(t, err)
-			straight, broken := t.TempDir(), filepath.Join(t.TempDir(), "c")
-			o := training.Options{Steps: 10, Checkpoints: straight, SaveEvery: 1 << 30, EvalEvery: 1 << 30}
-			if err := training.Run(t.Context(), network(t, e), o); err != nil {
-				t.Fatal(err)
-			}
-			o.Checkpoints, o.Steps = broken, 5
-			if err := training.Run(t.Context(), network(t, e), o); err != nil {
-				t.Fatal(err)
-			}
-			s := network(t, e)
-			if _, _, err := training.Resume(s, broken); err != nil || s.Iteration() != 5 {
-				t.Fatalf("resumed at iteration %d (%v)", s.Iteration(), err)
-			}
-			o.Steps = 10
-			half := last(t, broken)
-			if err := training.Run(t.Context(), s, o); err != nil {
-				t.Fatal(err)
-			}
-			end := last(t, broken)
-			same(t, last(t, straight), end)
-			for _, name := range []string{"prior/layer1.weight", "generator/code.weight"} {
-				if reflect.DeepEqual(half.Tensors[name], end.Tensors[name]) {
-					t.Errorf("%s: nothing changed in five iterations", name)
-				}
-			}
-			st := training.CopyState(half)
-			delete(st.Tensors, "prior/layer1.weight")
-			if err := s.Restore(st); err == nil || !strings.Contains(err.Error(), "prior/layer1.weight") {
-				t.Errorf("a checkpoint without a weight: %v", err)
-			}
-			st = training.CopyState(half)
-			st.Meta = []byte(strings.Replace(string(st.Meta), `"latent-ebm"`, `"abp"`, 1))
-			if err := s.Restore(st); err == nil || !strings.Contains(err.Error(), "abp") {
-				t.Errorf("a foreign checkpoint: %v", err)
-			}
+			systemtest.Resume(t, func() training.System { return network(t, e) }, "prior/layer1.weight", "generator/code.weight")
 		})
 	}
 }
