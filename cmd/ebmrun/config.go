@@ -20,11 +20,18 @@ type source struct {
 	Patches int     `yaml:"patches,omitempty"`  // so many windows cut at random instead
 	HeldOut float64 `yaml:"held_out,omitempty"` // share kept for judging, where the data has no test part
 	Classes []int   `yaml:"classes,omitempty"`  // only these classes
+
+	As       data.Kind `yaml:"as,omitempty"`       // video, voxels, points or paths, where a path does not show it
+	Frames   int       `yaml:"frames,omitempty"`   // of clips and trajectories
+	Points   int       `yaml:"points,omitempty"`   // of each point set
+	Given    string    `yaml:"given,omitempty"`    // grey, edges, hole, or data aligned with this
+	B        string    `yaml:"b,omitempty"`        // data of a second domain
+	Disjoint bool      `yaml:"disjoint,omitempty"` // learn from every other example, and from the rest in the second domain
 }
 
 func (s source) options(part string, progress func(string)) data.Options {
 	return data.Options{Size: s.Size, Width: s.Width, Grey: s.Grey, Limit: s.Limit, Patches: s.Patches, HeldOut: s.HeldOut,
-		Classes: s.Classes, Part: part, Progress: progress}
+		Classes: s.Classes, As: s.As, Frames: s.Frames, Points: s.Points, Given: s.Given, Part: part, Progress: progress}
 }
 
 // runHead is the part of config.yaml that is the same for every system; the

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"image"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"ebmrun/training"
 	"ebmrun/training/data"
 	"ebmrun/training/record"
 )
@@ -18,6 +21,7 @@ import (
 func dataCommand(c *common) *cobra.Command {
 	var list, info bool
 	var preview string
+	var from source
 	cmd := &cobra.Command{
 		Use:   "data NAME | --list",
 		Short: "Obtain a named data set and tell where it lies",
@@ -27,11 +31,14 @@ that is there already is checked only. Synthetic data is drawn when it is used
 and takes no space.
 
 With --preview, NAME may also be a path: a folder of pictures, a picture, an IDX
-folder, an .npy array or a .csv table.`,
+folder, an .npy array, a .csv table, an animated GIF or an AVI file; --as tells what
+else it holds. Clips are shown as rows of frames, volumes by their surface, data in
+pairs with what is given above the examples.`,
 		Example: example(
 			"ebmrun data --list",
 			"ebmrun data mnist --preview mnist.png",
 			"ebmrun data emoji --info",
+			"ebmrun data furniture-voxels --size 32 --preview chairs.png",
 			"ebmrun data ./my-pictures --preview mine.png"),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,19 +52,25 @@ folder, an .npy array or a .csv table.`,
 			case len(args) == 0:
 				return badInput(errors.New("data: wanted a name (ebmrun data --list shows them)"))
 			}
-			return c.data(cmd.Context(), args[0], info, preview)
+			from.Data = args[0]
+			return c.data(cmd.Context(), from, info, preview)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&list, "list", false, "list the names")
 	f.BoolVar(&info, "info", false, "tell about the data without obtaining it")
 	f.StringVar(&preview, "preview", "", "picture file (PNG) to write some examples to")
+	f.TextVar(&from.As, "as", data.Plain, "what a path holds: pictures, video, voxels, points or paths")
+	f.IntVar(&from.Size, "size", 0, "pixels or voxels that examples are brought to")
+	f.IntVar(&from.Frames, "frames", 0, "cut clips and trajectories into pieces of so many moments")
+	f.IntVar(&from.Points, "points", 0, "so many points of each point set")
+	f.StringVar(&from.Given, "given", "", "what examples are drawn from: grey, edges, hole, or data aligned with them")
 	return cmd
 }
 
 func (c *common) listData() error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	for _, s := range data.Sources {
+	for _, s := range append(slices.Clone(data.Sources), data.Networks...) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.Title, s.Yields, s.Licence, origin(s))
 	}
 	return w.Flush()
@@ -71,10 +84,11 @@ func origin(s data.Source) string {
 	return fmt.Sprintf("%s with %s", byteText(s.Package.Size), s.Package.Client)
 }
 
-func (c *common) data(ctx context.Context, name string, info bool, preview string) error {
-	source, known := data.Lookup(name)
+func (c *common) data(ctx context.Context, from source, info bool, preview string) error {
+	name := from.Data
+	source, known := data.Find(name)
 	if !known && (info || preview == "") {
-		return badInput(fmt.Errorf("data: no data set %q (ebmrun data --list shows them)", name))
+		return badInput(fmt.Errorf("data: no data set or network %q (ebmrun data --list shows them)", name))
 	}
 	if known {
 		if err := c.describeData(ctx, source, info); err != nil {
@@ -84,7 +98,7 @@ func (c *common) data(ctx context.Context, name string, info bool, preview strin
 	if preview == "" {
 		return nil
 	}
-	set, err := c.loadPreview(ctx, name)
+	set, err := c.loadPreview(ctx, from)
 	if err != nil {
 		if known {
 			return err
@@ -103,18 +117,19 @@ func (c *common) data(ctx context.Context, name string, info bool, preview strin
 }
 
 // loadPreview loads as many examples as a preview can show.
-func (c *common) loadPreview(ctx context.Context, name string) (*data.Set, error) {
-	o := data.Options{Limit: 64, Seed: c.seed, Progress: c.say}
-	set, err := data.Load(ctx, name, o)
+func (c *common) loadPreview(ctx context.Context, from source) (*data.Set, error) {
+	o := from.options("", c.say)
+	o.Limit, o.Seed = 64, c.seed
+	set, err := data.Load(ctx, from.Data, o)
 	if err == nil && isPoints(set) {
 		o.Limit = 4096
-		set, err = data.Load(ctx, name, o)
+		set, err = data.Load(ctx, from.Data, o)
 	}
 	return set, err
 }
 
 // isPoints reports whether examples are points of the plane.
-func isPoints(s *data.Set) bool { return s.C == 2 && s.H == 1 && s.W == 1 }
+func isPoints(s *data.Set) bool { return s.C == 2 && s.IsVectors() }
 
 func (c *common) describeData(ctx context.Context, s data.Source, info bool) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
@@ -153,15 +168,68 @@ func sizeOnDisk(path string) (int64, error) {
 	return total, err
 }
 
-// previewOf is a grid of pictures, or a map of how dense points lie.
+// previewOf is a grid of examples, or a map of how dense points lie. Pictures in pairs are shown as rows:
+// what is given, the examples, and what lies beside them.
 func previewOf(s *data.Set) (image.Image, error) {
 	switch {
 	case isPoints(s):
 		return densityOf(s)
-	case s.H == 1 && s.W == 1 || s.C != 1 && s.C != 3:
+	case s.IsVectors() || s.Kind == data.Plain && s.C != 1 && s.C != 3:
 		return nil, fmt.Errorf("%s: cannot preview examples of %d×%d×%d: wanted pictures of 1 or 3 channels, or points of the plane", s.Name, s.C, s.H, s.W)
+	case s.Kind == data.Video:
+		s = s.Head(6)
+	case s.Kind == data.Plain && (s.Given != nil || s.Beside != nil):
+		return pairsOf(s.Head(8))
 	}
-	return record.Grid(record.Images{Data: s.X, N: s.N, C: s.C, H: s.H, W: s.W, Lo: s.Lo, Hi: s.Hi}, 0, 1, 0)
+	p, err := training.Show(record.SamplesTag, s, s.X)
+	if err != nil {
+		return nil, err
+	}
+	return imageOf(p)
+}
+
+// imageOf draws a picture that is no map.
+func imageOf(p training.Picture) (image.Image, error) {
+	if p.Rows != nil {
+		return record.Strip(1, 0, p.Rows...)
+	}
+	return record.Grid(p.Images, 0, 1, 0)
+}
+
+// pairsOf is a row of pictures for each of the sets that are aligned.
+func pairsOf(s *data.Set) (image.Image, error) {
+	sets := []*data.Set{s}
+	if s.Given != nil {
+		sets = []*data.Set{s.Given, s}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Beside)) {
+		sets = append(sets, s.Beside[name])
+	}
+	var rows []record.Images
+	colours := 1
+	for _, t := range sets {
+		if t.IsVectors() || t.H != s.H || t.W != s.W {
+			continue
+		}
+		p, err := training.Show(record.SamplesTag, t, t.X)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, p.Images)
+		colours = max(colours, p.Images.C)
+	}
+	for i, r := range rows {
+		if plane := r.H * r.W; r.C < colours {
+			x := make([]float32, 0, r.N*3*plane)
+			for k := range r.N {
+				for range 3 {
+					x = append(x, r.Data[k*plane:(k+1)*plane]...)
+				}
+			}
+			rows[i].Data, rows[i].C = x, 3
+		}
+	}
+	return record.Strip(1, 0, rows...)
 }
 
 // densityOf counts points of the plane in square cells.

@@ -89,14 +89,14 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 		return nil, badInput(err)
 	}
 	// The data's shape and scale; the examples themselves are not needed.
-	set, _, err := c.loadSource(ctx, head.Source)
+	set, _, b, _, err := c.loadSources(ctx, row, head.Source)
 	if err != nil {
 		return nil, err
 	}
 	// The run's own file holds every setting, whatever the preset was.
 	var settings any
 	for _, name := range []string{"small", "digits", "pictures-32", "points"} {
-		if settings, err = row.preset(name, []int{set.C, set.H, set.W}, set.N); err == nil {
+		if settings, err = row.preset(name, presetDims(set), set.N); err == nil {
 			break
 		}
 	}
@@ -112,7 +112,7 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	if err != nil {
 		return nil, err
 	}
-	e := environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims}
+	e := environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims, given: dimsOf(set.Given), dimsB: dimsOf(b)}
 	if err := row.open(ctx, e, settings, r); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

@@ -39,6 +39,11 @@ type environment struct {
 	held   *data.Set // examples that are not learned from
 	dims   []int
 	judge  *judge.Judge
+
+	given []int // dims of what examples are drawn from; nil without
+	// The second domain: its examples, those that are not learned from, and its dims; nil without.
+	b, heldB *data.Set
+	dimsB    []int
 }
 
 // A job is a system ready to learn.

@@ -68,6 +68,12 @@ goes on from the last one.`,
 	fl.IntVar(&f.source.Limit, "limit", 0, "use at most so many examples")
 	fl.IntVar(&f.source.Patches, "patches", 0, "cut so many windows of --size at random instead of resizing")
 	fl.IntSliceVar(&f.source.Classes, "classes", nil, "only examples of these classes")
+	fl.TextVar(&f.source.As, "as", data.Plain, "what a path holds: pictures, video, voxels, points or paths")
+	fl.IntVar(&f.source.Frames, "frames", 0, "cut clips and trajectories into pieces of so many moments")
+	fl.IntVar(&f.source.Points, "points", 0, "so many points of each point set")
+	fl.StringVar(&f.source.Given, "given", "", "what examples are drawn from: grey, edges, hole, or data aligned with them")
+	fl.StringVar(&f.source.B, "data-b", "", "data of a second domain")
+	fl.BoolVar(&f.source.Disjoint, "disjoint", false, "learn from every other example, and from the rest in the second domain")
 	fl.StringVarP(&f.out, "out", "o", "", "run folder to make")
 	fl.StringVar(&f.preset, "preset", "small", "small, paper, or a named preset of the system")
 	fl.StringVar(&f.config, "config", "", "YAML file of settings")
@@ -81,7 +87,7 @@ goes on from the last one.`,
 
 // settingsOf works out the settings in force: preset, file, then single ones.
 func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *data.Set) (any, error) {
-	settings, err := row.preset(f.preset, []int{set.C, set.H, set.W}, set.N)
+	settings, err := row.preset(f.preset, presetDims(set), set.N)
 	if err != nil {
 		return nil, badInput(err)
 	}
@@ -112,12 +118,20 @@ func rescale(settings any, set, held *data.Set) (*data.Set, *data.Set) {
 	return set, held
 }
 
-// dimsOf are the dimensions of one example as networks see it.
+// dimsOf are the dimensions of one example as networks see it; nil of no set.
 func dimsOf(s *data.Set) []int {
-	if s.H == 1 && s.W == 1 {
-		return []int{s.C}
+	if s == nil {
+		return nil
 	}
-	return []int{s.C, s.H, s.W}
+	return s.Dims()
+}
+
+// presetDims are the dimensions that a preset is chosen by: three of vectors too.
+func presetDims(s *data.Set) []int {
+	if s.Kind == data.Plain {
+		return []int{s.C, s.H, s.W}
+	}
+	return s.Dims()
 }
 
 // loadSource loads the training part of a source and a part held out from it.
@@ -145,6 +159,45 @@ func (c *common) loadSource(ctx context.Context, s source) (set, held *data.Set,
 		return nil, nil, badInput(err)
 	}
 	return set, held, nil
+}
+
+// loadSources loads both domains of a source, the second one nil where there is
+// none, and refuses what the system does not take.
+func (c *common) loadSources(ctx context.Context, row system, s source) (set, held, b, heldB *data.Set, err error) {
+	if set, held, err = c.loadSource(ctx, s); err != nil {
+		return
+	}
+	if s.B != "" {
+		second := s
+		second.Data, second.Given = s.B, ""
+		if b, heldB, err = c.loadSource(ctx, second); err != nil {
+			return
+		}
+	}
+	if err = row.takes(s, set, b); err != nil || !s.Disjoint {
+		return
+	}
+	if b == nil {
+		err = badInput(errors.New("--disjoint wants two domains: --data-b is missing"))
+		return
+	}
+	if set, err = everyOther(set, 0); err == nil {
+		b, err = everyOther(b, 1)
+	}
+	return
+}
+
+// everyOther is half of the examples.
+func everyOther(s *data.Set, first int) (*data.Set, error) {
+	var index []int
+	for i := first; i < s.N; i += 2 {
+		index = append(index, i)
+	}
+	half, err := s.Subset(index)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	return half, nil
 }
 
 func (c *common) train(ctx context.Context, f trainFlags) error {
@@ -180,7 +233,7 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 			f.source = head.Source
 		}
 	}
-	set, held, err := c.loadSource(ctx, f.source)
+	set, held, b, heldB, err := c.loadSources(ctx, row, f.source)
 	if err != nil {
 		return err
 	}
@@ -197,7 +250,10 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
-	jb, err := row.start(ctx, environment{engine, bind.Options{Runtime: c.options()}, c.seed, set, held, dimsOf(set), j}, settings)
+	jb, err := row.start(ctx, environment{
+		engine: engine, bind: bind.Options{Runtime: c.options()}, seed: c.seed, judge: j,
+		set: set, held: held, dims: dimsOf(set), given: dimsOf(set.Given), b: b, heldB: heldB, dimsB: dimsOf(b),
+	}, settings)
 	if err != nil {
 		return err
 	}
@@ -307,7 +363,7 @@ func providersOf(reports map[string]runtime.Report) (provider, library string) {
 // notesOf are the lines of the manifest about data, floor and providers.
 func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) []string {
 	notes := []string{
-		fmt.Sprintf("data: %d examples of %d×%d×%d, value = raw·%g %+g", set.N, set.C, set.H, set.W, set.Gain, set.Offset),
+		fmt.Sprintf("data: %d examples of %s, value = raw·%g %+g", set.N, sizeText(set), set.Gain, set.Offset),
 		fmt.Sprintf("%s between real examples (the floor): %.4g", j.Name, j.Floor),
 	}
 	var names []string
@@ -324,6 +380,15 @@ func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) [
 		notes = append(notes, line)
 	}
 	return notes
+}
+
+// sizeText writes the size of one example, such as 3×32×32.
+func sizeText(s *data.Set) string {
+	var text []string
+	for _, d := range presetDims(s) {
+		text = append(text, fmt.Sprint(d))
+	}
+	return strings.Join(text, "×")
 }
 
 // headline picks the numbers that belong on a progress line.

@@ -55,3 +55,12 @@ func (s *Set) IsVectors() bool { return s.Kind == Plain && s.H == 1 && s.W == 1 
 
 // planes is the number of H×W planes of one example.
 func (s *Set) planes() int { return s.C * max(1, s.D) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *Kind) UnmarshalText(b []byte) (err error) {
+	*k, err = KindOf(string(b))
+	return err
+}
