@@ -58,6 +58,8 @@ type job struct {
 
 // systems is every learning system, in the order of the tutorial's chapters.
 var systems = []system{
+	{"frame", "FRAME: filters, random fields and maximum entropy, for textures", "Zhu, Wu, Mumford, IJCV 1998",
+		presetFrame, startFrame, openFrame},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
 		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
 	{"multigrid", "Energies at several resolutions, each chain starting at the coarser one", "Gao, Lu, Zhou, Zhu, Wu, CVPR 2018",
