@@ -75,6 +75,20 @@ func (e *Exam) Evaluate(ctx context.Context, c Candidate) (training.Metrics, err
 	return m, nil
 }
 
+// Beside adds what the judge finds of other samples, under names that begin so.
+func (e *Exam) Beside(m training.Metrics, prefix string, samples []float32) error {
+	found, err := e.Judge(samples)
+	if err != nil {
+		return err
+	}
+	for k, v := range found {
+		if k != training.Objective {
+			m[prefix+k] = v
+		}
+	}
+	return nil
+}
+
 // components finds what as many principal components as codes leave of x.
 func (e *Exam) components(x []float32) error {
 	if e.pca > 0 || e.Learned == nil || e.Codes >= min(e.Learned.Dim(), e.Learned.N-1) {

@@ -72,6 +72,12 @@ func TestEvaluate(t *testing.T) {
 	if m, err = e.Evaluate(t.Context(), halves{4}); err != nil || m[training.Objective] != 5 {
 		t.Errorf("the judge's objective is lost: %v (%v)", m, err)
 	}
+	e.Judge = func(x []float32) (training.Metrics, error) {
+		return training.Metrics{training.Objective: 6, "d": float64(x[0])}, nil
+	}
+	if err := e.Beside(m, "other/", []float32{4}); err != nil || m["other/d"] != 4 || m[training.Objective] != 5 {
+		t.Errorf("beside the draws: %v (%v)", m, err)
+	}
 	bad := errors.New("bad")
 	e.Judge = func([]float32) (training.Metrics, error) { return nil, bad }
 	if _, err = e.Evaluate(t.Context(), halves{4}); !errors.Is(err, bad) {

@@ -185,16 +185,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := s.Exam.Judge(x)
-	if err != nil {
-		return nil, err
-	}
-	for k, v := range plain {
-		if k != training.Objective {
-			m["gaussian/"+k] = v
-		}
-	}
-	return m, nil
+	return m, s.Exam.Beside(m, "gaussian/", x)
 }
 
 // Pictures implements [training.Painter].

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime"
+	"ebmrun/training/bind"
+	"ebmrun/training/coopvaebm"
+)
+
+func presetCoopVAEBM(name string, dims []int, examples int) (any, error) {
+	c, err := coopvaebm.For(name, dims, examples)
+	return &c, err
+}
+
+// teachersOf builds and binds the energy, and the encoder with its generator.
+func teachersOf(ctx context.Context, e environment, c *coopvaebm.Config) (*bind.Energy, *bind.Autoencoder, error) {
+	spec, err := c.EnergyNet()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := energy.Build(spec, e.dims, c.Reference.Sigma, e.seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	net, err := bind.New(ctx, m, e.engine, e.bind)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := autoencoderOf(ctx, e, &c.Nets, c.Sigma)
+	if err != nil {
+		return nil, nil, errors.Join(err, net.Close())
+	}
+	return net, a, nil
+}
+
+func startCoopVAEBM(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*coopvaebm.Config)
+	if err := c.Check(); err != nil {
+		return nil, badInput(err)
+	}
+	net, a, err := teachersOf(ctx, e, c)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	s, err := coopvaebm.New(*c, net, a, e.set, e.seed)
+	if err != nil {
+		return nil, errors.Join(badInput(err), net.Close(), a.Close())
+	}
+	s.Exam.Held = e.held
+	if e.judge != nil {
+		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
+	}
+	return &job{
+		System: s, steps: c.Steps, guard: c.Guard,
+		remarks: []string{
+			fmt.Sprintf("energy %s: %d parameters; encoder %s and generator %s: %d parameters, %d codes; examples of %v",
+				c.Net, countParams(net.Params()), c.Encoder, c.Generator, countParams(a.Params()), a.Codes(), e.dims),
+			"revision: " + c.Langevin.String(),
+		},
+		reports: func() map[string]runtime.Report {
+			all := net.Reports()
+			maps.Copy(all, a.Reports())
+			return all
+		},
+		close: func() error { return errors.Join(net.Close(), a.Close()) },
+	}, nil
+}
+
+func openCoopVAEBM(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*coopvaebm.Config)
+	net, a, err := teachersOf(ctx, e, c)
+	if err != nil {
+		return err
+	}
+	r.release = func() error { return errors.Join(net.Close(), a.Close()) }
+	if err := coopvaebm.RestoreNets(net, a, r.State); err != nil {
+		return err
+	}
+	if r.Model, err = net.Model(nil); err != nil {
+		return err
+	}
+	m := coopvaebm.Of(*c, net, a, graphs.Size(e.dims))
+	r.Learned, r.Generator, r.Langevin, r.Sigma, r.Residual = &m, a.Model(), c.Langevin, c.Reference.Sigma, c.Sigma
+	r.Networks = map[string]*graphs.Model{"encoder": a.Encoder().Model}
+	return nil
+}

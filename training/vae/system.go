@@ -1,0 +1,143 @@
+// Package vae learns a variational auto-encoder (Kingma and Welling,
+// "Auto-Encoding Variational Bayes", ICLR 2014): the baseline of generators that are
+// learned without chains.
+//
+// An encoder gives a Gaussian q(z | x) for the posterior of the model z ~ N(0, I),
+// x = g(z) + N(0, σ²I), and both networks descend on
+//
+//	mean of ‖x − g(z)‖²/(2σ²) + w·KL(q(z | x) ‖ N(0, I)),  z = mean + deviation·ε,
+//
+// which for w = 1 is minus the evidence lower bound, up to a constant. The
+// divergence is exact, and the noise ε is drawn outside the graph.
+package vae
+
+import (
+	"context"
+	"fmt"
+
+	"ebmrun/training"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/exam"
+	"ebmrun/training/sampler"
+)
+
+// Labels of the random streams.
+const (
+	coding   = 1 // codes in learning
+	filling  = 2 // codes that fill in hidden entries
+	weighing = 3 // codes that weigh a likelihood
+)
+
+// System is the learning system. Its parts are set by [New].
+type System struct {
+	Model
+	Config Config
+	Data   *data.Loader
+	Exam   exam.Exam
+
+	set    *data.Set
+	origin training.Origin
+	noise  sampler.Noise
+	opt    *training.Optimizer
+	iter   int
+
+	ids                    []uint64
+	e, w, errs, divergence []float32
+}
+
+// Of is the model with the settings c.
+func Of(c Config, net training.Autoencoder, dim int) Model {
+	return Model{Net: net, Dim: dim, Sigma: c.Sigma, Batch: c.Batch, Draws: c.Draws, Rounds: c.Rounds}
+}
+
+// New assembles the system over a network, whose posterior must have the
+// deviation of the settings, and a data set.
+func New(c Config, net training.Autoencoder, set *data.Set, seed uint64) (*System, error) {
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("vae: %w", err)
+	}
+	if c.Optim.Over == 0 {
+		c.Optim.Over = c.Steps
+	}
+	opt, err := c.Optim.New()
+	if err != nil {
+		return nil, fmt.Errorf("vae: %w", err)
+	}
+	loader, err := data.NewLoader(set, c.Batch, seed)
+	if err != nil {
+		return nil, fmt.Errorf("vae: %w", err)
+	}
+	n := c.Batch
+	s := &System{Model: Of(c, net, set.Dim()), Config: c, Data: loader, Exam: exam.Exam{Seed: seed, Learned: set, Codes: net.Codes()},
+		set: set, origin: training.OriginOf("vae", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt, ids: sampler.Chains(0, n),
+		e: make([]float32, n*net.Codes()), w: make([]float32, n), errs: make([]float32, n), divergence: make([]float32, n)}
+	for i := range s.w {
+		s.w[i] = 1 / float32(n)
+	}
+	return s, nil
+}
+
+// Iteration implements [training.System].
+func (s *System) Iteration() int { return s.iter }
+
+// Slow implements [training.System].
+func (s *System) Slow(factor float64) { s.opt.Slow(factor) }
+
+// Step implements [training.System].
+func (s *System) Step(ctx context.Context) (training.Metrics, error) {
+	x := s.Data.Next().X
+	weight := s.Config.KL.At(s.iter)
+	if s.Config.Sabotage == Flip {
+		weight = -weight
+	}
+	s.noise.Fork(coding).Normals(s.e, s.ids, uint64(s.iter))
+	if err := s.Net.LearnBound(ctx, x, s.e, s.w, float32(weight), s.errs, s.divergence); err != nil {
+		return nil, err
+	}
+	m := training.Metrics{"kl": training.Mean(s.divergence), "mse": training.Mean(s.errs) / float64(s.Dim)}
+	m["elbo"] = Bound(m["mse"], m["kl"], s.Sigma, s.Dim)
+	if s.Config.Sabotage != Freeze {
+		norm, err := s.opt.Update(s.Net.Params())
+		if err != nil {
+			return nil, err
+		}
+		m["grad_norm"] = norm
+	}
+	s.iter++
+	return m, nil
+}
+
+// Evaluate implements [training.Evaluator].
+func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
+	return s.Exam.Evaluate(ctx, s)
+}
+
+// Pictures implements [training.Painter].
+func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
+	return s.Exam.Pictures(ctx, s, s.set)
+}
+
+// Save implements [training.System].
+func (s *System) Save() (*checkpoint.State, error) {
+	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
+	training.SaveParams(st, "vae", s.Net.Params())
+	s.opt.Save(st, "optim")
+	return st, s.origin.Save(st, s.Data, s.Config)
+}
+
+// Restore implements [training.System].
+func (s *System) Restore(st *checkpoint.State) error {
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
+	}
+	if err := training.RestoreParams(st, "vae", s.Net.Params()); err != nil {
+		return err
+	}
+	if err := s.opt.Restore(st, "optim"); err != nil {
+		return err
+	}
+	s.iter = st.Step
+	return s.Data.Seek(position)
+}
