@@ -70,6 +70,10 @@ var systems = []system{
 		presetCoopNets, startCoopNets, openCoopNets},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
 		presetLatentEBM, startLatentEBM, openLatentEBM},
+	{"vae", "Variational auto-encoder, the baseline without chains", "Kingma, Welling, ICLR 2014",
+		presetVAE, startVAE, openVAE},
+	{"coopvaebm", "Energy and variational auto-encoder by variational MCMC teaching", "Xie, Zheng, Li, AAAI 2021",
+		presetCoopVAEBM, startCoopVAEBM, openCoopVAEBM},
 }
 
 // findSystem returns the row of a name.
