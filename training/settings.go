@@ -55,6 +55,8 @@ type Optim struct {
 	Clip  float64    `yaml:"clip"`  // largest joint norm of all gradients; 0 is off
 	Decay float64    `yaml:"decay"` // the rate falls along a half cosine to decay·lr; 0 keeps it
 	Over  int        `yaml:"over"`  // iterations that the fall takes; 0 is all of the run
+
+	Warmup int `yaml:"warmup,omitempty"` // iterations over which the rate grows from 0
 }
 
 // An Optimizer updates weights and can be slowed down.
@@ -75,6 +77,12 @@ func (o Optim) New() (*Optimizer, error) {
 			return nil, fmt.Errorf("optim.over: wanted the iterations of the decay, got %d", o.Over)
 		}
 		rate = optim.Cosine(o.LR, o.Decay*o.LR, o.Over)
+	}
+	if o.Warmup < 0 {
+		return nil, fmt.Errorf("optim.warmup: wanted 0 or more iterations, got %d", o.Warmup)
+	}
+	if o.Warmup > 0 {
+		rate = optim.Warmup(o.Warmup, rate)
 	}
 	for _, b := range o.Betas {
 		if !(b >= 0 && b < 1) {

@@ -50,6 +50,12 @@ type call struct {
 func (b *network) compile(m *graphs.Model, n int, probe *runtime.Probe) (*call, error) {
 	opts := b.options
 	opts.Probe, opts.Split = probe, splitOf(m, n)
+	return b.whole(m, n, opts)
+}
+
+// whole compiles a model whose examples may influence one another, unless the
+// options tell how to split them.
+func (b *network) whole(m *graphs.Model, n int, opts runtime.Options) (*call, error) {
 	m, err := sized(m, n)
 	if err != nil {
 		return nil, err
