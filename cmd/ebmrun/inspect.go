@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,8 @@ import (
 )
 
 func inspectCommand(c *common) *cobra.Command {
-	var asJSON bool
+	var asJSON, free bool
+	var out string
 	cmd := &cobra.Command{
 		Use:   "inspect MODEL.onnx",
 		Short: "Tell what is in an ONNX model and whether it can be differentiated",
@@ -26,10 +28,23 @@ func inspectCommand(c *common) *cobra.Command {
 versions, producer, metadata, and how often each op occurs. For each op it says
 how a gradient passes it: by a rule, lowered (rewritten into primitives first),
 flat (its slope is zero), or none. Nodes that stop a gradient between the
-float inputs and weights and the float outputs are listed with the reason.`,
-		Example: example("ebmrun inspect energy.onnx", "ebmrun inspect vgg19.onnx --json | jq .problems"),
-		Args:    cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+float inputs and weights and the float outputs are listed with the reason.
+
+With --free-batch it writes the model with its batch as a symbolic axis: what an
+exporter wrote of the batch it traced with into shapes of the graph follows the
+input instead. Each node on the way must be known to keep the rows of a batch
+apart, or the model is refused; then the rows of another batch are compared with
+those of the model as it was. The file is of opset 21.`,
+		Example: example("ebmrun inspect energy.onnx", "ebmrun inspect vgg19.onnx --json | jq .problems",
+			"ebmrun inspect swin.onnx --free-batch -o swin-any-batch.onnx"),
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if free != (out != "") || free && asJSON {
+				return badInput(errors.New("--free-batch takes a file to write (-o) and no --json"))
+			}
+			if free {
+				return c.freeBatch(cmd.Context(), args[0], out)
+			}
 			m, err := onnxio.Read(args[0])
 			if err != nil {
 				return badInput(err)
@@ -46,6 +61,8 @@ float inputs and weights and the float outputs are listed with the reason.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as a JSON object")
+	cmd.Flags().BoolVar(&free, "free-batch", false, "write the model with a symbolic batch")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "file that --free-batch writes")
 	return cmd
 }
 
@@ -201,7 +218,7 @@ func (s *summary) describeEdge(g *graphs.Graph) {
 		if !inits[v.Name] { // else a weight that is listed as an input, as old models do
 			s.Inputs = append(s.Inputs, s.describe(v))
 			if first := v.Shape; len(first) > 1 && first[0].Known() {
-				s.Hints = append(s.Hints, fmt.Sprintf("input %s has a fixed batch of %d; other sizes need a model exported with a symbolic first axis", v.Name, first[0].N))
+				s.Hints = append(s.Hints, fmt.Sprintf("input %s has a fixed batch of %d; --free-batch writes a model for any size", v.Name, first[0].N))
 			}
 		}
 	}
@@ -236,7 +253,7 @@ func frozenBatch(g *graphs.Graph) []string {
 			continue
 		}
 		if to, ok := graphs.ConstInts(shape); ok && len(to) > 1 && to[0] > 0 && !slices.Contains(to, -1) {
-			out = append(out, fmt.Sprintf("node %q reshapes to the fixed sizes %v although its input's first axis is symbolic: the batch is frozen there", n.Label(), to))
+			out = append(out, fmt.Sprintf("node %q reshapes to the fixed sizes %v although its input's first axis is symbolic: the batch is frozen there, and --free-batch frees it", n.Label(), to))
 		}
 	}
 	return out

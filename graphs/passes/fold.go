@@ -40,9 +40,12 @@ func Fold(g *graphs.Graph, eval Evaluator) (changed bool, err error) {
 
 // FoldConstants is [Fold] with the reference evaluator.
 func FoldConstants(g *graphs.Graph) (changed bool, err error) {
-	return Fold(g, func(n *graphs.Node, in []*graphs.Tensor) ([]*graphs.Tensor, error) {
-		return refeval.Eval(n, graphs.OpsetVersion, in)
-	})
+	return Fold(g, reference)
+}
+
+// reference evaluates a node in plain Go.
+func reference(n *graphs.Node, in []*graphs.Tensor) ([]*graphs.Tensor, error) {
+	return refeval.Eval(n, graphs.OpsetVersion, in)
 }
 
 type folder struct {
@@ -80,18 +83,25 @@ func (f *folder) graph(g *graphs.Graph) error {
 			if v == nil {
 				continue
 			}
-			t := results[i]
-			v.From, v.Const, v.Type, v.Shape = nil, t, t.Type, graphs.MakeShape(t.Dims...)
-			if !isConstName(v.Name) {
-				v.Name = f.root.Fresh("const/" + v.Name)
-			}
-			if err := inferInits(v); err != nil {
+			if err := f.constant(g, v, results[i]); err != nil {
 				return err
 			}
-			g.Inits = append(g.Inits, v)
 		}
 	}
 	g.Nodes = nodes
+	return nil
+}
+
+// constant makes a computed value an initializer of g.
+func (f *folder) constant(g *graphs.Graph, v *graphs.Value, t *graphs.Tensor) error {
+	v.From, v.Const, v.Type, v.Shape = nil, t, t.Type, graphs.MakeShape(t.Dims...)
+	if !isConstName(v.Name) {
+		v.Name = f.root.Fresh("const/" + v.Name)
+	}
+	if err := inferInits(v); err != nil {
+		return err
+	}
+	g.Inits = append(g.Inits, v)
 	return nil
 }
 
