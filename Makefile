@@ -3,7 +3,7 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo setup python print-python test test-pure fuzz bench acceptance lint generate clean
+.PHONY: help build demo setup python ort-training print-python test test-pure fuzz bench acceptance lint generate clean
 
 GO       ?= go
 FUZZTIME ?= 10m
@@ -41,10 +41,16 @@ ifndef EBM_NO_SETUP
 endif
 endif
 
+# A second source of gradients, to judge ours by; where no Python fits its tests are skipped.
+ort-training: build
+ifndef EBM_NO_SETUP
+	@bin/ebmrun setup --ort-training || echo "ort-training: not to be had; tests that need it are skipped" >&2
+endif
+
 print-python:
 	@echo $(python)
 
-test: setup python ## obtain ONNX Runtime (set EBM_NO_SETUP=1 not to), then run every test
+test: setup python ort-training ## obtain ONNX Runtime (set EBM_NO_SETUP=1 not to), then run every test
 	@if $(python) -c 'import numpy, onnxruntime' 2>/dev/null; then export EBM_PYTHON=$(python); fi; \
 	set -x; $(GO) test $(TESTFLAGS) ./...
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,6 +46,9 @@ var commands = []struct {
 // The help text keeps the table's order.
 func init() { cobra.EnableCommandSorting = false }
 
+// writesGraphs are the verbs whose gradient graphs leave this program.
+var writesGraphs = map[string]bool{"grad": true, "export": true, "demo": true}
+
 // newRoot assembles the command tree over c.
 func newRoot(c *common) *cobra.Command {
 	root := &cobra.Command{
@@ -61,10 +65,18 @@ not met; 130 interrupted.`,
 		Example: `  ebmrun setup
   ebmrun data mnist --preview mnist.png
   ebmrun grad energy.onnx -o energy-grad.onnx`,
-		Version:           version(),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return c.check() },
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.check(); err != nil {
+				return err
+			}
+			if c.gradients != builtin && writesGraphs[cmd.Name()] {
+				return fmt.Errorf("--gradients %s: %s writes graphs of standard ops for any runtime, which only builtin makes", c.gradients, cmd.Name())
+			}
+			return nil
+		},
 	}
 	root.SetOut(c.out)
 	root.SetErr(c.errOut)

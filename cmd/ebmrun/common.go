@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ebmrun/runtime"
+	"ebmrun/runtime/orttraining"
 )
 
 // refProvider is the provider name of the pure-Go interpreter.
@@ -41,7 +41,15 @@ type common struct {
 	now         func() time.Time
 	reportMu    sync.Mutex
 	reported    map[string]bool // what logReport has said
+
+	training *orttraining.Engine // of --gradients ort-training, once it is wanted
 }
+
+// The sources of gradients.
+const (
+	builtin     = "builtin"
+	ortTraining = "ort-training"
+)
 
 func newCommon(stdout, stderr io.Writer) *common {
 	c := &common{out: stdout, errOut: stderr, screen: &screen{w: stderr}, now: time.Now, reported: map[string]bool{}}
@@ -57,7 +65,7 @@ func (c *common) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.threads, "threads", 0, "threads within one call, 0 for one a core")
 	f.StringVar(&c.provider, "provider", runtime.Auto, "execution provider: "+strings.Join(providers, ", "))
 	f.StringVar(&c.ortLibrary, "ort-library", "", "ONNX Runtime library, a file or folder (default: found as doctor shows)")
-	f.StringVar(&c.gradients, "gradients", "builtin", "where gradient graphs come from: builtin")
+	f.StringVar(&c.gradients, "gradients", "builtin", "where gradient graphs come from: builtin, or ort-training (ONNX Runtime 1.19.2's own, see setup)")
 	f.StringVar(&c.precision, "precision", "float32", "type that networks compute in: float32")
 	f.BoolVar(&c.quiet, "quiet", false, "no progress and no remarks, only results, warnings and errors")
 	f.StringVar(&c.logFormat, "log-format", "text", "what progress and logs look like: text, json (one object a line)")
@@ -80,10 +88,10 @@ func (c *common) check() error {
 		return fmt.Errorf("--threads: wanted 0 or more, got %d", c.threads)
 	case !slices.Contains(providers, c.provider):
 		return fmt.Errorf("--provider: wanted one of %s, got %q", strings.Join(providers, ", "), c.provider)
-	case c.gradients == "ort-training":
-		return errors.New("--gradients ort-training: this build takes gradients from its own graphs only (builtin), which run on every provider")
-	case c.gradients != "builtin":
-		return fmt.Errorf("--gradients: wanted builtin, got %q", c.gradients)
+	case c.gradients != builtin && c.gradients != ortTraining:
+		return fmt.Errorf("--gradients: wanted builtin or ort-training, got %q", c.gradients)
+	case c.gradients == ortTraining && !slices.Contains([]string{runtime.Auto, runtime.CPU, runtime.CUDA}, c.provider):
+		return fmt.Errorf("--gradients ort-training runs on the providers cpu and cuda, got --provider %s", c.provider)
 	case c.precision != "float32":
 		return fmt.Errorf("--precision %s: this build computes in float32 only", c.precision)
 	}

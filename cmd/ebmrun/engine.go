@@ -6,9 +6,11 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"ebmrun/graphs/autodiff"
 	"ebmrun/runtime"
 	"ebmrun/runtime/ort"
 	"ebmrun/runtime/ortlib"
+	"ebmrun/runtime/orttraining"
 	"ebmrun/runtime/ref"
 )
 
@@ -17,6 +19,9 @@ import (
 func (c *common) engine(ctx context.Context) (runtime.Engine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if c.gradients == ortTraining {
+		return c.trainingEngine(ctx)
 	}
 	if c.provider == refProvider {
 		return ref.New(), nil
@@ -31,6 +36,20 @@ func (c *common) engine(ctx context.Context) (runtime.Engine, error) {
 		return nil, fmt.Errorf("%w (--provider %s runs small networks without it)", err, refProvider)
 	}
 	return e, nil
+}
+
+// trainingEngine starts ONNX Runtime's training build, once, and has it make all
+// gradients from then on.
+func (c *common) trainingEngine(ctx context.Context) (runtime.Engine, error) {
+	if c.training == nil {
+		e, err := orttraining.Open(ctx, "")
+		if err != nil {
+			return nil, fmt.Errorf("--gradients ort-training: %w", err)
+		}
+		c.training = e
+		autodiff.Use(e.Append)
+	}
+	return c.training, nil
 }
 
 // engineOrRef is engine for verbs that can do without ONNX Runtime: where no

@@ -12,10 +12,11 @@ import (
 
 	"ebmrun/runtime"
 	"ebmrun/runtime/ortlib"
+	"ebmrun/runtime/orttraining"
 )
 
 func setupCommand(c *common) *cobra.Command {
-	var plain, full, list bool
+	var plain, full, list, trainer bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Find or obtain ONNX Runtime and check that it runs",
@@ -27,13 +28,19 @@ A library is looked for as --ort-library says, then in the variables
 EBMRUN_ORT_LIBRARY, ONNXRUNTIME_SHARED_LIBRARY_PATH and ORT_DYLIB_PATH, beside
 the program, in the cache folder, in Python's site-packages and in the system's
 library folders. Only where all this leads nowhere, or where --plain or --full
-asks for it, something is downloaded.`,
-		Example: example("ebmrun setup", "ebmrun setup --plain", "ebmrun setup --list"),
+asks for it, something is downloaded.
+
+--ort-training obtains ONNX Runtime 1.19.2's training build, for --gradients
+ort-training: a Python environment of its own in the cache folder, made with a
+CPython of 3.8 to 3.12 on this machine.`,
+		Example: example("ebmrun setup", "ebmrun setup --plain", "ebmrun setup --ort-training", "ebmrun setup --list"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case list:
 				return c.listPackages()
+			case trainer:
+				return c.setupTraining(cmd.Context())
 			case plain && full:
 				return badInput(errors.New("setup: wanted --plain or --full, not both"))
 			case plain:
@@ -47,8 +54,28 @@ asks for it, something is downloaded.`,
 	f := cmd.Flags()
 	f.BoolVar(&plain, "plain", false, "obtain the smallest package, with the CPU provider only, whatever is at hand")
 	f.BoolVar(&full, "full", false, "obtain the package with the most providers, whatever is at hand")
+	f.BoolVar(&trainer, "ort-training", false, "obtain ONNX Runtime 1.19.2's training build, a second source of gradients")
 	f.BoolVar(&list, "list", false, "list the packages for this system and obtain nothing")
 	return cmd
+}
+
+// setupTraining obtains the training build and runs a gradient graph on it.
+func (c *common) setupTraining(ctx context.Context) error {
+	python, err := orttraining.Setup(ctx, c.say)
+	if err != nil {
+		return err
+	}
+	e, err := orttraining.Open(ctx, python)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	r, err := try(ctx, e, runtime.Options{Provider: runtime.CPU, Threads: c.threads})
+	if err != nil {
+		return fmt.Errorf("%s: running a graph: %w", python, err)
+	}
+	fmt.Fprintf(c.out, "%s: %s, runs\n", r.Library, python)
+	return nil
 }
 
 // packagesHere lists the packages for this system, by preference.

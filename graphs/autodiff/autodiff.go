@@ -3,6 +3,7 @@ package autodiff
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"ebmrun/graphs"
 )
@@ -60,12 +61,35 @@ func (b *Back) Refuse(n *graphs.Node, format string, args ...any) []*graphs.Valu
 	return make([]*graphs.Value, len(n.Inputs))
 }
 
+// A Source appends slopes to a graph as [Append] does.
+type Source func(b *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Value) ([]*graphs.Value, error)
+
+var source atomic.Pointer[Source]
+
+// Use has another source make the slopes of every later [Append] and [Grad] in
+// this process, nil this package's rules again, and returns what was in use. It
+// is for judging one source of gradients by another; graphs that the source
+// makes may need an engine of its own.
+func Use(s Source) (before Source) {
+	var next, last *Source
+	if s != nil {
+		next = &s
+	}
+	if last = source.Swap(next); last == nil {
+		return nil
+	}
+	return *last
+}
+
 // Append walks back from of, whose slope is seed (ones if nil: the sum of of is
 // differentiated), and returns the slope of each value in wrt, nil where of
 // does not depend on it. The nodes are appended to the builder's graph, which
 // must hold ops of opset 21 with types and shapes inferred. Composite ops on
 // the way are rewritten in place into primitives.
 func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Value) ([]*graphs.Value, error) {
+	if other := source.Load(); other != nil {
+		return (*other)(builder, of, seed, wrt...)
+	}
 	g := builder.Target()
 	if !of.Type.IsFloat() {
 		return nil, fmt.Errorf("autodiff: %s is not of a float type", of)
