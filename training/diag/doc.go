@@ -3,7 +3,8 @@
 // Samples against data: [FD] (Fréchet distance on principal components), [PatchSWD], [EnergyDistance],
 // [MMD2], [MomentGap], [KLGrid], [NearestNeighbours]. Samples alone: [Diversity], [Saturation]. One
 // picture against another: [PSNR], [SSIM]. Chains: [Autocorrelation], [RHat], [ESS]. Likelihood and
-// ranking: [Parzen], [AveragePrecision]. Synthetic data: [Modes], [Blobs] with [Validity] and [Coverage].
+// ranking: [Parzen], [AveragePrecision]. Point sets: [Chamfer], [EMD], [Clouds],
+// [CloudJSD]. Clips: [ClipSWD], [TemporalAutocorrelation]. Synthetic data: [Modes], [Blobs] with [Validity] and [Coverage].
 //
 // Samples are flat float32 slices of n rows of dim values, pictures being rows of C·H·W; sums run in
 // float64. Whatever is random takes a seed and gives the same number every time. Input that cannot be

@@ -6,6 +6,7 @@ package judge
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"ebmrun/training"
@@ -29,14 +30,25 @@ const (
 	compared   = 512
 )
 
-// New makes the judge that fits the data: energy distance for points in the
-// plane, FD-PCA for sets of pictures, patch-SWD for a single picture. held is
-// data that was not learned from.
+// Point sets are compared by so many of their points, and so many of them.
+const (
+	cloudPoints = 256
+	clouds      = 64
+)
+
+// New makes the judge that fits the data: energy distance for vectors and
+// trajectories, FD-PCA for sets of pictures, clips and volumes, patch-SWD for a
+// single picture or clip, MMD-CD for point sets. held is data that was not
+// learned from.
 func New(train, held *data.Set) (*Judge, error) {
 	switch {
-	case train.H == 1 && train.W == 1:
+	case train.IsVectors() || train.Kind == data.Path:
 		return points(train, held)
-	case train.N == 1:
+	case train.Kind == data.Cloud:
+		return pointSets(train, held)
+	case train.N == 1 && train.Kind == data.Video:
+		return clip(train)
+	case train.N == 1 && train.Kind == data.Plain:
 		return texture(train)
 	}
 	return pictures(train, held)
@@ -104,14 +116,98 @@ func points(train, held *data.Set) (*Judge, error) {
 	n := min(2000, held.N)
 	real := held.Head(n).X
 	j := &Judge{Name: "energy_distance", N: min(2000, n)}
-	floor, err := diag.EnergyDistance(real, train.Head(n).X, 2)
+	floor, err := diag.EnergyDistance(real, train.Head(n).X, train.Dim())
 	if err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
 	j.Floor = floor
 	j.measure = func(x []float32) (training.Metrics, error) {
-		d, err := diag.EnergyDistance(real, x, 2)
+		d, err := diag.EnergyDistance(real, x, train.Dim())
 		return training.Metrics{"energy_distance": d}, err
+	}
+	return j, nil
+}
+
+// pointSets thins every set to cloudPoints points, which are in no order.
+func pointSets(train, held *data.Set) (*Judge, error) {
+	n, all, use := min(clouds, held.N), train.H, min(cloudPoints, train.H)
+	k := train.W
+	thin := func(x []float32) []float32 {
+		out := make([]float32, 0, len(x)/all*use)
+		for at := 0; at < len(x); at += all * k {
+			out = append(out, x[at:at+use*k]...)
+		}
+		return out
+	}
+	real, err := draw(held, n)
+	if err != nil {
+		return nil, err
+	}
+	learned, err := draw(train, min(n, train.N))
+	if err != nil {
+		return nil, err
+	}
+	real, learned = thin(real), thin(learned)
+	score := func(x []float32) (training.Metrics, error) {
+		s, err := diag.Clouds(x, real, use, k, diag.Chamfer)
+		if err != nil {
+			return nil, err
+		}
+		m := training.Metrics{"mmd_cd": s.MMD, "coverage": s.Coverage, "nn_accuracy": s.Nearest}
+		if k == 3 {
+			m["jsd"], err = diag.CloudJSD(x, real, 28)
+		}
+		return m, err
+	}
+	floor, err := score(learned)
+	if err != nil {
+		return nil, fmt.Errorf("judge: %w", err)
+	}
+	return &Judge{Name: "mmd_cd", N: n, Floor: floor["mmd_cd"], measure: func(x []float32) (training.Metrics, error) {
+		if len(x)%train.Dim() != 0 {
+			return nil, fmt.Errorf("%d values are no point sets of %d×%d", len(x), all, k)
+		}
+		return score(thin(x))
+	}}, nil
+}
+
+// clip judges by how frames look and move; its floor is the first half of the
+// clip against the second.
+func clip(train *data.Set) (*Judge, error) {
+	c, d, h, w := train.C, train.D, train.H, train.W
+	j := &Judge{Name: "clip_swd", N: 1}
+	lags := min(6, d-1)
+	real, err := diag.TemporalAutocorrelation(train.X, c, d, h, w, max(1, lags))
+	if err != nil {
+		return nil, fmt.Errorf("judge: %w", err)
+	}
+	if d >= 16 {
+		half := d / 2
+		part := func(first int) []float32 {
+			var out []float32
+			for k := range c {
+				out = append(out, train.X[(k*d+first)*h*w:][:half*h*w]...)
+			}
+			return out
+		}
+		if j.Floor, err = diag.ClipSWD(part(0), half, part(half), half, c, h, w, 1); err != nil {
+			return nil, fmt.Errorf("judge: %w", err)
+		}
+	}
+	j.measure = func(x []float32) (training.Metrics, error) {
+		v, err := diag.ClipSWD(train.X, d, x, d, c, h, w, 1)
+		if err != nil {
+			return nil, err
+		}
+		got, err := diag.TemporalAutocorrelation(x, c, d, h, w, lags)
+		if err != nil {
+			return nil, err
+		}
+		gap := 0.0
+		for l, r := range real {
+			gap = max(gap, math.Abs(got[l]-r))
+		}
+		return training.Metrics{"clip_swd": v, "autocorrelation_gap": gap}, nil
 	}
 	return j, nil
 }

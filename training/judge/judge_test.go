@@ -59,6 +59,11 @@ func TestJudges(t *testing.T) {
 	}{
 		{"synthetic/rings", "energy_distance", data.Options{Limit: 2000}, 2000, 0, 0},
 		{"synthetic/shape", "fd_pca", data.Options{Size: 12, Limit: 1200}, 512, 2, 10},
+		{"synthetic/volumes", "fd_pca", data.Options{Size: 8, Limit: 1200}, 512, 2, 10},
+		{"synthetic/discs", "fd_pca", data.Options{Size: 8, Frames: 4, Limit: 600}, 512, 2, 10},
+		{"synthetic/surfaces", "mmd_cd", data.Options{Points: 48, Limit: 80}, 64, 1.5, 2},
+		{"synthetic/linear", "energy_distance", data.Options{Limit: 2000}, 2000, 0, 0},
+		{"synthetic/regulator", "energy_distance", data.Options{Limit: 2000}, 2000, 0, 0},
 	} {
 		t.Run(c.data, func(t *testing.T) {
 			part := func(seed uint64) *data.Set {
@@ -100,6 +105,32 @@ func TestJudges(t *testing.T) {
 				t.Error("part of an example was measured")
 			}
 		})
+	}
+}
+
+// TestClip: the frames of a clip in another order look right and move wrong.
+func TestClip(t *testing.T) {
+	train := load(t, "synthetic/wave", data.Options{Size: 24, Limit: 1})
+	j, err := judge.New(train, train)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := measure(t, j, train.X)
+	p := train.H * train.W
+	shuffled := make([]float32, len(train.X))
+	for i := range train.D {
+		copy(shuffled[i*p:][:p], train.X[i*7%train.D*p:])
+	}
+	mixed, broken := measure(t, j, shuffled), measure(t, j, noise(len(train.X)))
+	t.Logf("floor %.4g, itself %v, shuffled %v, noise %v", j.Floor, self, mixed, broken)
+	if j.Name != "clip_swd" || self["clip_swd"] > 1e-6 || self["autocorrelation_gap"] > 1e-9 || j.Floor > broken["clip_swd"]/2 {
+		t.Errorf("%s: floor %g, itself %v, noise %v", j.Name, j.Floor, self, broken)
+	}
+	if mixed["clip_swd"] < 1.5*j.Floor || mixed["autocorrelation_gap"] < 0.15 {
+		t.Errorf("shuffled frames measure %v, the floor is %g", mixed, j.Floor)
+	}
+	if _, err := j.Measure(train.X[1:]); err == nil {
+		t.Error("part of a clip was measured")
 	}
 }
 
