@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
 	"ebmrun/training/accept"
@@ -153,6 +154,20 @@ func binders(e *accept.Env, engine runtime.Engine, o runtime.Options) {
 	}
 	e.BindGenerator = func(ctx context.Context, m *generator.Model, sigma float64) (accept.Generator, error) {
 		return bind.NewGenerator(ctx, m, engine, o, sigma)
+	}
+	e.BindLatent = func(ctx context.Context, prior *onnxmodels.Model, g *generator.Model, sigma float64) (accept.Energy, accept.Generator, error) {
+		p, err := bind.New(ctx, prior, engine, bind.Options{Runtime: o})
+		if err != nil {
+			return nil, nil, err
+		}
+		b, err := bind.NewGenerator(ctx, g, engine, o, sigma)
+		if err == nil {
+			err = b.Under(p)
+		}
+		return p, b, err
+	}
+	e.BindAutoencoder = func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (accept.Autoencoder, error) {
+		return bind.NewAutoencoder(ctx, m, g, engine, o, sigma)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"text/tabwriter"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
 )
@@ -111,6 +112,12 @@ type Generator interface {
 	io.Closer
 }
 
+// An Autoencoder is a bound encoder with its generator.
+type Autoencoder interface {
+	training.Autoencoder
+	io.Closer
+}
+
 // An Env is what acceptance runs need from outside. There is one Bind function for
 // each kind of network, which puts a model on an engine; a suite calls those that
 // its system has.
@@ -118,6 +125,9 @@ type Env struct {
 	Seed          uint64
 	Bind          func(ctx context.Context, m *onnxmodels.Model) (Energy, error)
 	BindGenerator func(ctx context.Context, m *generator.Model, sigma float64) (Generator, error) // sigma: deviation of the residual
+
+	BindLatent      func(ctx context.Context, prior *onnxmodels.Model, g *generator.Model, sigma float64) (Energy, Generator, error) // a prior of codes, and a generator under it
+	BindAutoencoder func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (Autoencoder, error)
 
 	Say  func(line string)                        // remarks on the way; may be nil
 	Step func(what string, done, total int)       // progress; may be nil
