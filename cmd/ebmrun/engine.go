@@ -52,6 +52,16 @@ func (c *common) trainingEngine(ctx context.Context) (runtime.Engine, error) {
 	return c.training, nil
 }
 
+// closeTraining ends the worker, if there is one, and gives gradients back to
+// their own rules.
+func (c *common) closeTraining() {
+	if c.training != nil {
+		c.training.Close()
+		autodiff.Use(nil)
+		c.training = nil
+	}
+}
+
 // engineOrRef is engine for verbs that can do without ONNX Runtime: where no
 // provider was asked for by name and there is no library, it falls back to the
 // interpreter and says so.

@@ -37,6 +37,7 @@ func execute(args []string, stdout, stderr io.Writer, signals chan os.Signal) in
 	root := newRoot(c)
 	root.SetArgs(args)
 	err := guarded(ctx, root)
+	c.closeTraining()
 	if err == nil {
 		return 0
 	}
