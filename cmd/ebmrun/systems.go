@@ -60,6 +60,8 @@ type job struct {
 var systems = []system{
 	{"frame", "FRAME: filters, random fields and maximum entropy, for textures", "Zhu, Wu, Mumford, IJCV 1998",
 		presetFrame, startFrame, openFrame},
+	{"inhomogeneous-frame", "FRAME with a weight for every filter and place, for aligned objects", "Xie, Hu, Zhu, Wu, CVPR 2014",
+		presetInhomogeneousFrame, startInhomogeneousFrame, openInhomogeneousFrame},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
 		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
 	{"multigrid", "Energies at several resolutions, each chain starting at the coarser one", "Gao, Lu, Zhou, Zhu, Wu, CVPR 2018",

@@ -1,10 +1,14 @@
 package data
 
+import "math"
+
 // Scales that pictures may have.
 const (
 	Unit  = "unit"  // [−1, 1], as loaded
 	Bytes = "bytes" // [0, 255] minus the mean of the training examples
 	Share = "share" // [0, 1] minus the mean of the training examples
+
+	Standard = "standard" // mean 0 and variance 10 over the training examples
 )
 
 // Affine maps every value v to v·gain + offset, the range and the record of the
@@ -25,15 +29,19 @@ func (s *Set) Affine(gain, offset float64) *Set {
 // Rescale brings training and held-out pictures that lie in [−1, 1] to the named
 // scale, both by the same map.
 func Rescale(scale string, train, held *Set) (*Set, *Set) {
-	gain, ok := map[string]float64{Bytes: 127.5, Share: 0.5}[scale]
+	gain, ok := map[string]float64{Bytes: 127.5, Share: 0.5, Standard: math.Sqrt(10)}[scale]
 	if !ok {
 		return train, held
 	}
-	mean := 0.0
+	mean, square := 0.0, 0.0
 	for _, v := range train.X {
 		mean += float64(v)
+		square += float64(v) * float64(v)
 	}
 	mean /= float64(len(train.X))
+	if variance := square/float64(len(train.X)) - mean*mean; scale == Standard && variance > 0 {
+		gain /= math.Sqrt(variance)
+	}
 	if held == train {
 		train = train.Affine(gain, -gain*mean)
 		return train, train
