@@ -42,7 +42,8 @@ type Spec struct {
 	Init       string  `yaml:"init,omitempty"`       // see nn.InitByName
 	SumActive  bool    `yaml:"sum_active,omitempty"` // sum the last layer's activations (texture nets)
 
-	Expand *Expand `yaml:"expand,omitempty"` // residual blocks in place of layers
+	Expand   *Expand   `yaml:"expand,omitempty"`   // residual blocks in place of layers
+	Doubling *Doubling `yaml:"doubling,omitempty"` // others
 }
 
 // Build makes the network for examples of the given dimensions ([C, H, W], or
@@ -53,7 +54,7 @@ func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, e
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Layers) == 0 && s.Expand == nil {
+	if len(s.Layers) == 0 && s.Expand == nil && s.Doubling == nil {
 		return nil, fmt.Errorf("energy: the network has no layers")
 	}
 	if sigma < 0 {
@@ -96,9 +97,12 @@ func finish(net *nn.Net, x, f *graphs.Value, sigma float64) (*onnxmodels.Model, 
 
 // Score appends the network itself: f(x) [batch].
 func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
-	if s.Expand != nil {
+	if s.Expand != nil || s.Doubling != nil {
 		if len(s.Layers) > 0 {
 			return net.Fail("energy: a network of blocks has no layers besides, got %d", len(s.Layers))
+		}
+		if s.Doubling != nil {
+			return s.Doubling.score(net, s.Activation, x)
 		}
 		return s.Expand.score(net, s.Activation, x)
 	}
@@ -153,14 +157,18 @@ var Nets = map[string]struct {
 		Layer{Filters: 96, Kernel: 5, Stride: 2}, Layer{Filters: 128, Kernel: 3}, Layer{Filters: 256, Kernel: 3}, Layer{Filters: 512, Kernel: 3})},
 	"grid-64": {"multi-grid net for 64×64", grid(4,
 		Layer{Filters: 64, Kernel: 5, Stride: 2}, Layer{Filters: 128, Kernel: 5, Stride: 2}, Layer{Filters: 256, Kernel: 5, Stride: 2}, Layer{Filters: 512, Kernel: 5, Stride: 2})},
-	"expand-4":    {"grows from 8×8 to any power of two (Zhao et al., 2021), c = 4", expand(4, 8)},
-	"expand-8":    {"the same with c = 8", expand(8, 8)},
-	"expand-32":   {"the same with c = 32: the authors' net for CIFAR-10 and CelebA", expand(32, 8)},
-	"residual-4":  {"the same blocks, not growing, c = 4", expand(4, 0)},
-	"residual-16": {"the same blocks, not growing, c = 16: the authors' net for translation", expand(16, 0)},
-	"patch-small": {"five 3×3 convolutions, 24-16-16-16 filters, for one picture at several scales", patch(24, 16, 16, 16)},
-	"patch-64":    {"five 3×3 convolutions, 64-32-32-32 filters (Zheng et al., 2021, sides below 64)", patch(64, 32, 32, 32)},
-	"patch-128":   {"five 3×3 convolutions, 128-64-64-64 filters (Zheng et al., 2021, sides below 256)", patch(128, 64, 64, 64)},
+	"expand-4":              {"grows from 8×8 to any power of two (Zhao et al., 2021), c = 4", expand(4, 8)},
+	"expand-8":              {"the same with c = 8", expand(8, 8)},
+	"expand-32":             {"the same with c = 32: the authors' net for CIFAR-10 and CelebA", expand(32, 8)},
+	"residual-4":            {"the same blocks, not growing, c = 4", expand(4, 0)},
+	"residual-16":           {"the same blocks, not growing, c = 16: the authors' net for translation", expand(16, 0)},
+	"doubling-16":           {"blocks that double 16 filters and halve 16×16 twice", doubling(16, 2, 1)},
+	"doubling-28":           {"the same for 28×28, 12 filters", doubling(12, 2, 1)},
+	"doubling-32":           {"the same for 32×32, 12 filters, three times", doubling(12, 3, 1)},
+	"coopflow-32-published": {"128 filters, three times, 100 outputs: the authors' net for 32×32", doubling(128, 3, 100)},
+	"patch-small":           {"five 3×3 convolutions, 24-16-16-16 filters, for one picture at several scales", patch(24, 16, 16, 16)},
+	"patch-64":              {"five 3×3 convolutions, 64-32-32-32 filters (Zheng et al., 2021, sides below 64)", patch(64, 32, 32, 32)},
+	"patch-128":             {"five 3×3 convolutions, 128-64-64-64 filters (Zheng et al., 2021, sides below 256)", patch(128, 64, 64, 64)},
 	"texture": {"generative ConvNet for textures of 224×224 (released code of Xie et al.)", Spec{
 		Layers: []Layer{{Filters: 100, Kernel: 15, Stride: 3, Same: true, Pool: 3}, {Filters: 64, Kernel: 5, Stride: 2, Same: true, Pool: 2},
 			{Filters: 30, Kernel: 5, Stride: 2, Same: true}, {Filters: 1, Kernel: 3}},

@@ -252,6 +252,7 @@ var nets = map[string]struct {
 	"glow-16": {dims: []int{1, 16, 16}}, "glow-28": {dims: []int{1, 28, 28}}, "glow-32": {dims: []int{3, 32, 32}},
 	"realnvp-28": {dims: []int{1, 28, 28}},
 	"flowpp-16":  {dims: []int{1, 16, 16}}, "flowpp-28": {dims: []int{1, 28, 28}}, "flowpp-32": {dims: []int{3, 32, 32}},
+	"glow-28-published": {[]int{1, 28, 28}, true},
 	"glow-32-published": {[]int{3, 32, 32}, true}, "flowpp-32-published": {[]int{3, 32, 32}, true},
 }
 

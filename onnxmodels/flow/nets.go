@@ -23,6 +23,7 @@ var Nets = map[string]struct {
 	"flowpp-28":  {"28×28: Flow++ couplings, 4 logistics, 32 filters", flowPP(32, 1, 0, 4, 2, 16)},
 	"flowpp-32":  {"32×32: Flow++ couplings, 4 logistics, 32 filters", flowPP(32, 1, 0, 4, 2, 16)},
 
+	"glow-28-published":   {"28×28: 2 scales of 32 steps, 512 filters", pictures(512, 32, 32)},
 	"glow-32-published":   {"32×32: 3 scales of 32 steps, 512 filters (Glow)", pictures(512, 32, 32, 32)},
 	"flowpp-32-published": {"32×32: 96 filters, 10 blocks with 4 heads, 32 logistics (Flow++ as in CoopFlow)", flowPP(96, 10, 4, 32, 4, 32)},
 }
