@@ -83,5 +83,11 @@ func BoundOf(ctx context.Context, f Flow, x []float32, dim int, seed uint64) ([]
 	})
 }
 
+// LogMass is the log probability, nats, of an example of levels whose filled values
+// have the log density logP.
+func LogMass(logP float64, dim int, level float64) float64 {
+	return logP + float64(dim)*math.Log(level)
+}
+
 // flowBlock is how many examples a flow is given at a time outside learning.
 const flowBlock = 64

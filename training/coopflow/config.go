@@ -1,0 +1,187 @@
+package coopflow
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"ebmrun/onnxmodels/energy"
+	nets "ebmrun/onnxmodels/flow"
+	"ebmrun/training"
+)
+
+// Config are the settings of the system.
+type Config struct {
+	Net     string       `yaml:"net"`  // a named energy
+	Flow    string       `yaml:"flow"` // a named flow
+	Spec    *energy.Spec `yaml:"spec,omitempty"`
+	NetSpec *nets.Spec   `yaml:"flow_spec,omitempty"`
+
+	Steps int `yaml:"steps"` // learning iterations, those before included
+	// The pre-trained variant: so many iterations teach the flow by data alone, then
+	// so many the energy alone, and then both learn together. 0 and 0 is from scratch.
+	Pretrain int `yaml:"pretrain"`
+	Alone    int `yaml:"alone"`
+	Every    int `yaml:"every"` // the flow learns in one of so many iterations
+
+	Batch    int               `yaml:"batch"`    // examples, and drafts, per iteration
+	Begin    int               `yaml:"begin"`    // examples that the flow's normalisations are set by
+	Langevin training.Langevin `yaml:"langevin"` // the Langevin flow that revises a draft
+	Step     float64           `yaml:"step"`     // its step size outside learning; 0 is the same
+
+	Reference struct {
+		Sigma float64 `yaml:"sigma"` // of the energy's Gaussian reference density; 0 is uniform
+	} `yaml:"reference"`
+	ScoreL2 float64        `yaml:"score_l2"`
+	Optim   training.Optim `yaml:"optim"` // of the energy
+	Teach   training.Optim `yaml:"teach"` // of the flow
+	Guard   training.Guard `yaml:"guard"`
+
+	// Search is the descent to the draft behind a given example.
+	Search Search `yaml:"search"`
+
+	// Sabotage spoils learning, to show that a test can fail: "flip" turns the sign
+	// of the energy's gradient, "freeze" never updates the energy.
+	Sabotage string `yaml:"sabotage,omitempty"`
+}
+
+// A Search looks for drafts by Adam, at a rate that falls by a factor each step.
+type Search struct {
+	Steps int     `yaml:"steps"`
+	Rate  float64 `yaml:"rate"`
+	Fall  float64 `yaml:"fall"`
+}
+
+// The ways to spoil learning.
+const (
+	Flip   = "flip"
+	Freeze = "freeze"
+)
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
+	case c.Pretrain < 0 || c.Alone < 0:
+		return fmt.Errorf("pretrain and alone: wanted 0 or more iterations, got %d and %d", c.Pretrain, c.Alone)
+	case c.Every < 1:
+		return fmt.Errorf("every: wanted at least 1, got %d", c.Every)
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case c.Begin < 2:
+		return fmt.Errorf("begin: wanted at least 2 examples, got %d", c.Begin)
+	case !(c.Step >= 0):
+		return fmt.Errorf("step: wanted 0 or more, got %g", c.Step)
+	case !(c.Reference.Sigma >= 0):
+		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case !(c.ScoreL2 >= 0):
+		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
+	case c.Search.Steps < 1 || !(c.Search.Rate > 0) || !(c.Search.Fall > 0 && c.Search.Fall <= 1):
+		return fmt.Errorf("search: wanted steps, a positive rate and a fall above 0 and at most 1, got %+v", c.Search)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	}
+	return nil
+}
+
+// EnergyNet is the energy's description.
+func (c *Config) EnergyNet() (energy.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return energy.ByName(c.Net)
+}
+
+// FlowNet is the flow's description.
+func (c *Config) FlowNet() (nets.Spec, error) {
+	if c.NetSpec != nil {
+		return *c.NetSpec, nil
+	}
+	return nets.ByName(c.Flow)
+}
+
+var search = Search{Steps: 200, Rate: 0.05, Fall: 0.99}
+
+// small moves an entry by 0.1 a step at most, as published, at a step size that
+// lets a small energy with scores near zero do so.
+func small(net, flow string, batch, steps int) Config {
+	return Config{
+		Net: net, Flow: flow, Steps: steps, Every: 1, Batch: batch, Begin: 256,
+		Langevin: training.Langevin{Steps: 20, Step: 4.472, GradClip: 0.01, Clamp: [2]float64{-1, 1}, Fused: true},
+		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1},
+		Teach:    training.Optim{LR: 1e-3, Clip: 100, Warmup: 20},
+		ScoreL2:  0.05, Search: search,
+	}
+}
+
+// pre is the pre-trained variant, whose iterations before come in addition.
+func pre(c Config, flow, alone int) Config {
+	c.Pretrain, c.Alone = flow, alone
+	c.Steps += flow
+	return c
+}
+
+// plane revises with noise, without which points collapse to modes.
+func plane(net, flow string) Config {
+	c := small(net, flow, 256, 2000)
+	c.Langevin = training.Langevin{Steps: 30, Step: 0.1, Noise: 1, Fused: true}
+	c.Reference.Sigma, c.ScoreL2 = 4, 0
+	return c
+}
+
+// published has the settings of the authors' released code for CIFAR-10: no noise,
+// every entry moved by at most 0.1 a step. Adam's second decay, 0.5 for the energy
+// there, is 0.999.
+func published() Config {
+	c := Config{
+		Net: "coopflow-32-published", Flow: "flowpp-32-published", Steps: 50000 / 28 * 200, Every: 1, Batch: 28, Begin: 560,
+		Langevin: training.Langevin{Steps: 30, Step: 0.03, GradClip: 0.1 / (0.03 * 0.03 / 2), Clamp: [2]float64{-1, 1}},
+		Step:     0.04,
+		Optim:    training.Optim{LR: 1e-4, Betas: [2]float64{0.5, 0.999}, Warmup: 200},
+		Teach:    training.Optim{LR: 1e-4, Clip: 1, Warmup: 200},
+		Search:   search,
+	}
+	c.Guard.MaxValue = 1e7
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"points":           {"points in the plane", plane("mlp-small", "realnvp-2d")},
+	"pictures-16":      {"16×16 pictures, Glow", small("doubling-16", "glow-16", 32, 800)},
+	"pictures-28":      {"28×28 pictures, Glow", small("doubling-28", "glow-28", 32, 800)},
+	"pictures-32":      {"32×32 pictures, Glow", small("doubling-32", "glow-32", 32, 600)},
+	"pretrained-16":    {"the same at 16×16, the flow pre-trained", pre(small("doubling-16", "glow-16", 32, 500), 300, 100)},
+	"pretrained-28":    {"the same at 28×28, the flow pre-trained", pre(small("doubling-28", "glow-28", 32, 500), 500, 100)},
+	"pretrained-32":    {"the same at 32×32, the flow pre-trained", pre(small("doubling-32", "glow-32", 32, 400), 400, 100)},
+	"published-32":     {"released code for CIFAR-10, from scratch", published()},
+	"published-pre-32": {"released code for CIFAR-10, the flow pre-trained", pre(published(), 50000/28*200, 50000/28*25)},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper"
+// pick the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := name
+	switch name {
+	case "", "small":
+		pick = fmt.Sprintf("pictures-%d", dims[1])
+		if dims[1] == 1 && dims[2] == 1 {
+			pick = "points"
+		}
+	case "paper":
+		pick = fmt.Sprintf("published-%d", dims[1])
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		return Config{}, fmt.Errorf("coopflow: no preset %q for examples of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+	}
+	return p.Config, nil
+}

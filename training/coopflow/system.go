@@ -1,0 +1,279 @@
+// Package coopflow learns an energy and a normalizing flow together (Xie, Zhu, Li, Li,
+// "A Tale of Two Flows: Cooperative Learning of Langevin Flow and Normalizing Flow Toward
+// Energy-Based Model", ICLR 2022).
+//
+// The normalizing flow drafts examples, the Langevin flow, K short steps on the
+// energy, revises them, the flow learns from the revised drafts by exact likelihood, and
+// the energy from how they differ from data. In the pre-trained variant the flow learns from
+// data first, then the energy alone.
+package coopflow
+
+import (
+	"context"
+	"fmt"
+
+	"ebmrun/training"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/exam"
+	"ebmrun/training/flow"
+	"ebmrun/training/optim"
+	"ebmrun/training/record"
+	"ebmrun/training/sampler"
+)
+
+// Labels of the random streams.
+const (
+	prior    = 1 // codes of the drafts
+	revision = 2 // Langevin noise
+	filling  = 3 // noise between levels
+	drawn    = 4 // of revisions that are only looked at
+)
+
+// System is the learning system. Its parts are set by [New].
+type System struct {
+	Model
+	Config Config
+	Energy training.Energy
+	Data   *data.Loader
+	Exam   exam.Exam
+
+	set    *data.Set
+	origin training.Origin
+	noise  sampler.Noise
+	learn  *training.Optimizer // of the energy
+	teach  *training.Optimizer // of the flow
+	fused  *sampler.Fused
+	iter   int
+	ids    []uint64
+	drafts *sampler.State
+
+	x                     []float32 // data batch, then revised drafts [2n, dim]
+	z, draft, between     []float32 // [n, dim]
+	contrast, score, pull []float32 // [2n], [2n], [n]
+	bound                 []float32 // [n]
+}
+
+// New assembles the system.
+func New(c Config, e training.Energy, f training.Flow, set *data.Set, seed uint64) (*System, error) {
+	if err := c.Check(); err != nil {
+		return nil, fmt.Errorf("coopflow: %w", err)
+	}
+	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
+		if o.Over == 0 {
+			o.Over = c.Steps
+		}
+	}
+	learn, err := c.Optim.New()
+	if err != nil {
+		return nil, fmt.Errorf("coopflow: %w", err)
+	}
+	teach, err := c.Teach.New()
+	if err != nil {
+		return nil, fmt.Errorf("coopflow: teach: %w", err)
+	}
+	loader, err := data.NewLoader(set, c.Batch, seed)
+	if err != nil {
+		return nil, fmt.Errorf("coopflow: %w", err)
+	}
+	student, err := flow.Of(f, set)
+	if err != nil {
+		return nil, err
+	}
+	n, dim := c.Batch, set.Dim()
+	some := func(n int) []float32 { return make([]float32, n) }
+	s := &System{Model: c.Of(e, student), Config: c, Energy: e, Data: loader, Exam: exam.Exam{Seed: seed}, set: set, origin: training.OriginOf("coopflow", seed, set),
+		noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach, ids: sampler.Chains(0, n),
+		x: some(2 * n * dim), z: some(n * dim), draft: some(n * dim), between: some(n * dim),
+		contrast: some(2 * n), score: some(2 * n), pull: some(n), bound: some(n)}
+	for i := range n {
+		s.contrast[i], s.contrast[n+i], s.pull[i] = -1/float32(n), 1/float32(n), -1/float32(n)
+		if c.Sabotage == Flip {
+			s.contrast[i], s.contrast[n+i] = s.contrast[n+i], s.contrast[i]
+		}
+	}
+	if s.drafts, err = sampler.NewState(s.x[n*dim:], dim, s.ids); err != nil {
+		return nil, err
+	}
+	if u, ok := e.(training.Fuser); ok && c.Langevin.Fused {
+		s.fused = &sampler.Fused{Chain: u.Chain(c.Langevin.Kernel()), K: c.Langevin.Steps}
+	}
+	return s, nil
+}
+
+// Iteration implements [training.System].
+func (s *System) Iteration() int { return s.iter }
+
+// Slow implements [training.System].
+func (s *System) Slow(factor float64) { s.learn.Slow(factor); s.teach.Slow(factor) }
+
+// Step implements [training.System].
+func (s *System) Step(ctx context.Context) (training.Metrics, error) {
+	c := s.Config
+	if s.iter == 0 {
+		if err := flow.Begin(ctx, s.Flow.Flow, s.set, c.Begin, s.noise.Seed); err != nil {
+			return nil, err
+		}
+	}
+	n := c.Batch * s.set.Dim()
+	observed, revised := s.x[:n], s.x[n:]
+	copy(observed, s.Data.Next().X)
+	m := training.Metrics{}
+	if s.iter < c.Pretrain {
+		copy(s.draft, observed)
+		training.Snap(s.draft, float64(s.set.Lo), s.Flow.Flow.Level())
+		err := s.likelihood(ctx, s.draft, m)
+		s.iter++
+		return m, err
+	}
+	// The flow drafts.
+	s.noise.Fork(prior).Normals(s.z, s.ids, uint64(s.iter))
+	if err := s.Flow.Flow.Decode(ctx, s.z, s.draft); err != nil {
+		return nil, err
+	}
+	if lo, hi := s.set.Lo, s.set.Hi; lo < hi {
+		for i, v := range s.draft {
+			s.draft[i] = min(max(v, lo), hi)
+		}
+	}
+	copy(revised, s.draft)
+	// The Langevin flow revises: K steps on the energy.
+	s.drafts.T = uint64(s.iter * c.Langevin.Steps)
+	s.drafts.Invalidate()
+	info, err := s.revise(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// ∇α of −mean log q(revised): the flow learns.
+	if phase := s.iter - c.Pretrain - c.Alone; phase >= 0 && phase%c.Every == 0 {
+		if err := s.likelihood(ctx, revised, m); err != nil {
+			return nil, err
+		}
+	}
+	// ∇θ of mean f(revised) − mean f(data): the energy learns.
+	if err := s.Energy.Learn(ctx, s.x, s.contrast, float32(2*c.ScoreL2/float64(c.Batch)), s.score); err != nil {
+		return nil, err
+	}
+	norm := optim.Norm(s.Energy.Params())
+	if c.Sabotage != Freeze {
+		if norm, err = s.learn.Update(s.Energy.Params()); err != nil {
+			return nil, err
+		}
+		s.Energy.Refresh()
+	}
+	s.iter++
+	m["r"], m["clipped"], m["grad_norm"] = info.Drift, info.Clamped, norm
+	s.measure(m, observed, revised)
+	return m, nil
+}
+
+func (s *System) revise(ctx context.Context) (sampler.Info, error) {
+	l, noise := s.Config.Langevin, s.noise.Fork(revision)
+	if s.fused != nil {
+		return s.fused.Run(ctx, noise, s.drafts, l.Steps, nil)
+	}
+	return sampler.Run(ctx, noise, l.Kernel(), s.Energy, s.drafts, l.Steps, nil)
+}
+
+// likelihood is one step of the flow on −mean log q(x).
+func (s *System) likelihood(ctx context.Context, x []float32, m training.Metrics) error {
+	s.noise.Fork(filling).Normals(s.between, s.ids, uint64(s.iter))
+	if err := s.Flow.Flow.Learn(ctx, x, s.between, s.pull, s.bound); err != nil {
+		return err
+	}
+	norm, err := s.teach.Update(s.Flow.Flow.Params())
+	m["flow/nll"], m["flow/grad_norm"] = -training.Mean(s.bound), norm
+	return err
+}
+
+func (s *System) measure(m training.Metrics, observed, revised []float32) {
+	n := s.Config.Batch
+	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
+	m[training.Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
+	_, m[training.DataStd] = training.Moments(observed)
+	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
+	m["revision"] = training.MSE(revised, s.draft) * float64(s.set.Dim())
+}
+
+// Evaluate implements [training.Evaluator]: revised drafts decide which checkpoint is
+// best; the flow's own, and its likelihood of held-out data, are measured beside them.
+func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
+	e := s.Exam
+	e.Held = nil // a search for each example takes long
+	m, err := e.Evaluate(ctx, s.Model)
+	if err != nil {
+		return nil, err
+	}
+	if e.Judge != nil {
+		x, err := s.Flow.Draw(ctx, e.JudgeN, e.Seed)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.Beside(m, "flow/", x); err != nil {
+			return nil, err
+		}
+	}
+	own := training.Metrics{}
+	if err := s.Flow.HeldOut(ctx, own, s.Exam.Held, s.noise.Seed); err != nil {
+		return nil, err
+	}
+	for k, v := range own {
+		m["flow/"+k] = v
+	}
+	return m, nil
+}
+
+// Pictures implements [training.Painter]: revised drafts, the drafts, and ways
+// between codes.
+func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
+	e := s.Exam
+	e.Held = nil
+	pics, err := e.Pictures(ctx, s.Model, s.set)
+	if err != nil || pics == nil {
+		return pics, err
+	}
+	x, err := s.Flow.Draw(ctx, 100, e.Seed)
+	if err != nil {
+		return nil, err
+	}
+	return append(pics, training.Picture{Tag: "drafts", Images: record.Images{Data: x, N: 100, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}}), nil
+}
+
+// Save implements [training.System]. Chains begin at fresh drafts, so networks,
+// optimizers and the place in the data are all there is.
+func (s *System) Save() (*checkpoint.State, error) {
+	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
+	training.SaveParams(st, "weights", s.Energy.Params())
+	training.SaveParams(st, "flow", s.Flow.Flow.Params())
+	s.learn.Save(st, "optim")
+	s.teach.Save(st, "teach")
+	return st, s.origin.Save(st, s.Data, s.Config)
+}
+
+// Restore implements [training.System].
+func (s *System) Restore(st *checkpoint.State) error {
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
+	}
+	if err := RestoreNets(s.Energy, s.Flow.Flow, st); err != nil {
+		return err
+	}
+	if err := s.learn.Restore(st, "optim"); err != nil {
+		return err
+	}
+	if err := s.teach.Restore(st, "teach"); err != nil {
+		return err
+	}
+	s.iter = st.Step
+	return s.Data.Seek(position)
+}
+
+// RestoreNets puts the weights of a checkpoint into both networks.
+func RestoreNets(e training.Energy, f training.Flow, st *checkpoint.State) error {
+	if err := training.RestoreParams(st, "weights", e.Params()); err != nil {
+		return err
+	}
+	e.Refresh()
+	return training.RestoreParams(st, "flow", f.Params())
+}

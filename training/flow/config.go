@@ -1,0 +1,111 @@
+package flow
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"ebmrun/onnxmodels/flow"
+	"ebmrun/training"
+)
+
+// Config are the settings of the system.
+type Config struct {
+	Net   string         `yaml:"net"` // a named flow
+	Spec  *flow.Spec     `yaml:"spec,omitempty"`
+	Steps int            `yaml:"steps"` // learning iterations
+	Batch int            `yaml:"batch"` // examples per iteration
+	Begin int            `yaml:"begin"` // examples that the normalisations of activations are set by
+	Optim training.Optim `yaml:"optim"`
+	Guard training.Guard `yaml:"guard"`
+
+	// Sabotage spoils learning, to show that a test can fail: "flip" turns the sign
+	// of the gradient, "freeze" updates nothing.
+	Sabotage string `yaml:"sabotage,omitempty"`
+}
+
+// The ways to spoil learning.
+const (
+	Flip   = "flip"
+	Freeze = "freeze"
+)
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case c.Begin < 2:
+		return fmt.Errorf("begin: wanted at least 2 examples, got %d", c.Begin)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	}
+	return nil
+}
+
+// Network is the flow's description.
+func (c *Config) Network() (flow.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return flow.ByName(c.Net)
+}
+
+func small(net string, batch, steps int) Config {
+	return Config{Net: net, Steps: steps, Batch: batch, Begin: 256,
+		Optim: training.Optim{LR: 1e-3, Clip: 100, Decay: 0.05, Warmup: 20}}
+}
+
+func plane(net string) Config {
+	c := small(net, 256, 2000)
+	c.Optim.LR = 3e-3
+	return c
+}
+
+// published has Glow's sizes and rate.
+func published(net string) Config {
+	c := small(net, 64, 200000)
+	c.Optim = training.Optim{LR: 1e-3, Warmup: 1000, Clip: 100}
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"points":         {"points in the plane, Glow", plane("glow-2d")},
+	"points-realnvp": {"points in the plane, RealNVP", plane("realnvp-2d")},
+	"points-flowpp":  {"points in the plane, mixtures of logistics", plane("flowpp-2d")},
+	"pictures-16":    {"16×16 pictures, Glow", small("glow-16", 64, 1000)},
+	"pictures-28":    {"28×28 pictures, Glow", small("glow-28", 64, 1000)},
+	"pictures-32":    {"32×32 pictures, Glow", small("glow-32", 32, 1000)},
+	"realnvp-28":     {"28×28 pictures, RealNVP", small("realnvp-28", 64, 1000)},
+	"flowpp-28":      {"28×28 pictures, Flow++ couplings and variational dequantization", small("flowpp-28", 32, 1000)},
+	"flowpp-32":      {"32×32 pictures, Flow++ couplings and variational dequantization", small("flowpp-32", 32, 1000)},
+	"published-28":   {"Glow's depth and width, 28×28, 2 scales", published("glow-28-published")},
+	"published-32":   {"Glow's depth and width, 32×32, 3 scales", published("glow-32-published")},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper"
+// pick the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := name
+	switch name {
+	case "", "small":
+		pick = fmt.Sprintf("pictures-%d", dims[1])
+		if dims[1] == 1 && dims[2] == 1 {
+			pick = "points"
+		}
+	case "paper":
+		pick = fmt.Sprintf("published-%d", dims[1])
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		return Config{}, fmt.Errorf("flow: no preset %q for examples of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+	}
+	return p.Config, nil
+}
