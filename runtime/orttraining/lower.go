@@ -2,23 +2,28 @@ package orttraining
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"ebmrun/graphs"
 )
 
-// lowerings rewrite ops whose gradient ONNX Runtime's CPU build cannot compute
-// (it builds the nodes and has no kernel for them) into ops whose gradient it can.
+// lowerings rewrite ops whose gradient ONNX Runtime's CPU build does not compute
+// into ops whose gradient it does. Of ConvTranspose and Resize it builds gradient
+// nodes that have no kernel; that of AveragePool comes out empty where the batch
+// is symbolic, and that of Gelu is the exact form's where the tanh form is meant.
 var lowerings = map[string]func(b *graphs.Builder, n *graphs.Node) *graphs.Value{
+	"AveragePool":   averagePool,
 	"ConvTranspose": convTranspose,
+	"Gelu":          gelu,
 	"Resize":        resize,
 }
 
-// Lower rewrites in place the ops of a model that have no gradient kernel on the
+// Lower rewrites in place the ops of a model that have no right gradient on the
 // CPU: ConvTranspose becomes a convolution of the input with zeros between its
-// elements, and Resize to the nearest by whole factors becomes repetition. Their
-// spatial sizes must be known; everything else is left as it is, except that the
-// other forms of these two ops are refused.
+// elements, Resize to the nearest by whole factors repetition, AveragePool without
+// padding a convolution of each channel, Gelu's tanh form its formula. Spatial
+// sizes must be known where they matter; the other forms of these ops are refused.
 func Lower(m *graphs.Model) error {
 	g := m.Graph
 	old := g.Nodes
@@ -31,8 +36,13 @@ func Lower(m *graphs.Model) error {
 			continue
 		}
 		b.Prefix(n.Label())
-		if f(b, n); b.Err() != nil {
+		y := f(b, n)
+		if b.Err() != nil {
 			return fmt.Errorf("orttraining: %w", &graphs.NodeError{Node: n, Opset: m.Opset(""), Err: b.Err()})
+		}
+		if y == nil { // this form is fine
+			g.Nodes = append(g.Nodes, n)
+			continue
 		}
 		// The last node gives what the old one gave, under the same name.
 		last := g.Nodes[len(g.Nodes)-1]
@@ -186,4 +196,45 @@ func resize(b *graphs.Builder, n *graphs.Node) *graphs.Value {
 		}
 		return b.Expand(x, b.Ints(shape...))
 	})
+}
+
+// averagePool is a convolution of each channel with the kernel 1/size.
+func averagePool(b *graphs.Builder, n *graphs.Node) *graphs.Value {
+	x := n.In(0)
+	size, channels := int64(1), int64(0)
+	for _, k := range n.Ints("kernel_shape") {
+		size *= k
+	}
+	if len(x.Shape) > 1 {
+		channels = x.Shape[1].N
+	}
+	padded := slices.ContainsFunc(n.Ints("pads"), func(p int64) bool { return p != 0 })
+	if padded || channels <= 0 || n.Int("ceil_mode", 0) != 0 || n.Str("auto_pad", "NOTSET") != "NOTSET" {
+		return b.Fail("no gradient on the CPU with padding, ceil_mode or an unknown number of channels, got %s", x)
+	}
+	attrs := []*graphs.Attr{graphs.I("group", channels)}
+	for _, a := range n.Attrs {
+		if a.Name == "kernel_shape" || a.Name == "strides" || a.Name == "dilations" {
+			attrs = append(attrs, a)
+		}
+	}
+	dims := []int{int(channels), 1}
+	for _, k := range n.Ints("kernel_shape") {
+		dims = append(dims, int(k))
+	}
+	w, err := graphs.FromFloats(x.Type, slices.Repeat([]float64{1 / float64(size)}, int(channels*size)), dims...)
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	return b.Op("Conv", []*graphs.Value{x, b.Const(w)}, attrs...)
+}
+
+// gelu is x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))), the tanh form.
+func gelu(b *graphs.Builder, n *graphs.Node) *graphs.Value {
+	if n.Str("approximate", "none") == "none" {
+		return nil
+	}
+	x := n.In(0)
+	inner := b.Scale(b.Add(x, b.Scale(b.Mul(x, b.Mul(x, x)), 0.044715)), math.Sqrt(2/math.Pi))
+	return b.Mul(b.Scale(x, 0.5), b.Add(b.Tanh(inner), b.Scalar(x, 1)))
 }
