@@ -2,6 +2,7 @@ package training
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"ebmrun/training/sampler"
@@ -59,4 +60,67 @@ func Codes(seed uint64, n, d int) []float32 {
 	z := make([]float32, n*d)
 	sampler.Noise{Seed: seed}.Normals(z, sampler.Chains(0, n), math.MaxUint64)
 	return z
+}
+
+// Between returns n ≥ 2 codes on the way from a to b, both included, in equal
+// angles: cos φ·a + sin φ·b with φ = 0 … π/2, which keeps the length that
+// independent normal codes have.
+func Between(a, b []float32, n int) ([]float32, error) {
+	if n < 2 || len(a) != len(b) {
+		return nil, fmt.Errorf("training: wanted at least 2 codes between two of one size, got %d between %d and %d values", n, len(a), len(b))
+	}
+	z := append(make([]float32, 0, n*len(a)), a...)
+	for i := 1; i < n-1; i++ {
+		sin, cos := math.Sincos(math.Pi / 2 * float64(i) / float64(n-1))
+		for j := range a {
+			z = append(z, float32(cos*float64(a[j])+sin*float64(b[j])))
+		}
+	}
+	return append(z, b...), nil
+}
+
+// Block is how many examples networks are given at a time outside learning.
+const Block = 64
+
+// FromCodes draws, interpolates and decodes by a generator of examples of Dim
+// values: x = g(z), z ~ N(0, I).
+type FromCodes struct {
+	Generator Generator
+	Dim       int
+}
+
+var (
+	_ Drawer       = FromCodes{}
+	_ Interpolator = FromCodes{}
+	_ Decoder      = FromCodes{}
+)
+
+// Codes implements [Decoder].
+func (f FromCodes) Codes() int { return f.Generator.Codes() }
+
+// Decode implements [Decoder].
+func (f FromCodes) Decode(ctx context.Context, z []float32) ([]float32, error) {
+	d := f.Codes()
+	n := len(z) / d
+	if len(z) != n*d {
+		return nil, fmt.Errorf("training: wanted codes of %d values each, got %d values", d, len(z))
+	}
+	x := make([]float32, n*f.Dim)
+	return x, Blocks(n, Block, func(first, end int) error {
+		return f.Generator.Forward(ctx, z[first*d:end*d], x[first*f.Dim:end*f.Dim])
+	})
+}
+
+// Draw implements [Drawer].
+func (f FromCodes) Draw(ctx context.Context, n int, seed uint64) ([]float32, error) {
+	return f.Decode(ctx, Codes(seed, n, f.Codes()))
+}
+
+// Interpolate implements [Interpolator].
+func (f FromCodes) Interpolate(ctx context.Context, from, to uint64, frames int) ([]float32, error) {
+	z, err := Between(Codes(from, 1, f.Codes()), Codes(to, 1, f.Codes()), frames)
+	if err != nil {
+		return nil, err
+	}
+	return f.Decode(ctx, z)
 }

@@ -31,15 +31,35 @@ func (g *Guard) Check(m Metrics) error {
 		}
 	}
 	if v, limit := math.Abs(m[Value]), orDefault(g.MaxValue, 1000); v > limit {
-		return fmt.Errorf("%w: |V| = %.4g exceeds %g", ErrGuard, v, limit)
+		return Blame("energy", "a smaller optim.lr, or score_l2", fmt.Errorf("%w: |V| = %.4g exceeds %g", ErrGuard, v, limit))
 	}
 	if limit := orDefault(g.MaxStd, 3) * m[DataStd]; m[SampleStd] > limit && limit > 0 {
 		if g.wide++; g.wide >= int(orDefault(float64(g.Patience), 3)) {
 			g.wide = 0
-			return fmt.Errorf("%w: the samples' deviation %.4g exceeds %.4g, %g times the data's", ErrGuard, m[SampleStd], limit, orDefault(g.MaxStd, 3))
+			return Blame("chains", "a smaller langevin.step, or langevin.clamp",
+				fmt.Errorf("%w: the samples' deviation %.4g exceeds %.4g, %g times the data's", ErrGuard, m[SampleStd], limit, orDefault(g.MaxStd, 3)))
 		}
 	} else {
 		g.wide = 0
+	}
+	return nil
+}
+
+// Blame says in which part of a system numbers went bad and what may cure it.
+// Other errors stay as they are.
+func Blame(part, cure string, err error) error {
+	if err == nil || !numeric(err) {
+		return err
+	}
+	return fmt.Errorf("the %s went wrong: %w; try %s", part, err, cure)
+}
+
+// Finite checks squared errors of a part.
+func Finite(errs []float32) error {
+	for i, v := range errs {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return fmt.Errorf("%w: the squared error of example %d is %v", ErrGuard, i, v)
+		}
 	}
 	return nil
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"ebmrun/graphs"
 	"ebmrun/onnxmodels/generator"
-	"ebmrun/training"
 	"ebmrun/training/abp"
 	"ebmrun/training/bind"
+	"ebmrun/training/data"
 )
 
 func presetABP(name string, dims []int, examples int) (any, error) {
@@ -24,7 +26,7 @@ func generatorOf(ctx context.Context, e environment, c *abp.Config) (*bind.Gener
 	if err != nil {
 		return nil, err
 	}
-	return bind.NewGenerator(ctx, m, e.engine, e.bind.Runtime, c.Sigma)
+	return bind.NewGenerator(ctx, m, e.engine, e.bind.Runtime, c.Residual())
 }
 
 func startABP(ctx context.Context, e environment, settings any) (*job, error) {
@@ -37,8 +39,11 @@ func startABP(ctx context.Context, e environment, settings any) (*job, error) {
 		return nil, badInput(err)
 	}
 	s, err := abp.New(*c, g, e.set, e.seed)
+	if err == nil {
+		err = hide(ctx, s, c.Data.Masks, e.set)
+	}
 	if err != nil {
-		return nil, badInput(err)
+		return nil, errors.Join(badInput(err), g.Close())
 	}
 	s.Held = e.held
 	if e.judge != nil {
@@ -55,16 +60,34 @@ func startABP(ctx context.Context, e environment, settings any) (*job, error) {
 	}, nil
 }
 
+// hide gives the training examples the masks of a file or folder: one for all,
+// one for each, or one for each example of data that was split, in its order.
+func hide(ctx context.Context, s *abp.System, path string, set *data.Set) error {
+	if path == "" {
+		return nil
+	}
+	m, err := data.Load(ctx, path, data.Options{Grey: true})
+	if err != nil {
+		return err
+	}
+	if m.N > set.N {
+		if m, err = data.Load(ctx, path, data.Options{Grey: true, Part: "train"}); err != nil {
+			return err
+		}
+	}
+	return s.Hide(m)
+}
+
 func openABP(ctx context.Context, e environment, settings any, r *openedRun) error {
 	c := settings.(*abp.Config)
 	g, err := generatorOf(ctx, e, c)
 	if err != nil {
 		return err
 	}
-	defer g.Close()
-	if err := training.RestoreParams(r.State, "generator", g.Params()); err != nil {
+	r.release = g.Close
+	if r.Learned, err = abp.Open(*c, g, graphs.Size(e.dims), r.State); err != nil {
 		return err
 	}
-	r.Generator, r.Langevin, r.Residual = g.Model(), c.Langevin, c.Sigma
+	r.Generator, r.Langevin, r.Residual = g.Model(), c.Langevin, c.Residual()
 	return nil
 }

@@ -2,6 +2,7 @@ package abp
 
 import (
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 
@@ -19,16 +20,43 @@ type Config struct {
 	Sigma    float64           `yaml:"sigma"` // deviation of the residual x − g(z)
 	Langevin training.Langevin `yaml:"langevin"`
 	Optim    training.Optim    `yaml:"optim"`
-	Data     struct {
-		// Hidden is the share of entries that learning must not see, a random mask
-		// per example that stays the same.
-		Hidden float64 `yaml:"hidden"`
+	// Likelihood "sum", or nothing, is the paper's; "legacy-mean" is that of released
+	// code, which divides it by the batch size in inference, so that codes stay
+	// closer to the prior.
+	Likelihood string `yaml:"likelihood,omitempty"`
+	// Data says what learning must not see of the examples: at most one of them.
+	Data struct {
+		Hidden float64 `yaml:"hidden"`           // share of pixels, drawn for each example once
+		Square int     `yaml:"square,omitempty"` // side of a square in each example, in pixels
+		Masks  string  `yaml:"masks,omitempty"`  // picture, or one for each example, white where pixels are missing
 	} `yaml:"data"`
+	Cold  Cold           `yaml:"cold"`
 	Guard training.Guard `yaml:"guard"`
 
 	// Sabotage "freeze" infers no codes, to show that a test can fail.
 	Sabotage string `yaml:"sabotage,omitempty"`
 }
+
+// Cold is how new examples are explained: by chains from the prior, of which the
+// one with the highest joint density is taken.
+type Cold struct {
+	Steps    int `yaml:"steps"`    // [200]
+	Restarts int `yaml:"restarts"` // [1]
+}
+
+func (c Cold) defaults() Cold {
+	if c.Steps == 0 {
+		c.Steps = 200
+	}
+	c.Restarts = max(c.Restarts, 1)
+	return c
+}
+
+// Names of the likelihoods.
+const (
+	Sum        = "sum"
+	LegacyMean = "legacy-mean"
+)
 
 // Freeze is the sabotage that leaves all codes where they began.
 const Freeze = "freeze"
@@ -47,6 +75,14 @@ func (c *Config) Check() error {
 		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
 	case !(c.Data.Hidden >= 0 && c.Data.Hidden < 1):
 		return fmt.Errorf("data.hidden: wanted a share from 0 to below 1, got %g", c.Data.Hidden)
+	case c.Data.Square < 0:
+		return fmt.Errorf("data.square: wanted a side in pixels, got %d", c.Data.Square)
+	case c.Data.Hidden > 0 && c.Data.Square > 0, c.Data.Masks != "" && (c.Data.Hidden > 0 || c.Data.Square > 0):
+		return fmt.Errorf("data: wanted one of hidden, square and masks, got %g, %d and %q", c.Data.Hidden, c.Data.Square, c.Data.Masks)
+	case c.Cold.Steps < 0 || c.Cold.Restarts < 0:
+		return fmt.Errorf("cold: wanted positive numbers of steps and restarts, got %d and %d", c.Cold.Steps, c.Cold.Restarts)
+	case c.Likelihood != "" && c.Likelihood != Sum && c.Likelihood != LegacyMean:
+		return fmt.Errorf("likelihood: wanted sum or legacy-mean, got %q", c.Likelihood)
 	case c.Sabotage != "" && c.Sabotage != Freeze:
 		return fmt.Errorf("sabotage: wanted freeze, got %q", c.Sabotage)
 	}
@@ -61,12 +97,31 @@ func (c *Config) Network() (generator.Spec, error) {
 	return generator.ByName(c.Net)
 }
 
+// Residual is the deviation of the residual in the posterior of codes.
+func (c *Config) Residual() float64 {
+	if c.Likelihood == LegacyMean {
+		return c.Sigma * math.Sqrt(float64(c.Batch))
+	}
+	return c.Sigma
+}
+
 func preset(net string, batch, steps int) Config {
 	return Config{
 		Net: net, Steps: steps, Batch: batch, Sigma: 0.3,
 		Langevin: training.Langevin{Steps: 15, Step: 0.1, Noise: 1},
 		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}},
 	}
+}
+
+// published has the settings of a released 64×64 example of 11 pictures with two
+// codes, on a network of this package.
+func published() Config {
+	c := preset("deconv64", 11, 600)
+	spec := generator.Nets["deconv64"].Spec
+	spec.Codes = 2
+	c.Net, c.Spec = "", &spec
+	c.Langevin.Steps, c.Langevin.Step, c.Likelihood = 30, 0.3, LegacyMean
+	return c
 }
 
 // Presets is the table of settings with a name.
@@ -79,15 +134,20 @@ var Presets = map[string]struct {
 	"pictures-32": {"32×32 pictures", preset("deconv32", 64, 1500)},
 	"pictures-64": {"64×64 pictures: 100 codes", preset("deconv64", 50, 1500)},
 	"points":      {"points in the plane", preset("mlp", 100, 1500)},
+
+	"published-64": {"64×64 pictures, 2 codes: sampling and learning rate of released code", published()},
 }
 
 // For returns the settings for data of the given dimensions: "small" and
-// "paper" pick the preset that fits, any other name is a key of [Presets]. The
-// released code has no picture settings beyond 64×64 with 2 codes, so "paper" is
-// the 64×64 preset.
+// "paper" pick the preset that fits, any other name is a key of [Presets].
+// Published picture settings are known for 64×64 only; for other sizes "paper" is
+// the preset of that size.
 func For(name string, dims []int, _ int) (Config, error) {
 	pick := name
-	if name == "" || name == "small" || name == "paper" {
+	switch {
+	case name == "paper" && dims[1] == 64:
+		pick = "published-64"
+	case name == "" || name == "small" || name == "paper":
 		pick = fmt.Sprintf("pictures-%d", dims[1])
 		if dims[1] == 1 && dims[2] == 1 {
 			pick = "points"

@@ -21,13 +21,19 @@ import (
 	"ebmrun/training/record"
 )
 
-// network is a new system over a small network, as a new process would make it.
-func network(t testing.TB, e runtime.Engine) *abp.System {
+func shapes(t testing.TB) *data.Set {
 	t.Helper()
 	set, err := data.Load(context.Background(), "synthetic/shape", data.Options{Seed: 2, Size: 8, Limit: 25})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return set
+}
+
+// network is a new system over a small network, as a new process would make it.
+func network(t testing.TB, e runtime.Engine) *abp.System {
+	t.Helper()
+	set := shapes(t)
 	c := config(func(c *abp.Config) {
 		c.Spec = &generator.Spec{Codes: 2, Start: 4, Filters: 3, Activation: "leaky", Tanh: true, Layers: []generator.Layer{{Kernel: 4, Stride: 2, Pad: 1}}}
 		c.Steps, c.Batch, c.Data.Hidden = 10, 6, 0.3
@@ -152,16 +158,24 @@ func TestForeignCheckpoint(t *testing.T) {
 	}
 }
 
-// TestPictures: samples, held-out examples above their reconstructions, and the
-// manifold of two codes; points have none.
+// TestPictures: samples, held-out examples above their reconstructions, training
+// examples as they are seen, recovered and whole, and the manifold of two codes;
+// points have none.
 func TestPictures(t *testing.T) {
 	s := network(t, ref.New())
 	pics, err := s.Pictures(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(pics) != 3 || pics[0].Tag != record.SamplesTag || pics[1].Tag != "reconstructions" || pics[2].Tag != "manifold" {
-		t.Fatalf("got %d pictures", len(pics))
+	var tags []string
+	for _, p := range pics {
+		tags = append(tags, p.Tag)
+	}
+	if !slices.Equal(tags, []string{record.SamplesTag, "reconstructions", "recovered", "manifold"}) {
+		t.Fatalf("got %v", tags)
+	}
+	if r := pics[2].Rows; len(r) != 3 || !slices.Equal(r[2].Data, shapes(t).Head(16).X) || slices.Equal(r[0].Data, r[2].Data) {
+		t.Error("recovered: wanted what is seen of 16 examples, what is recovered, and the truth")
 	}
 	if x := pics[0].Images; x.N != 100 || len(x.Data) != 6400 || x.Lo != -1 || x.Hi != 1 {
 		t.Errorf("samples: %d of %d values", x.N, len(x.Data))
@@ -169,8 +183,8 @@ func TestPictures(t *testing.T) {
 	if r := pics[1].Rows; len(r) != 2 || r[0].N != 3 || r[1].N != 3 || !slices.Equal(r[0].Data, s.Held.X) || slices.Equal(r[1].Data, s.Held.X) {
 		t.Error("reconstructions: wanted three examples above what the generator makes of them")
 	}
-	if pics[2].Images.N != 64 {
-		t.Errorf("manifold: %d images", pics[2].Images.N)
+	if pics[3].Images.N != 64 {
+		t.Errorf("manifold: %d images", pics[3].Images.N)
 	}
 	if pics, err := system(t, config(nil), untrained(), draws(t, 5, 1)).Pictures(t.Context()); err != nil || len(pics) != 0 {
 		t.Errorf("points: %d pictures (%v)", len(pics), err)

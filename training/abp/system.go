@@ -11,12 +11,13 @@ package abp
 import (
 	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
 
 	"ebmrun/training"
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
+	"ebmrun/training/diag"
 	"ebmrun/training/record"
 	"ebmrun/training/sampler"
 )
@@ -24,7 +25,7 @@ import (
 // Labels of the random streams.
 const (
 	inference = 1 // learning
-	cold      = 2 // reconstruction of new examples
+	cold      = 2 // reconstruction of new examples, added to the seed
 	drawn     = 3 // samples from the prior
 )
 
@@ -47,6 +48,8 @@ type System struct {
 	iter   int
 
 	codes []float32 // [N, d], one per training example
+	masks masks
+	pca   *diag.PCA // of the training examples, once it has been asked for
 
 	chains  *sampler.State
 	mask    []float32 // of the batch
@@ -74,6 +77,9 @@ func New(c Config, g training.Generator, set *data.Set, seed uint64) (*System, e
 	s := &System{Config: c, Generator: g, Data: loader, set: set, origin: training.OriginOf("abp", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
 		codes: make([]float32, set.N*g.Codes()), mask: make([]float32, n*set.Dim()),
 		w: make([]float32, n), errs: make([]float32, n), ids: make([]uint64, n)}
+	if s.masks, err = newMasks(c, set, seed); err != nil {
+		return nil, fmt.Errorf("abp: %w", err)
+	}
 	rng := rand.New(rand.NewPCG(seed, 0x616270))
 	for i := range s.codes {
 		s.codes[i] = float32(rng.NormFloat64())
@@ -90,30 +96,35 @@ func (s *System) Iteration() int { return s.iter }
 
 // Slow implements [training.System]. What fails here is usually inference, whose
 // chains diverge when the step is too long for a posterior that has become
-// sharp, so the Langevin step follows the learning rate.
+// sharp (beyond 2/√λ at its largest precision λ), so the Langevin step follows
+// the learning rate, in learning and for new examples.
 func (s *System) Slow(factor float64) { s.opt.Slow(factor) }
 
-func (s *System) kernel() sampler.Langevin {
-	k := s.Config.Langevin.Kernel()
-	if rate := float32(s.opt.Rate()); rate > 0 {
-		k.Size *= rate
-	}
-	return k
+// Learned is what the system has learned so far.
+func (s *System) Learned() *Learned {
+	return learned(s.Config, s.Generator, s.set.Dim(), s.opt.Rate())
 }
+
+// maxCodes bounds the mean square of codes, which is 1 under the prior.
+const maxCodes = 100
 
 // Step implements [training.System]: inference, then learning.
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	b := s.Data.Next()
 	s.gather(b.Index)
-	s.hide(b.Index, s.mask)
+	s.masks.write(b.Index, s.mask)
 
 	s.chains.T = uint64(s.iter * s.Config.Langevin.Steps)
 	var info sampler.Info
 	var err error
 	if s.Config.Sabotage != Freeze {
 		field := s.Generator.Posterior(b.X, s.mask)
-		if info, err = sampler.Run(ctx, s.noise.Fork(inference), s.kernel(), field, s.chains, s.Config.Langevin.Steps, nil); err != nil {
-			return nil, err
+		info, err = sampler.Run(ctx, s.noise.Fork(inference), s.Learned().Langevin.Kernel(), field, s.chains, s.Config.Langevin.Steps, nil)
+		if err == nil {
+			err = bounded(s.chains.X)
+		}
+		if err != nil {
+			return nil, training.Blame("chains of codes", "a smaller langevin.step, or a larger sigma", err)
 		}
 		s.scatter(b.Index)
 	}
@@ -121,22 +132,36 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		return nil, err
 	}
 	norm, err := s.opt.Update(s.Generator.Params())
+	if err == nil {
+		err = training.Finite(s.errs)
+	}
 	if err != nil {
-		return nil, err
+		return nil, training.Blame("generator", "a smaller optim.lr, or optim.clip", err)
 	}
 	s.iter++
 	visible := 0.0
 	for _, m := range s.mask {
 		visible += float64(m)
 	}
-	m := training.Metrics{"r": info.Drift, "grad_norm": norm}
+	m := training.Metrics{"r": info.Drift, "grad_norm": norm, "code_square": square(s.chains.X)}
 	for _, e := range s.errs {
 		m["mse"] += float64(e) / visible
 	}
-	for _, v := range s.chains.X {
-		m["code_square"] += float64(v) * float64(v) / float64(len(s.chains.X))
-	}
 	return m, nil
+}
+
+func square(x []float32) (mean float64) {
+	for _, v := range x {
+		mean += float64(v) * float64(v) / float64(len(x))
+	}
+	return mean
+}
+
+func bounded(z []float32) error {
+	if v := square(z); v > maxCodes {
+		return fmt.Errorf("%w: the mean square of the codes is %.4g, wanted about 1 and at most %d", training.ErrGuard, v, maxCodes)
+	}
+	return nil
 }
 
 // gather takes the codes of a batch, whose chains are numbered by example.
@@ -156,77 +181,77 @@ func (s *System) scatter(index []int) {
 	}
 }
 
-// hide writes the masks of the given examples: 1 is visible.
-func (s *System) hide(index []int, mask []float32) {
-	dim := s.set.Dim()
-	for k, i := range index {
-		row := mask[k*dim : (k+1)*dim]
-		if s.Config.Data.Hidden == 0 {
-			ones(row)
-			continue
-		}
-		rng := rand.New(rand.NewPCG(s.noise.Seed, 1<<50+uint64(i)))
-		for j := range row {
-			row[j] = 0
-			if rng.Float64() >= s.Config.Data.Hidden {
-				row[j] = 1
-			}
-		}
-	}
-}
-
-func ones(x []float32) {
-	for i := range x {
-		x[i] = 1
-	}
-}
-
 // Samples draws n examples g(z), z ~ N(0, I).
 func (s *System) Samples(ctx context.Context, n int) ([]float32, error) {
 	z := make([]float32, n*s.Generator.Codes())
 	s.noise.Fork(drawn).Normals(z, sampler.Chains(0, n), 0)
-	x := make([]float32, n*s.set.Dim())
-	return x, s.Generator.Forward(ctx, z, x)
-}
-
-// Infer explains examples x [n, dim] where mask is 1: it runs Langevin inference
-// from the prior for the given number of steps and returns the codes and the
-// generator's output, which fills in what the mask hides.
-func Infer(ctx context.Context, g training.Generator, l training.Langevin, noise sampler.Noise, x, mask []float32, n, steps int) (z, y []float32, err error) {
-	z, y = make([]float32, n*g.Codes()), make([]float32, len(x))
-	ids := sampler.Chains(0, n)
-	noise.Normals(z, ids, math.MaxUint64)
-	st, err := sampler.NewState(z, g.Codes(), ids)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := sampler.Run(ctx, noise, l.Kernel(), g.Posterior(x, mask), st, steps, nil); err != nil {
-		return nil, nil, err
-	}
-	return z, y, g.Forward(ctx, z, y)
+	return s.Learned().Decode(ctx, z)
 }
 
 // Reconstruct infers the codes of up to 64 held-out examples from a cold start
-// and returns them beside what the generator makes of them.
-func (s *System) Reconstruct(ctx context.Context, steps int) (x, y []float32, err error) {
-	n := min(64, s.Held.N)
-	x = s.Held.X[:n*s.set.Dim()]
-	mask := make([]float32, len(x))
-	ones(mask)
-	_, y, err = Infer(ctx, s.Generator, s.Config.Langevin, s.noise.Fork(cold), x, mask, n, steps)
+// and returns the examples beside what the generator makes of them.
+func (s *System) Reconstruct(ctx context.Context) (x, y []float32, err error) {
+	x = s.Held.Head(min(64, s.Held.N)).X
+	y, err = s.Learned().Reconstruct(ctx, x, nil, s.noise.Seed+cold)
 	return x, y, err
 }
 
-// Evaluate implements [training.Evaluator].
+// Recover returns up to n training examples, their masks, and what the generator
+// makes of their codes.
+func (s *System) Recover(ctx context.Context, n int) (x, mask, y []float32, err error) {
+	n = min(n, s.set.N)
+	index := make([]int, n)
+	for i := range index {
+		index[i] = i
+	}
+	x, mask = s.set.Head(n).X, make([]float32, n*s.set.Dim())
+	s.masks.write(index, mask)
+	y, err = s.Learned().Decode(ctx, s.codes[:n*s.Generator.Codes()])
+	return x, mask, y, err
+}
+
+// baseline is the error of principal components, as many as there are codes.
+func (s *System) baseline(x []float32) (float64, error) {
+	const most = 4000
+	if s.pca == nil {
+		train, err := s.set.Subset(rand.New(rand.NewPCG(s.noise.Seed, 0x706361)).Perm(s.set.N)[:min(most, s.set.N)])
+		if err != nil {
+			return 0, err
+		}
+		if s.pca, err = diag.FitPCA(train.X, s.set.Dim(), min(s.Generator.Codes(), s.set.Dim(), train.N-1, 1000)); err != nil {
+			return 0, err
+		}
+	}
+	y, err := s.pca.Rebuild(x)
+	if err != nil {
+		return 0, err
+	}
+	return training.MSE(x, y), nil
+}
+
+// Evaluate implements [training.Evaluator]: the reconstruction of held-out
+// examples beside that of as many principal components, and where masks are drawn
+// the error of what they hide beside that of the mean of what is visible.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	m := training.Metrics{}
 	if s.Held != nil {
-		x, y, err := s.Reconstruct(ctx, 200)
+		x, y, err := s.Reconstruct(ctx)
+		if err != nil {
+			return nil, training.Blame("chains of codes", "a smaller langevin.step, or a larger sigma", err)
+		}
+		m["held_out/mse"] = training.MSE(x, y)
+		m[training.Objective] = m["held_out/mse"]
+		if m["held_out/pca_mse"], err = s.baseline(x); err != nil {
+			return nil, err
+		}
+	}
+	if s.masks.draw != nil {
+		x, mask, y, err := s.Recover(ctx, 256)
 		if err != nil {
 			return nil, err
 		}
-		m["held_out/mse"] = MSE(x, y)
-		m[training.Objective] = m["held_out/mse"]
+		m["hidden/mse"] = hiddenMSE(x, y, mask)
+		m["hidden/mean_mse"] = hiddenMSE(x, visibleMean(x, mask, s.set.Dim()), mask)
 	}
 	if s.Judge != nil {
 		x, err := s.Samples(ctx, s.JudgeN)
@@ -246,18 +271,35 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	return m, nil
 }
 
-// MSE is the mean squared difference of two batches, per entry.
-func MSE(a, b []float32) float64 {
-	sum := 0.0
-	for i := range a {
-		d := float64(a[i] - b[i])
-		sum += d * d
+// hiddenMSE is the mean squared difference where mask is 0.
+func hiddenMSE(a, b, mask []float32) float64 {
+	sum, n := 0.0, 0.0
+	for i, m := range mask {
+		if m == 0 {
+			d := float64(a[i] - b[i])
+			sum, n = sum+d*d, n+1
+		}
 	}
-	return sum / float64(len(a))
+	return sum / max(n, 1)
+}
+
+// visibleMean repeats the mean of the visible values of each entry.
+func visibleMean(x, mask []float32, dim int) []float32 {
+	sum, n := make([]float64, dim), make([]float64, dim)
+	for i, m := range mask {
+		sum[i%dim] += float64(m * x[i])
+		n[i%dim] += float64(m)
+	}
+	y := make([]float32, len(x))
+	for i := range y {
+		y[i] = float32(sum[i%dim] / max(n[i%dim], 1))
+	}
+	return y
 }
 
 // Pictures implements [training.Painter]: samples from the prior, held-out
-// examples above their reconstructions, and for two codes the manifold.
+// examples above their reconstructions, incomplete training examples above their
+// recovery and the truth, and for two codes the manifold.
 func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if s.set.H == 1 && s.set.W == 1 {
 		return nil, nil
@@ -271,17 +313,33 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	}
 	pics := []training.Picture{{Tag: record.SamplesTag, Images: images(x)}}
 	if s.Held != nil {
-		x, y, err := s.Reconstruct(ctx, 200)
+		x, y, err := s.Reconstruct(ctx)
 		if err != nil {
 			return nil, err
 		}
 		n, dim := min(16, s.Held.N), s.set.Dim()
 		pics = append(pics, training.Picture{Tag: "reconstructions", Rows: []record.Images{images(x[:n*dim]), images(y[:n*dim])}})
 	}
+	if s.masks.hidden() {
+		x, mask, y, err := s.Recover(ctx, 16)
+		if err != nil {
+			return nil, err
+		}
+		seen, grey := slices.Clone(x), (s.set.Lo+s.set.Hi)/2
+		for i, m := range mask {
+			if m == 0 {
+				seen[i] = grey
+			}
+		}
+		rows := []record.Images{images(seen), images(y)}
+		if s.masks.draw != nil { // else the truth may be unknown
+			rows = append(rows, images(x))
+		}
+		pics = append(pics, training.Picture{Tag: "recovered", Rows: rows})
+	}
 	if s.Generator.Codes() == 2 {
-		z := Manifold(8)
-		x := make([]float32, len(z)/2*s.set.Dim())
-		if err := s.Generator.Forward(ctx, z, x); err != nil {
+		x, err := s.Learned().Decode(ctx, Manifold(8))
+		if err != nil {
 			return nil, err
 		}
 		pics = append(pics, training.Picture{Tag: "manifold", Images: images(x)})
@@ -307,6 +365,9 @@ func (s *System) Save() (*checkpoint.State, error) {
 	training.SaveParams(st, "generator", s.Generator.Params())
 	s.opt.Save(st, "optim")
 	st.Tensors["codes"] = checkpoint.Tensor{Shape: []int{s.set.N, s.Generator.Codes()}, Data: s.codes}
+	if s.masks.given != nil {
+		st.Tensors["masks"] = checkpoint.Tensor{Shape: []int{s.set.N, s.masks.pixels}, Data: s.masks.given}
+	}
 	return st, s.origin.Save(st, s.Data, s.Config)
 }
 
@@ -327,6 +388,12 @@ func (s *System) Restore(st *checkpoint.State) error {
 		return err
 	}
 	copy(s.codes, z)
+	if _, stored := st.Tensors["masks"]; stored {
+		if s.masks.given, err = checkpoint.Values[uint8](st, "masks", s.set.N, s.masks.pixels); err != nil {
+			return err
+		}
+		s.masks.given = slices.Clone(s.masks.given)
+	}
 	s.iter = st.Step
 	return s.Data.Seek(position)
 }

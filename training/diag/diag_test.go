@@ -80,6 +80,27 @@ func TestPCA(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		y, err := p.Rebuild(x) // three components hold everything
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range y {
+			if math.Abs(float64(v-x[i])) > 1e-3 {
+				t.Fatalf("value %d rebuilt as %g, wanted %g", i, v, x[i])
+			}
+		}
+		two, err := FitPCA(x, c.dim, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if y, err = two.Rebuild(x); err != nil {
+			t.Fatal(err)
+		}
+		left := 0.0 // the third component, of variance 1
+		for i, v := range y {
+			left += float64(v-x[i]) * float64(v-x[i]) / float64(c.n)
+		}
+		near(t, "what two components leave", left, 1, 1e-3)
 		scale := float64(c.n) / float64(c.n-1)
 		for k, v := range []float64{9, 4, 1} {
 			near(t, "variance", p.Variance[k], v*scale, 1e-4)

@@ -103,6 +103,21 @@ func (p *PCA) Coefficients(x []float32) (*mat.Dense, error) {
 	return out, nil
 }
 
+// Rebuild is what the components make of the rows of x: their projections, [n·Dim].
+func (p *PCA) Rebuild(x []float32) ([]float32, error) {
+	c, err := p.Coefficients(x)
+	if err != nil {
+		return nil, err
+	}
+	var m mat.Dense
+	m.Mul(c, p.Basis.T())
+	y := make([]float32, len(x))
+	for i := range y {
+		y[i] = float32(m.At(i/p.Dim, i%p.Dim) + p.Mean[i%p.Dim])
+	}
+	return y, nil
+}
+
 // fullEigen is the order up to which a full eigen-decomposition is quick enough.
 const fullEigen = 256
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 
+	"ebmrun/training"
 	"ebmrun/training/sampler"
 )
 
@@ -87,22 +88,16 @@ func (g *Generator) start(z []float32) (s *sampler.State, k sampler.Langevin, no
 // make equal steps. Uniform starts would leave their range on the way, by up to
 // √2 in the middle: hold gives bounds for each entry; both 0 is off.
 func Blend(z1, z2 []float32, n int, hold [2]float32) ([]float32, error) {
-	if n < 2 || len(z1) != len(z2) {
-		return nil, fmt.Errorf("shortrun: wanted at least 2 starts between two of one size, got %d between %d and %d values", n, len(z1), len(z2))
+	z, err := training.Between(z1, z2, n)
+	if err != nil || hold == [2]float32{} {
+		return z, err
 	}
-	z := make([]float32, 0, n*len(z1))
-	z = append(z, z1...)
-	for i := 1; i < n-1; i++ {
-		sin, cos := math.Sincos(math.Pi / 2 * float64(i) / float64(n-1))
-		for j := range z1 {
-			v := float32(cos*float64(z1[j]) + sin*float64(z2[j]))
-			if hold != [2]float32{} {
-				v = min(max(v, hold[0]), hold[1])
-			}
-			z = append(z, v)
+	for i := range z {
+		if way := i / len(z1); way > 0 && way < n-1 {
+			z[i] = min(max(z[i], hold[0]), hold[1])
 		}
 	}
-	return append(z, z2...), nil
+	return z, nil
 }
 
 // Interpolate returns M of the n starts of [Blend], from M(z1) to M(z2).
