@@ -36,18 +36,6 @@ func Ones(n int) []float32 {
 	return x
 }
 
-// Line is the straight way from a to b in equal steps, both included.
-func Line(a, b []float32, frames int) []float32 {
-	z := make([]float32, 0, frames*len(a))
-	for k := range frames {
-		t := float32(k) / float32(max(frames-1, 1))
-		for i := range a {
-			z = append(z, (1-t)*a[i]+t*b[i])
-		}
-	}
-	return z
-}
-
 // Blocks calls f for one range of at most size numbers below n after another:
 // networks are compiled for a number of examples each, and many need much memory.
 func Blocks(n, size int, f func(from, to int) error) error {

@@ -75,7 +75,7 @@ func openVAE(ctx context.Context, e environment, settings any, r *openedRun) err
 	if err := training.RestoreParams(r.State, "vae", a.Params()); err != nil {
 		return err
 	}
-	m := vae.Of(*c, a, graphs.Size(e.dims))
+	m := vae.Of(a, graphs.Size(e.dims), c.Sigma, c.Draws, c.Rounds)
 	r.Learned, r.Generator, r.Residual = &m, a.Model(), c.Sigma
 	r.Networks = map[string]*graphs.Model{"encoder": a.Encoder().Model}
 	return nil

@@ -30,7 +30,7 @@ var (
 
 // Of is the model of the settings over its networks.
 func Of(c Config, e training.Energy, net training.Autoencoder, dim int) Model {
-	return Model{Config: c, Energy: e, Drafts: vae.Model{Net: net, Dim: dim, Sigma: c.Sigma, Batch: c.Drafts, Draws: 1, Rounds: c.Rounds}}
+	return Model{Config: c, Energy: e, Drafts: vae.Of(net, dim, c.Sigma, 1, c.Rounds)}
 }
 
 // revise takes the teacher's Langevin steps.
@@ -81,7 +81,7 @@ func (m *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error)
 	return x, m.Revise(ctx, x, seed)
 }
 
-// Interpolate implements [training.Interpolator]: drafts of codes on a line, revised.
+// Interpolate implements [training.Interpolator]: drafts of codes between two, revised.
 func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([]float32, error) {
 	x, err := m.Drafts.Interpolate(ctx, from, to, frames)
 	if err != nil {

@@ -75,11 +75,7 @@ func (m *Model) PriorCodes(ctx context.Context, n int, seed uint64, learned bool
 
 // Decode writes out what the generator makes of codes.
 func (m *Model) Decode(ctx context.Context, z []float32) ([]float32, error) {
-	d := m.Generator.Codes()
-	x := make([]float32, len(z)/d*m.Dim)
-	return x, training.Blocks(len(z)/d, m.Config.Batch, func(from, to int) error {
-		return m.Generator.Forward(ctx, z[from*d:to*d], x[from*m.Dim:to*m.Dim])
-	})
+	return training.FromCodes{Generator: m.Generator, Dim: m.Dim}.Decode(ctx, z)
 }
 
 // Draw implements [training.Drawer]: g of codes from the learned prior.
@@ -123,7 +119,7 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 	return m.Decode(ctx, z)
 }
 
-// Interpolate implements [training.Interpolator]: along a line between codes.
+// Interpolate implements [training.Interpolator]: between codes, in equal angles.
 func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([]float32, error) {
 	a, err := m.PriorCodes(ctx, 1, from, true)
 	if err != nil {
@@ -133,7 +129,11 @@ func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([
 	if err != nil {
 		return nil, err
 	}
-	return m.Decode(ctx, training.Line(a, b, frames))
+	z, err := training.Between(a, b, frames)
+	if err != nil {
+		return nil, err
+	}
+	return m.Decode(ctx, z)
 }
 
 // Score implements [training.Scorer]: the joint log density of an example and a

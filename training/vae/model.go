@@ -12,12 +12,16 @@ import (
 
 // A Model is an encoder and a generator. It can do everything but learn.
 type Model struct {
+	training.FromCodes
 	Net    training.Autoencoder
-	Dim    int     // values of one example
 	Sigma  float64 // deviation of the residual x − g(z)
-	Batch  int     // examples at a time, at most
 	Draws  int     // codes that importance-weigh the likelihood of an example
 	Rounds int     // of encoding and decoding that fill in hidden entries
+}
+
+// Of is the model of a network for examples of dim values.
+func Of(net training.Autoencoder, dim int, sigma float64, draws, rounds int) Model {
+	return Model{FromCodes: training.FromCodes{Generator: net, Dim: dim}, Net: net, Sigma: sigma, Draws: draws, Rounds: rounds}
 }
 
 var (
@@ -29,28 +33,6 @@ var (
 	_ training.Decoder       = (*Model)(nil)
 )
 
-// Codes implements [training.Decoder].
-func (m *Model) Codes() int { return m.Net.Codes() }
-
-// Decode implements [training.Decoder].
-func (m *Model) Decode(ctx context.Context, z []float32) ([]float32, error) {
-	d := m.Codes()
-	x := make([]float32, len(z)/d*m.Dim)
-	return x, training.Blocks(len(z)/d, m.Batch, func(from, to int) error {
-		return m.Net.Forward(ctx, z[from*d:to*d], x[from*m.Dim:to*m.Dim])
-	})
-}
-
-// Draw implements [training.Drawer]: g(z), z ~ N(0, I).
-func (m *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error) {
-	return m.Decode(ctx, training.Codes(seed, n, m.Codes()))
-}
-
-// Interpolate implements [training.Interpolator]: along a line between codes.
-func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([]float32, error) {
-	return m.Decode(ctx, training.Line(training.Codes(from, 1, m.Codes()), training.Codes(to, 1, m.Codes()), frames))
-}
-
 // posterior is the mean and the log variance of q(z | x).
 func (m *Model) posterior(ctx context.Context, x []float32) (mean, logvar []float32, err error) {
 	if len(x)%m.Dim != 0 {
@@ -58,7 +40,7 @@ func (m *Model) posterior(ctx context.Context, x []float32) (mean, logvar []floa
 	}
 	d, n := m.Codes(), len(x)/m.Dim
 	mean, logvar = make([]float32, n*d), make([]float32, n*d)
-	return mean, logvar, training.Blocks(n, m.Batch, func(from, to int) error {
+	return mean, logvar, training.Blocks(n, training.Block, func(from, to int) error {
 		return m.Net.Encode(ctx, x[from*m.Dim:to*m.Dim], mean[from*d:to*d], logvar[from*d:to*d])
 	})
 }

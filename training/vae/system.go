@@ -46,11 +46,6 @@ type System struct {
 	e, w, errs, divergence []float32
 }
 
-// Of is the model with the settings c.
-func Of(c Config, net training.Autoencoder, dim int) Model {
-	return Model{Net: net, Dim: dim, Sigma: c.Sigma, Batch: c.Batch, Draws: c.Draws, Rounds: c.Rounds}
-}
-
 // New assembles the system over a network, whose posterior must have the
 // deviation of the settings, and a data set.
 func New(c Config, net training.Autoencoder, set *data.Set, seed uint64) (*System, error) {
@@ -69,7 +64,7 @@ func New(c Config, net training.Autoencoder, set *data.Set, seed uint64) (*Syste
 		return nil, fmt.Errorf("vae: %w", err)
 	}
 	n := c.Batch
-	s := &System{Model: Of(c, net, set.Dim()), Config: c, Data: loader, Exam: exam.Exam{Seed: seed, Learned: set, Codes: net.Codes()},
+	s := &System{Model: Of(net, set.Dim(), c.Sigma, c.Draws, c.Rounds), Config: c, Data: loader, Exam: exam.Exam{Seed: seed, Learned: set, Codes: net.Codes()},
 		set: set, origin: training.OriginOf("vae", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt, ids: sampler.Chains(0, n),
 		e: make([]float32, n*net.Codes()), w: make([]float32, n), errs: make([]float32, n), divergence: make([]float32, n)}
 	for i := range s.w {
