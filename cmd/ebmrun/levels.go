@@ -55,8 +55,8 @@ func (l levels) describe(names []string) string {
 	var parts []string
 	for k, e := range l {
 		name := "written out"
-		if k < len(names) {
-			name = names[k]
+		if len(names) > 0 { // the last name serves all others
+			name = names[min(k, len(names)-1)]
 		}
 		parts = append(parts, fmt.Sprintf("%s on %v with %d parameters", name, e.Dims(), countParams(e.Params())))
 	}

@@ -57,7 +57,7 @@ func openMultigrid(ctx context.Context, e environment, settings any, r *openedRu
 		return err
 	}
 	r.release = nets.Close
-	m, err := multigrid.NewModel(*c, nets.energies(), e.dims[0], 0, 1)
+	m, err := multigrid.NewModel(*c, nets.energies(), e.dims[0])
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ var (
 )
 
 // NewModel joins energies, coarse to fine, for pictures of c channels.
-func NewModel(c Config, energies []training.Energy, channels int, lo, hi float64) (*Model, error) {
+func NewModel(c Config, energies []training.Energy, channels int) (*Model, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("multigrid: %w", err)
 	}
@@ -35,7 +35,7 @@ func NewModel(c Config, energies []training.Energy, channels int, lo, hi float64
 	if c.Optim.Over == 0 {
 		c.Optim.Over = c.Steps
 	}
-	m := &Model{Colours: newColours(channels, c.Bins, lo, hi), batch: c.Batch}
+	m := &Model{Colours: newColours(channels, c.Bins), batch: c.Batch}
 	for k, e := range energies {
 		side := c.Grids[k+1]
 		v, err := pyramid.NewLevel(e, channels, side, side, c.Langevin, c.Optim)
@@ -100,9 +100,10 @@ func (m *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error)
 // draw is one batch of samples at every grid.
 func (m *Model) draw(ctx context.Context, first int, seed uint64) ([][]float32, error) {
 	r := rand.New(rand.NewPCG(seed, 1<<42+uint64(first)))
-	x := make([]float32, m.batch*m.Colours.C)
+	c := len(m.Colours.Lo)
+	x := make([]float32, m.batch*c)
 	for i := range m.batch {
-		m.Colours.Draw(r, x[i*m.Colours.C:(i+1)*m.Colours.C])
+		m.Colours.Draw(r, x[i*c:(i+1)*c])
 	}
 	return m.Cascade(ctx, sampler.Noise{Seed: seed}.Fork(drawn), sampler.Chains(uint64(first), m.batch), 0, x)
 }

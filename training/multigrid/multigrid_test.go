@@ -261,7 +261,7 @@ func TestColours(t *testing.T) {
 	x := make([]float32, 2)
 	for range n {
 		h.Draw(r, x)
-		at := (float64(x[0]) - h.Lo) / (h.Hi - h.Lo) * float64(h.Bins)
+		at := (float64(x[0]) - h.Lo[0]) / (h.Hi[0] - h.Lo[0]) * float64(h.Bins)
 		mean += (at - math.Floor(at)) / n
 	}
 	if math.Abs(mean-0.5) > 0.02 {

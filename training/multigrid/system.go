@@ -52,11 +52,7 @@ func New(c Config, energies []training.Energy, set *data.Set, seed uint64) (*Sys
 	if len(c.Grids) == 0 || set.H != set.W || set.W != c.Grids[len(c.Grids)-1] {
 		return nil, fmt.Errorf("multigrid: the finest of grids %v does not fit pictures of %d×%d", c.Grids, set.H, set.W)
 	}
-	lo, hi := float64(set.Lo), float64(set.Hi)
-	if !(lo < hi) {
-		return nil, fmt.Errorf("multigrid: wanted values with bounds, as pictures have")
-	}
-	m, err := NewModel(c, energies, set.C, lo, hi)
+	m, err := NewModel(c, energies, set.C)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +60,7 @@ func New(c Config, energies []training.Energy, set *data.Set, seed uint64) (*Sys
 	if err != nil {
 		return nil, fmt.Errorf("multigrid: %w", err)
 	}
-	m.Colours.Count(pyramid.Shrink(set.X, set.H, set.W, set.W))
+	m.Colours.Learn(pyramid.Shrink(set.X, set.H, set.W, set.W))
 	return &System{
 		Model: m, Config: c, Data: loader, set: set, origin: training.OriginOf("multigrid", seed, set), noise: sampler.Noise{Seed: seed},
 		ids: sampler.Chains(0, c.Batch), w: pyramid.Contrast(c.Batch, c.Sabotage == Flip),

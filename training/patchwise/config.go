@@ -1,0 +1,167 @@
+package patchwise
+
+import (
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+)
+
+// The ways to spoil learning, to show that a test can fail.
+const (
+	Flip   = "flip"   // the sign of the parameter gradient
+	Freeze = "freeze" // no updates
+)
+
+// Config are the settings of the system.
+type Config struct {
+	Net  string       `yaml:"net"`            // a named network, fully convolutional
+	Spec *energy.Spec `yaml:"spec,omitempty"` // or one written out
+
+	Scales   int `yaml:"scales"`   // sizes in geometric steps up to the picture's
+	Coarsest int `yaml:"coarsest"` // pixels of the shorter side of the coarsest scale
+
+	Steps     int               `yaml:"steps"` // iterations in all: a share for each scale, coarse to fine
+	Chains    int               `yaml:"chains"`
+	First     int               `yaml:"first"`      // Langevin steps on the coarsest scale; 0 is langevin.steps
+	Langevin  training.Langevin `yaml:"langevin"`   // on the others
+	NoiseOver float64           `yaml:"noise_over"` // share of a scale's iterations in which the noise falls to 0 along a line
+	Recover   struct {
+		Weight float64 `yaml:"weight"` // λ: how much recovery of the picture counts
+		Steps  int     `yaml:"steps"`  // noise-free steps from the coarser recovery
+		Shrink float64 `yaml:"shrink"` // on the coarsest scale recovery starts at the picture made so much smaller, and back
+	} `yaml:"recover"`
+	Paint int `yaml:"paint"` // scale at which translation takes a painting in
+
+	Optim    training.Optim `yaml:"optim"`    // one for each scale
+	Spectral bool           `yaml:"spectral"` // spectral normalisation of all layers but the last
+	ScoreL2  float64        `yaml:"score_l2"`
+	Guard    training.Guard `yaml:"guard"`
+	Sabotage string         `yaml:"sabotage,omitempty"` // flip or freeze
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	switch {
+	case c.Scales < 1:
+		return fmt.Errorf("scales: wanted at least 1, got %d", c.Scales)
+	case c.Coarsest < 4:
+		return fmt.Errorf("coarsest: wanted at least 4 pixels, got %d", c.Coarsest)
+	case c.Steps < c.Scales:
+		return fmt.Errorf("steps: wanted at least one for each of %d scales, got %d", c.Scales, c.Steps)
+	case c.Paint < 0 || c.Paint >= c.Scales:
+		return fmt.Errorf("paint: wanted a scale below %d, got %d", c.Scales, c.Paint)
+	case c.Chains < 1:
+		return fmt.Errorf("chains: wanted at least 1, got %d", c.Chains)
+	case c.First < 0:
+		return fmt.Errorf("first: wanted 0 or more, got %d", c.First)
+	case !(c.NoiseOver >= 0 && c.NoiseOver <= 1):
+		return fmt.Errorf("noise_over: wanted a share from 0 to 1, got %g", c.NoiseOver)
+	case !(c.Recover.Weight >= 0):
+		return fmt.Errorf("recover.weight: wanted 0 or more, got %g", c.Recover.Weight)
+	case c.Recover.Steps < 0:
+		return fmt.Errorf("recover.steps: wanted 0 or more, got %d", c.Recover.Steps)
+	case !(c.Recover.Shrink > 0 && c.Recover.Shrink <= 1):
+		return fmt.Errorf("recover.shrink: wanted a share above 0 and up to 1, got %g", c.Recover.Shrink)
+	case !(c.ScoreL2 >= 0):
+		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
+	case c.Langevin.Clamp == [2]float64{}:
+		return fmt.Errorf("langevin.clamp is off: nothing keeps samples in range")
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	}
+	return nil
+}
+
+// Network is the network's description.
+func (c *Config) Network() (energy.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return energy.ByName(c.Net)
+}
+
+// Sizes are heights and widths of a picture of h×w at every scale, coarse to fine.
+func (c *Config) Sizes(h, w int) ([][2]int, error) {
+	short := min(h, w)
+	if short < c.Coarsest {
+		return nil, fmt.Errorf("coarsest: wanted at most the picture's %d pixels, got %d", short, c.Coarsest)
+	}
+	sizes := make([][2]int, c.Scales)
+	for k := range sizes {
+		f := 1.0
+		if c.Scales > 1 {
+			f = math.Pow(float64(c.Coarsest)/float64(short), 1-float64(k)/float64(c.Scales-1))
+		}
+		sizes[k] = [2]int{int(math.Round(f * float64(h))), int(math.Round(f * float64(w)))}
+	}
+	return sizes, nil
+}
+
+// begins is the iteration at which a scale's learning begins.
+func (c *Config) begins(scale int) int { return scale * c.Steps / c.Scales }
+
+// small uses the temperature of the generative ConvNet's presets.
+func small(net string, scales, steps int) Config {
+	c := Config{
+		Net: net, Scales: scales, Coarsest: 16, Steps: steps, Chains: 4, First: 30, Paint: 1,
+		Langevin: training.Langevin{Steps: 20, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}},
+		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
+	}
+	c.Recover.Weight, c.Recover.Steps, c.Recover.Shrink = 0.1, 20, 0.75
+	return c
+}
+
+// published has the settings of the authors' released code: 4000 iterations for
+// each of eight scales, squared step size 0.01 and noise 0.01 that falls to 0 over
+// the first quarter of them, one chain.
+func published() Config {
+	c := Config{
+		Net: "patch-128", Scales: 8, Coarsest: 25, Steps: 32000, Chains: 1, First: 60, Paint: 1,
+		Langevin:  training.Langevin{Steps: 30, Step: 0.1, Noise: 0.1, Clamp: [2]float64{-1, 1}},
+		NoiseOver: 0.25,
+		Optim:     training.Optim{LR: 4e-4, Betas: [2]float64{0.5, 0.999}, Decay: 0.125},
+		Spectral:  true,
+		Guard:     training.Guard{MaxValue: 1e6},
+	}
+	c.Recover.Weight, c.Recover.Steps, c.Recover.Shrink = 0.1, 30, 0.75
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"picture-small": {"one picture of 64 to 128 pixels, four scales", small("patch-small", 4, 1200)},
+	"picture":       {"one picture, five scales, the authors' net for small sides", small("patch-64", 5, 2000)},
+	"published":     {"published: one picture of up to 250 pixels, eight scales (released code of the authors)", published()},
+}
+
+// For returns the settings for a picture: "small" and "paper" pick a preset, any
+// other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := name
+	switch name {
+	case "", "small":
+		pick = "picture-small"
+	case "paper":
+		pick = "published"
+	}
+	p, ok := Presets[pick]
+	if !ok || len(dims) != 3 {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		return Config{}, fmt.Errorf("patchwise: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}
