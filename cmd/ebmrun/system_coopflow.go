@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime"
+	"ebmrun/training/bind"
+	"ebmrun/training/coopflow"
+	"ebmrun/training/flow"
+)
+
+func presetCoopFlow(name string, dims []int, examples int) (any, error) {
+	c, err := coopflow.For(name, dims, examples)
+	return &c, err
+}
+
+// twoFlowsOf builds and binds the energy and the flow of the settings.
+func twoFlowsOf(ctx context.Context, e environment, c *coopflow.Config) (*bind.Energy, *bind.Flow, error) {
+	es, err := c.EnergyNet()
+	if err != nil {
+		return nil, nil, err
+	}
+	fs, err := c.FlowNet()
+	if err != nil {
+		return nil, nil, err
+	}
+	em, err := energy.Build(es, e.dims, c.Reference.Sigma, e.seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	net, err := bind.New(ctx, em, e.engine, e.bind)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := flowOf(ctx, e, fs)
+	if err != nil {
+		return nil, nil, errors.Join(err, net.Close())
+	}
+	return net, f, nil
+}
+
+func startCoopFlow(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*coopflow.Config)
+	if err := c.Check(); err != nil {
+		return nil, badInput(err)
+	}
+	net, f, err := twoFlowsOf(ctx, e, c)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	s, err := coopflow.New(*c, net, f, e.set, e.seed)
+	if err != nil {
+		return nil, errors.Join(badInput(err), net.Close(), f.Close())
+	}
+	s.Exam.Held = e.held
+	if e.judge != nil {
+		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
+	}
+	variant := "from scratch"
+	if c.Pretrain > 0 {
+		variant = fmt.Sprintf("the flow learns from data for %d iterations, then the energy alone for %d", c.Pretrain, c.Alone)
+	}
+	return &job{
+		System: s, steps: c.Steps, guard: c.Guard,
+		remarks: []string{
+			fmt.Sprintf("energy %s: %d parameters; flow %s: %d parameters; examples of %v",
+				c.Net, countParams(net.Params()), c.Flow, countParams(f.Params()), e.dims),
+			"revision: " + c.Langevin.String(),
+			"variant: " + variant,
+		},
+		reports: func() map[string]runtime.Report {
+			all := net.Reports()
+			maps.Copy(all, f.Reports())
+			return all
+		},
+		close: func() error { return errors.Join(net.Close(), f.Close()) },
+	}, nil
+}
+
+func openCoopFlow(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*coopflow.Config)
+	net, f, err := twoFlowsOf(ctx, e, c)
+	if err != nil {
+		return err
+	}
+	r.release = func() error { return errors.Join(net.Close(), f.Close()) }
+	if err := coopflow.RestoreNets(net, f, r.State); err != nil {
+		return err
+	}
+	if r.Model, err = net.Model(nil); err != nil {
+		return err
+	}
+	model := c.Of(net, flow.Model{Flow: f, Dim: graphs.Size(e.dims), Lo: r.Lo, Hi: r.Hi})
+	r.Langevin, r.Sigma = model.Langevin, c.Reference.Sigma
+	r.Networks, r.Learned = directions(f), model
+	return nil
+}
