@@ -62,6 +62,8 @@ var systems = []system{
 		presetFrame, startFrame, openFrame},
 	{"inhomogeneous-frame", "FRAME with a weight for every filter and place, for aligned objects", "Xie, Hu, Zhu, Wu, CVPR 2014",
 		presetInhomogeneousFrame, startInhomogeneousFrame, openInhomogeneousFrame},
+	{"deep-frame", "FRAME on the units of a pre-learned network, with a linear top layer", "Lu, Zhu, Wu, AAAI 2016",
+		presetDeepFRAME, startDeepFRAME, openDeepFRAME},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
 		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
 	{"multigrid", "Energies at several resolutions, each chain starting at the coarser one", "Gao, Lu, Zhou, Zhu, Wu, CVPR 2018",

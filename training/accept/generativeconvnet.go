@@ -20,6 +20,7 @@ import (
 // Suites is the acceptance of every system that has one.
 var Suites = []Suite{
 	frameSuite,
+	deepFRAMESuite,
 	inhomogeneousFrameSuite,
 	{"generative-convnet", []Part{
 		{"linear", "a linear network under a Gaussian reference has a Gaussian density", true, linear},

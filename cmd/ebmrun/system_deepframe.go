@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/backbone"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training/bind"
+	"ebmrun/training/deepframe"
+)
+
+func presetDeepFRAME(name string, dims []int, examples int) (any, error) {
+	c, err := deepframe.For(name, dims, examples)
+	return &c, err
+}
+
+// deepFRAMEOf builds the energy on the network that the settings name, for
+// pictures whose values lie between lo and hi.
+func deepFRAMEOf(ctx context.Context, c *deepframe.Config, dims []int, lo, hi float32) (*onnxmodels.Model, error) {
+	net, err := backbone.Load(c.Backbone, weightsOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	pixels := backbone.Pixels{Lo: float64(lo), Hi: float64(hi)}
+	m, err := energy.Linear(dims, c.Reference.Sigma, c.Stationary, net.Features(pixels))
+	if err != nil {
+		return nil, err
+	}
+	return m, net.Record(m)
+}
+
+func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*deepframe.Config)
+	if err := c.Check(); err != nil {
+		return nil, badInput(err)
+	}
+	m, err := deepFRAMEOf(ctx, c, e.dims, e.set.Lo, e.set.Hi)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	net, err := bind.New(ctx, m, e.engine, e.bind)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	s, err := deepframe.New(ctx, *c, net, e.set, e.seed)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	if e.judge != nil {
+		s.Judge = e.judge.Measure
+	}
+	return &job{
+		System: s, steps: c.Steps, guard: c.Guard,
+		remarks: []string{
+			fmt.Sprintf("network %s, frozen, cut at %v; %d weights on its responses to examples of %v", c.Backbone.Net, c.Backbone.Cut, countParams(net.Params()), e.dims),
+			"sampling: " + c.Langevin.String(),
+		},
+		reports: net.Reports,
+		close:   net.Close,
+	}, nil
+}
+
+func openDeepFRAME(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*deepframe.Config)
+	m, err := deepFRAMEOf(ctx, c, e.dims, r.Lo, r.Hi)
+	if err != nil {
+		return err
+	}
+	net, err := bind.New(ctx, m, e.engine, e.bind)
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	if err := deepframe.RestoreEnergy(net, r.State); err != nil {
+		return err
+	}
+	if r.Model, err = net.Model(nil); err != nil {
+		return err
+	}
+	r.Langevin, r.Sigma, r.Gaussian = c.Langevin, c.Reference.Sigma, true
+	r.Bank, err = deepframe.Chains(*c, r.State, r.Model.Size())
+	return err
+}

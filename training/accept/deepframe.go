@@ -1,0 +1,261 @@
+package accept
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"gonum.org/v1/gonum/dsp/fourier"
+
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels/backbone"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+	"ebmrun/training/data"
+	"ebmrun/training/deepframe"
+	"ebmrun/training/diag"
+	"ebmrun/training/record"
+	"ebmrun/training/sampler"
+)
+
+var deepFRAMESuite = Suite{"deep-frame", []Part{
+	{"linear", "without a rectifier the density is a Gaussian of mean σ²·Σ θ·F", true, deepFRAMELinear},
+	{"texture", "bricks of 64×64 on a network of random weights, one weight a feature", false, deepFRAMETexture},
+	{"object", "cartoon faces of 32×32 on the same network, one weight a feature and position", false, deepFRAMEObject},
+}}
+
+// deepFRAMELinear samples from random weights on linear filters.
+func deepFRAMELinear(ctx context.Context, e Env, it *Item) error {
+	const side, sigma, step, chains, drop, keep = 6, 0.8, 0.5, 256, 60, 400
+	const dim = side * side
+	rng := e.random(1)
+	filter := make([]float32, 3*9)
+	for i := range filter {
+		filter[i] = float32(rng.NormFloat64())
+	}
+	m, err := energy.Linear([]int{1, side, side}, sigma, false, func(b *graphs.Builder, x *graphs.Value) []*graphs.Value {
+		w := b.Const(graphs.Of(filter, 3, 1, 3, 3))
+		return []*graphs.Value{b.Op("Conv", []*graphs.Value{x, w}, graphs.IntsAttr("kernel_shape", 3, 3))}
+	})
+	if err != nil {
+		return err
+	}
+	net, err := e.Bind(ctx, m)
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	const places = side - 2
+	theta := net.Params()[0].W
+	var mean [dim]float64
+	for i := range theta {
+		theta[i] = float32(0.3 * rng.NormFloat64())
+		k, p := i/(places*places), i%(places*places)
+		for q := range 9 {
+			mean[(p/places+q/3)*side+p%places+q%3] += sigma * sigma * float64(theta[i]) * float64(filter[k*9+q])
+		}
+	}
+	net.Refresh()
+	st, err := sampler.NewState(make([]float32, chains*dim), dim, sampler.Chains(0, chains))
+	if err != nil {
+		return err
+	}
+	var sum [dim]float64
+	_, err = sampler.Run(ctx, sampler.Noise{Seed: e.Seed}, sampler.Langevin{Size: step, Noise: 1}, net, st, drop+keep, func(t int, _ sampler.Info) {
+		if t >= drop {
+			for i, v := range st.X {
+				sum[i%dim] += float64(v)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	// steps are correlated by a = 1 − s²/(2σ²): (1+a)/(1−a) of them count as one
+	a := 1 - step*step/(2*sigma*sigma)
+	se := sigma / math.Sqrt(1-step*step/(4*sigma*sigma)) * math.Sqrt((1+a)/(1-a)/(chains*keep))
+	far, beyond := 0.0, 0.0
+	for i, s := range sum {
+		z := math.Abs(s/(chains*keep)-mean[i]) / se
+		far += z * z / dim
+		if z > 3 {
+			beyond++
+		}
+	}
+	it.Check("", "mean squared error of the means, in squared standard errors (1 expected)", far, AtMost(1.8), fmt.Sprintf("%d pixels", dim))
+	it.Check("", "share of pixels beyond 3 standard errors (0.0027 expected)", beyond/dim, AtMost(0.03), "")
+	return nil
+}
+
+// deepFRAME trains one arm: the Flipped one for a fifth of the iterations, and
+// Untrained, whose chains only follow the reference density, for a tenth.
+func (e Env) deepFRAME(ctx context.Context, what, arm string, c deepframe.Config, set *data.Set) (s *deepframe.System, m training.Metrics, ended, err error) {
+	c.Sabotage = map[string]string{Works: "", Untrained: deepframe.Freeze, Flipped: deepframe.Flip}[arm]
+	c.Optim.Over = c.Steps
+	steps := c.Steps / map[string]int{Works: 1, Untrained: 10, Flipped: 5}[arm]
+	net, err := backbone.Load(c.Backbone, nil)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	model, err := energy.Linear([]int{set.C, set.H, set.W}, c.Reference.Sigma, c.Stationary, net.Features(backbone.Pixels{Lo: float64(set.Lo), Hi: float64(set.Hi)}))
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	bound, err := e.Bind(ctx, model)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer bound.Close()
+	if s, err = deepframe.New(ctx, c, bound, set, e.Seed); err != nil {
+		return nil, nil, nil, err
+	}
+	ended, err = e.learn(ctx, what+" "+arm, s, steps, c.Guard)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	m, err = s.Gap(ctx)
+	return s, m, ended, err
+}
+
+func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
+	const side = 64
+	set, err := data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed, Size: side})
+	if err != nil {
+		return err
+	}
+	other, err := data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed + 1000, Size: side})
+	if err != nil {
+		return err
+	}
+	set, other = data.Rescale(data.Bytes, set, other)
+	c, err := deepframe.For("texture-random", set.Dims(), 1)
+	if err != nil {
+		return err
+	}
+	apart := func(x []float32) (float64, error) { return diag.PatchSWD(set.X, side, side, x, side, side, 1, e.Seed) }
+	floor, err := apart(other.X)
+	if err != nil {
+		return err
+	}
+	it.Check("", "patch-SWD of another such picture (the floor)", floor, Reported, "")
+	noise := spotNoise(set.X, side, e.random(2))
+	spot, err := apart(noise)
+	if err != nil {
+		return err
+	}
+	it.Check("", "patch-SWD of spot noise with the picture's spectrum", spot, Reported, "")
+	for _, arm := range []string{Works, Untrained, Flipped} {
+		s, m, ended, err := e.deepFRAME(ctx, "texture", arm, c, set)
+		if err != nil {
+			return err
+		}
+		switch arm {
+		case Works:
+			x := s.Samples()
+			got, err := apart(x)
+			if err != nil {
+				return err
+			}
+			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtMost(0.1), endedBy(ended))
+			it.Check(arm, "patch-SWD, share of spot noise's", got/spot, AtMost(0.5), "")
+			it.Check(arm, "deviation, share of the picture's", m[training.SampleStd]/m[training.DataStd], Within(0.7, 1.3), "")
+			img, err := record.Strip(2, 3, pictures(set, set.X, side, 1), pictures(set, noise, side, 1), pictures(set, x[:set.Dim()], side, 1))
+			if err := e.show("texture", img, err); err != nil {
+				return err
+			}
+		case Untrained:
+			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtLeast(0.6), "")
+		case Flipped:
+			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtLeast(0.6), endedBy(ended))
+		}
+	}
+	return nil
+}
+
+// spotNoise is a picture [side, side] with the spectrum of x and random phases.
+func spotNoise(x []float32, side int, rng *rand.Rand) []float32 {
+	fft := fourier.NewCmplxFFT(side)
+	both := func(f []complex128, step func(dst, seq []complex128) []complex128) {
+		line := make([]complex128, side)
+		for k := range 2 * side { // rows, then columns
+			at := func(i int) int { return k*side + i }
+			if k >= side {
+				at = func(i int) int { return i*side + k - side }
+			}
+			for i := range line {
+				line[i] = f[at(i)]
+			}
+			step(line, line)
+			for i, v := range line {
+				f[at(i)] = v
+			}
+		}
+	}
+	picture, noise := make([]complex128, len(x)), make([]complex128, len(x))
+	for i, v := range x {
+		picture[i], noise[i] = complex(float64(v), 0), complex(rng.NormFloat64(), 0)
+	}
+	both(picture, fft.Coefficients)
+	both(noise, fft.Coefficients) // of a real picture: its phases are odd, as they have to be
+	for i, v := range noise {
+		if size := math.Hypot(real(v), imag(v)); size > 0 {
+			picture[i] = v * complex(math.Hypot(real(picture[i]), imag(picture[i]))/size, 0)
+		}
+	}
+	both(picture, fft.Sequence)
+	out := make([]float32, len(x))
+	for i, v := range picture {
+		out[i] = float32(real(v) / float64(len(x)))
+	}
+	return out
+}
+
+func deepFRAMEObject(ctx context.Context, e Env, it *Item) error {
+	const side, examples = 32, 20
+	all, err := data.Load(ctx, "synthetic/face", data.Options{Seed: e.Seed, Size: side, Limit: 2 * examples})
+	if err != nil {
+		return err
+	}
+	all, _ = data.Rescale(data.Bytes, all, all)
+	set := all.Head(examples)
+	held := all.X[examples*set.Dim():]
+	c, err := deepframe.For("object-random", set.Dims(), examples)
+	if err != nil {
+		return err
+	}
+	floor, err := diag.EnergyDistance(held, set.X, set.Dim())
+	if err != nil {
+		return err
+	}
+	it.Check("", "energy distance of the examples to others (the floor)", floor, Reported, "")
+	untrained := math.NaN()
+	for _, arm := range []string{Untrained, Works, Flipped} {
+		s, m, ended, err := e.deepFRAME(ctx, "object", arm, c, set)
+		if err != nil {
+			return err
+		}
+		x := s.Samples()
+		far, err := diag.EnergyDistance(held, x, set.Dim())
+		if err != nil {
+			return err
+		}
+		switch arm {
+		case Untrained:
+			untrained = far
+			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtLeast(0.6), "")
+			it.Check(arm, "energy distance to held-out faces", far, Reported, "")
+		case Works:
+			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtMost(0.1), endedBy(ended))
+			it.Check(arm, "energy distance to held-out faces, share of U's", far/untrained, AtMost(0.5), "")
+			n := min(8, c.Chains.Number)
+			img, err := record.Strip(2, 3, pictures(set, set.X[:n*set.Dim()], side, n), pictures(set, x[:n*set.Dim()], side, n))
+			if err := e.show("object", img, err); err != nil {
+				return err
+			}
+		case Flipped:
+			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtLeast(0.6), endedBy(ended))
+		}
+	}
+	return nil
+}

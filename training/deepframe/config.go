@@ -1,0 +1,139 @@
+package deepframe
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"ebmrun/onnxmodels/backbone"
+	"ebmrun/training"
+	"ebmrun/training/data"
+)
+
+// The places where chains begin, and the ways to spoil learning on purpose.
+const (
+	Gaussian = "gaussian" // a draw from the reference density, or N(0, 1) without one
+	Zero     = "zero"     // the mean of the data where its scale is bytes
+
+	Flip   = "flip"   // sabotage: the sign of the parameter gradient
+	Freeze = "freeze" // sabotage: no updates
+)
+
+// Config are the settings of the system; see the presets for values that work.
+type Config struct {
+	Backbone   backbone.Spec `yaml:"backbone"`
+	Stationary bool          `yaml:"stationary"` // one weight a feature, for textures; otherwise one a feature and position, for aligned objects
+
+	Steps    int               `yaml:"steps"` // learning iterations
+	Batch    int               `yaml:"batch"` // examples seen at once when the data's statistics are taken
+	Langevin training.Langevin `yaml:"langevin"`
+	Chains   struct {
+		Number int    `yaml:"number"` // persistent chains, all revised in every iteration
+		Start  string `yaml:"start"`  // gaussian (default) or zero
+	} `yaml:"chains"`
+	Reference struct {
+		Sigma float64 `yaml:"sigma"` // of the Gaussian reference density; 0 is the uniform one
+	} `yaml:"reference"`
+	Data struct {
+		Scale string `yaml:"scale"` // of pictures: bytes is [0, 255] minus the data's mean (default), unit is [−1, 1]
+	} `yaml:"data"`
+	Optim training.Optim `yaml:"optim"`
+	Guard training.Guard `yaml:"guard"`
+
+	Sabotage string `yaml:"sabotage,omitempty"` // flip or freeze, to show that an acceptance test can fail
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case c.Chains.Number < 1:
+		return fmt.Errorf("chains.number: wanted at least 1, got %d", c.Chains.Number)
+	case c.Chains.Start != "" && c.Chains.Start != Gaussian && c.Chains.Start != Zero:
+		return fmt.Errorf("chains.start: wanted gaussian or zero, got %q", c.Chains.Start)
+	case c.Reference.Sigma < 0:
+		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case c.Data.Scale != "" && c.Data.Scale != data.Unit && c.Data.Scale != data.Bytes:
+		return fmt.Errorf("data.scale: wanted unit or bytes, got %q", c.Data.Scale)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	case c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}:
+		return fmt.Errorf("reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one")
+	case len(c.Backbone.Train) > 0:
+		return fmt.Errorf("backbone.train: wanted a frozen network, whose statistics of the data stay what they are; got %v", c.Backbone.Train)
+	}
+	return nil
+}
+
+// DataScale is the scale that the data is to be brought to.
+func (c *Config) DataScale() string {
+	if c.Data.Scale == "" {
+		return data.Bytes
+	}
+	return c.Data.Scale
+}
+
+// A Preset is a named set of settings and what it is for.
+type Preset struct {
+	Title  string
+	Config Config
+}
+
+// frame is the settings that all presets share: pictures in [0, 255] minus their
+// mean, a reference density of one grey level, and statistics matched by Adam in
+// units of the statistics themselves.
+func frame(net string, stationary bool, chains int, cut ...string) Config {
+	c := Config{
+		Backbone: backbone.Spec{Net: net, Cut: cut}, Stationary: stationary,
+		Steps: 300, Batch: 4,
+		Langevin: training.Langevin{Steps: 20, Step: 0.3, Noise: 1},
+		Optim:    training.Optim{LR: 0.1, Betas: [2]float64{0.5, 0.999}, Decay: 0.05},
+		Guard:    training.Guard{MaxValue: 1e9}, // scores are sums over maps of thousands of numbers
+	}
+	c.Chains.Number, c.Reference.Sigma = chains, 1
+	return c
+}
+
+// Presets is the table of settings with a name. The authors' layer, steps and
+// rates are not published; these were found on two cores.
+var Presets = map[string]Preset{
+	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", frame("random", true, 2, "relu1", "relu2", "relu3")},
+	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", frame("random", false, 8, "relu2")},
+	"texture":        {"one texture; VGG16 to conv4_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3", "conv4_3")},
+	"object":         {"aligned pictures; VGG16 to conv3_3", frame("vgg16", false, 4, "conv3_3")},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper"
+// pick by the number of examples (one is a texture), any other name is a key of
+// [Presets].
+func For(name string, dims []int, examples int) (Config, error) {
+	if len(dims) != 3 || dims[1] < 8 || dims[2] < 8 {
+		return Config{}, fmt.Errorf("deep-frame: wanted pictures of at least 8×8, got examples of %v", dims)
+	}
+	kind := "object"
+	if examples == 1 {
+		kind = "texture"
+	}
+	switch name {
+	case "", "small":
+		name = kind + "-random"
+	case "paper":
+		name = kind
+	}
+	p, ok := Presets[name]
+	if !ok {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		return Config{}, fmt.Errorf("deep-frame: no preset %q; there are %s", name, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}
