@@ -54,11 +54,11 @@ func Blame(part, cure string, err error) error {
 	return fmt.Errorf("the %s went wrong: %w; try %s", part, err, cure)
 }
 
-// Finite checks squared errors of a part.
-func Finite(errs []float32) error {
-	for i, v := range errs {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return fmt.Errorf("%w: the squared error of example %d is %v", ErrGuard, i, v)
+// Finite checks what a network gives, or its errors.
+func Finite(x []float32) error {
+	for i, v := range x {
+		if v-v != 0 {
+			return fmt.Errorf("%w: value %d of %d is %v", ErrGuard, i, len(x), v)
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 
+	"ebmrun/graphs"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
@@ -90,12 +91,14 @@ func openCoopNets(ctx context.Context, e environment, settings any, r *openedRun
 	if err != nil {
 		return err
 	}
+	r.release = func() error { return errors.Join(net.Close(), g.Close()) }
 	if err := coopnets.RestoreNets(net, g, r.State); err != nil {
 		return err
 	}
 	if r.Model, err = net.Model(nil); err != nil {
 		return err
 	}
+	r.Learned = coopnets.Of(*c, net, g, graphs.Size(e.dims))
 	r.Generator, r.Langevin, r.Sigma, r.Residual = g.Model(), c.Langevin, c.Reference.Sigma, c.Sigma
-	return errors.Join(net.Close(), g.Close())
+	return nil
 }

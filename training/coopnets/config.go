@@ -33,7 +33,8 @@ type Config struct {
 	Guard   training.Guard `yaml:"guard"`
 
 	// Sabotage spoils learning, to show that a test can fail: "flip" turns the sign
-	// of the energy's gradient, "freeze" never updates the generator.
+	// of the energy's gradient, "freeze" never updates the generator, "still" takes
+	// no revision steps.
 	Sabotage string `yaml:"sabotage,omitempty"`
 }
 
@@ -41,6 +42,7 @@ type Config struct {
 const (
 	Flip   = "flip"
 	Freeze = "freeze"
+	Still  = "still"
 )
 
 // Check reports the first setting that makes no sense.
@@ -64,8 +66,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
 	case !(c.ScoreL2 >= 0):
 		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze && c.Sabotage != Still:
+		return fmt.Errorf("sabotage: wanted flip, freeze or still, got %q", c.Sabotage)
 	}
 	return nil
 }
@@ -120,6 +122,8 @@ var Presets = map[string]struct {
 	"pictures-32":  {"32×32 pictures", small("coop-32", "deconv32", 1500)},
 	"pictures-64":  {"64×64 pictures", small("coop-64", "deconv64", 1500)},
 	"published-28": {"sampling and learning rates of the released MNIST code, 28×28", published("coop-28", "deconv28")},
+	"published-32": {"the same on 32×32 pictures", published("coop-32", "deconv32")},
+	"published-64": {"sampling and learning rates of the released scene code, 64×64", published("coop-64", "deconv64")},
 }
 
 // For returns the settings for data of the given dimensions: "small" and

@@ -123,15 +123,19 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	// The student drafts.
 	z := s.codes.X
 	s.noise.Fork(prior).Normals(z, s.ids, uint64(s.iter))
-	if err := s.Generator.Forward(ctx, z, s.draft); err != nil {
-		return nil, err
+	err := s.Generator.Forward(ctx, z, s.draft)
+	if err == nil {
+		err = training.Finite(s.draft)
+	}
+	if err != nil {
+		return nil, training.Blame("generator", "a smaller teach.lr, or teach.clip", err)
 	}
 	copy(revised, s.draft)
 
 	// The teacher revises: K Langevin steps on the energy.
 	info, err := s.revise(ctx, s.drafts, s.noise.Fork(revision), uint64(s.iter*s.Config.Langevin.Steps))
 	if err != nil {
-		return nil, err
+		return nil, training.Blame("chains of the revision", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
 	}
 	// The student infers the codes behind what it is taught, or keeps its own.
 	if k := s.Config.Inference; k.Steps > 0 {
@@ -139,7 +143,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		s.codes.Invalidate()
 		field := s.Generator.Posterior(revised, s.known)
 		if _, err := sampler.Run(ctx, s.noise.Fork(inference), k.Kernel(), field, s.codes, k.Steps, nil); err != nil {
-			return nil, err
+			return nil, training.Blame("chains of codes", "a smaller inference.step, or a larger sigma", err)
 		}
 	}
 	// ∇θ of mean f(revised) − mean f(data): the teacher learns.
@@ -148,7 +152,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	norm, err := s.learn.Update(s.Energy.Params())
 	if err != nil {
-		return nil, err
+		return nil, training.Blame("energy", "a smaller optim.lr, or optim.clip", err)
 	}
 	s.Energy.Refresh()
 	// ∇α of mean ‖revised − g(z)‖²/(2σ²): the student learns.
@@ -157,8 +161,11 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	fitNorm := optim.Norm(s.Generator.Params())
 	if s.Config.Sabotage != Freeze {
-		if fitNorm, err = s.teach.Update(s.Generator.Params()); err != nil {
-			return nil, err
+		if fitNorm, err = s.teach.Update(s.Generator.Params()); err == nil {
+			err = training.Finite(s.errs)
+		}
+		if err != nil {
+			return nil, training.Blame("generator", "a smaller teach.lr, or teach.clip", err)
 		}
 	}
 	s.iter++
@@ -168,6 +175,9 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 }
 
 func (s *System) revise(ctx context.Context, st *sampler.State, noise sampler.Noise, t uint64) (sampler.Info, error) {
+	if s.Config.Sabotage == Still {
+		return sampler.Info{}, nil
+	}
 	st.T = t
 	st.Invalidate()
 	l := s.Config.Langevin

@@ -1,0 +1,106 @@
+package coopnets_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"ebmrun/runtime/ref"
+	"ebmrun/training"
+	"ebmrun/training/coopnets"
+)
+
+// TestLearned: draws are revised drafts, the ends of the way are draws, and with
+// a mask the visible part of what is returned is the draft's, the hidden one has
+// been revised beside what is visible.
+func TestLearned(t *testing.T) {
+	s := networks(t, ref.New(), false)
+	l := coopnets.Of(s.Config, s.Energy, s.Generator, 64)
+	draft, err := l.Learned.Draw(t.Context(), 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := l.Draw(t.Context(), 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := 0
+	for i, v := range x {
+		if v == draft[i] {
+			same++
+		}
+	}
+	if same > len(x)/10 {
+		t.Errorf("%d of %d values of the drafts are not revised", same, len(x))
+	}
+	way, err := l.Interpolate(t.Context(), 1, 2, 4)
+	if err != nil || len(way) != 4*64 || !slices.Equal(way[:64], x[:64]) {
+		t.Errorf("the way does not begin at the draw of its seed (%v)", err)
+	}
+	mask := make([]float32, 2*64)
+	for i := range mask {
+		mask[i] = float32(i / 4 % 2)
+	}
+	l.Cold.Steps = 20
+	of := func(hidden float32) []float32 {
+		in := slices.Clone(x[:128])
+		for i, m := range mask {
+			if m == 0 {
+				in[i] = hidden
+			}
+		}
+		y, err := l.Reconstruct(t.Context(), in, mask, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return y
+	}
+	y := of(0.5)
+	if !slices.Equal(y, of(-0.5)) {
+		t.Error("hidden values leak")
+	}
+	decoded, err := l.Learned.Reconstruct(t.Context(), x[:128], mask, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := 0
+	for i, m := range mask {
+		switch {
+		case m == 1 && y[i] != decoded[i]:
+			t.Fatalf("visible value %d is %g, the generator says %g", i, y[i], decoded[i])
+		case m == 0 && y[i] != decoded[i]:
+			moved++
+		}
+	}
+	if moved < 50 {
+		t.Errorf("%d of 64 hidden values are revised", moved)
+	}
+}
+
+// TestStill: without revision the generator is taught what it drafts.
+func TestStill(t *testing.T) {
+	e, g := newQuadratic(), newAffine()
+	s := system(t, config(func(c *coopnets.Config) { jumpStart(c); c.Sabotage = coopnets.Still }), e, g, gaussian(t, 500))
+	m := step(t, s)
+	if !slices.Equal(g.target, g.drafts) || m["revision"] != 0 || m["fit"] > 1e-6 {
+		t.Errorf("revision %g, fit %g", m["revision"], m["fit"])
+	}
+}
+
+// TestDiverges: a run whose chains, energy or generator go wrong ends by the
+// guard and says which and what to try.
+func TestDiverges(t *testing.T) {
+	for want, change := range map[string]func(c *coopnets.Config){
+		"chains of the revision went wrong": func(c *coopnets.Config) { c.Langevin.Step, c.Langevin.Steps = 1e4, 40 },
+		"chains of codes went wrong":        func(c *coopnets.Config) { c.Inference.Step, c.Inference.Steps = 1e4, 40 },
+		"energy went wrong":                 func(c *coopnets.Config) { c.Optim.LR, c.Langevin.Step = 2, 0.01 },
+		"generator went wrong":              func(c *coopnets.Config) { c.Teach.LR = 1e40; jumpStart(c) },
+	} {
+		s := system(t, config(change), newQuadratic(), newAffine(), gaussian(t, 500))
+		err := training.Run(t.Context(), s, training.Options{Steps: 50, Guard: training.Guard{Recover: 1, MaxValue: 5, MaxStd: 1e12}})
+		if !errors.Is(err, training.ErrGuard) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "; try a ") {
+			t.Errorf("wanted %q, got %v", want, err)
+		}
+	}
+}
