@@ -46,6 +46,7 @@ cannot be differentiated is refused by name, with exit status 2 and no file.`,
 	f.BoolVar(&o.ParamsAsInputs, "params-as-inputs", false, "make the weights inputs of the same names")
 	f.BoolVar(&o.StraightThrough, "straight-through", false, "let slopes pass quantization unchanged, as if it did not round")
 	f.BoolVar(&o.VJP, "vjp", false, "weigh the output's elements by an input cotangent/OUTPUT")
+	f.BoolVar(&o.Recompute, "recompute", false, "compute parts of the model again on the way back instead of keeping their values: less memory, more time")
 	f.StringVarP(&out, "out", "o", "", "file to write")
 	f.BoolVar(&check, "check", false, "compare the gradient with a finite difference on random inputs, and write only if they agree")
 	cmd.MarkFlagRequired("out")

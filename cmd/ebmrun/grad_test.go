@@ -259,3 +259,23 @@ func TestInspectTerminal(t *testing.T) {
 		t.Errorf("controls got through: %q", r.out)
 	}
 }
+
+// Recomputation leaves names and numbers as they are.
+func TestGradRecompute(t *testing.T) {
+	in := filepath.Join("..", "..", "testdata", "conformance", "unet-13", "model.onnx")
+	out := filepath.Join(t.TempDir(), "grad.onnx")
+	ebmrun(t, "--provider", "cpu", "grad", in, "--recompute", "--wrt-params", "--check", "-o", out).wantOut(t, "grad/x")
+	m, err := onnxio.Read(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := 0
+	for _, n := range m.Graph.Nodes {
+		if strings.HasPrefix(n.Name, "again/") {
+			again++
+		}
+	}
+	if again < 10 {
+		t.Errorf("only %d nodes are computed again", again)
+	}
+}

@@ -87,7 +87,15 @@ func Use(s Source) (before Source) {
 // must hold ops of opset 21 with types and shapes inferred. Composite ops on
 // the way are rewritten in place into primitives.
 func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Value) ([]*graphs.Value, error) {
+	return appendSlopes(builder, of, seed, wrt, false)
+}
+
+// appendSlopes is [Append], with recomputation of the forward pass if asked for.
+func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs.Value, recompute bool) ([]*graphs.Value, error) {
 	if other := source.Load(); other != nil {
+		if recompute {
+			return nil, errors.New("autodiff: another source of gradients does not recompute")
+		}
 		return (*other)(builder, of, seed, wrt...)
 	}
 	g := builder.Target()
@@ -119,6 +127,10 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 	}
 	slopes[of] = seed
 	nodes := append([]*graphs.Node{}, g.Nodes...)
+	var again *recomputer
+	if recompute {
+		again = newRecomputer(b, nodes, needed)
+	}
 	defer b.Prefix(b.Prefix(""))
 	for i := len(nodes) - 1; i >= 0; i-- {
 		n := nodes[i]
@@ -137,7 +149,7 @@ func Append(builder *graphs.Builder, of, seed *graphs.Value, wrt ...*graphs.Valu
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: noRule(n)})
 		}
 		b.Prefix("bwd/" + n.Label())
-		dx := rule(b, n, dy)
+		dx := rule(b, again.node(n, i, dy), dy)
 		if err := b.Err(); err != nil {
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
 		}

@@ -18,6 +18,10 @@ type Options struct {
 	ParamsAsInputs bool     // weights become graph inputs of the same names
 	VJP            bool     // an input cotangent/<Of> weighs the output's elements
 
+	// Recompute computes parts of the forward pass again on the way back instead
+	// of keeping all of its values: the same numbers with less memory and more time.
+	Recompute bool
+
 	// StraightThrough lets slopes pass a QuantizeLinear followed by its
 	// DequantizeLinear, whose true slope is 0, as if nothing had been rounded;
 	// where the value saturates the slope is 0. Without it such nodes are refused.
@@ -141,7 +145,7 @@ func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
 		weights := append([]*graphs.Value{}, g.Inputs[len(inputs):len(g.Inputs)-1]...)
 		g.Inputs = append(append(inputs[:len(inputs):len(inputs)], seed), weights...)
 	}
-	slopes, err := Append(b, of, seed, wrt...)
+	slopes, err := appendSlopes(b, of, seed, wrt, o.Recompute)
 	if err != nil {
 		return nil, err
 	}
