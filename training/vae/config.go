@@ -99,9 +99,12 @@ func (c *Config) Check() error {
 	return c.KL.Check()
 }
 
+// preset explains pictures up to a deviation of 0.6. At 0.3, where generators with
+// chains stand, reconstructions are sharper and draws of N(0, I) fall between codes
+// that data have: on synthetic/blob16 an FD-PCA of 8.3 instead of 3.0.
 func preset(enc, gen string, batch, steps int) Config {
 	return Config{
-		Nets: Nets{Encoder: enc, Generator: gen}, Steps: steps, Batch: batch, Sigma: 0.3,
+		Nets: Nets{Encoder: enc, Generator: gen}, Steps: steps, Batch: batch, Sigma: 0.6,
 		KL: KL{Weight: 1, Warmup: steps / 10}, Draws: 50, Rounds: 20,
 		Optim: training.Optim{LR: 1e-3, Decay: 0.1},
 	}
@@ -116,7 +119,14 @@ var Presets = map[string]struct {
 	"pictures-28": {"28×28 pictures, 20 codes", preset("conv16", "deconv28", 100, 4000)},
 	"pictures-32": {"32×32 pictures, 32 codes", preset("conv32", "deconv32", 64, 4000)},
 	"pictures-64": {"64×64 pictures, 100 codes", preset("conv64", "deconv64", 50, 4000)},
-	"points":      {"points in the plane", preset("mlp", "mlp", 200, 3000)},
+	"points":      {"points in the plane", points()},
+}
+
+// points are explained more closely than pictures.
+func points() Config {
+	c := preset("mlp", "mlp", 200, 3000)
+	c.Sigma = 0.1
+	return c
 }
 
 // For returns the settings for data of the given dimensions: "small" and "paper"
