@@ -58,6 +58,8 @@ type job struct {
 
 // systems is every learning system, in the order of the tutorial's chapters.
 var systems = []system{
+	{"mrf", "Markov random fields over small cliques: Ising, Potts, auto-binomial, auto-normal", "Besag, 1974; Cross, Jain, PAMI 1983",
+		presetMRF, startMRF, openMRF},
 	{"frame", "FRAME: filters, random fields and maximum entropy, for textures", "Zhu, Wu, Mumford, IJCV 1998",
 		presetFrame, startFrame, openFrame},
 	{"inhomogeneous-frame", "FRAME with a weight for every filter and place, for aligned objects", "Xie, Hu, Zhu, Wu, CVPR 2014",

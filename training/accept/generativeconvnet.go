@@ -19,6 +19,7 @@ import (
 
 // Suites is the acceptance of every system that has one.
 var Suites = []Suite{
+	mrfSuite,
 	frameSuite,
 	deepFRAMESuite,
 	inhomogeneousFrameSuite,

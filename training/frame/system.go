@@ -24,6 +24,7 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
+	"ebmrun/training/grey"
 	"ebmrun/training/record"
 	"ebmrun/training/sampler"
 )
@@ -33,7 +34,7 @@ type Model struct {
 	Config Config
 	H, W   int // of a picture
 
-	lo, hi float64     // values of the lowest and the highest grey level
+	levels grey.Levels
 	watch  []*probe    // the chosen filters, in the order of their choice
 	lambda [][]float64 // potential of each bin of each
 }
@@ -70,9 +71,9 @@ func New(c Config, set *data.Set, seed uint64) (*System, error) {
 		return nil, fmt.Errorf("frame: %w", err)
 	}
 	s := &System{Model: Model{Config: c, H: set.H, W: set.W}, set: set, loader: loader, origin: training.OriginOf("frame", seed, set), seed: seed, slow: 1}
-	s.levels()
+	s.levels = grey.Spread(set.X, c.Levels)
 	for i := range set.N {
-		s.observed = append(s.observed, newField(set.H, set.W, s.quantize(set.At(i))))
+		s.observed = append(s.observed, newField(set.H, set.W, s.levels.Of(set.At(i))))
 	}
 	if s.bank, err = c.probes(set.H, set.W); err != nil {
 		return nil, fmt.Errorf("frame: %w", err)
@@ -99,33 +100,11 @@ func (c *Config) probes(h, w int) (out []*probe, err error) {
 	return out, nil
 }
 
-// levels spreads the grey levels over all but the darkest and the brightest hundredth of the data.
-func (s *System) levels() {
-	all := slices.Clone(s.set.X)
-	slices.Sort(all)
-	s.lo, s.hi = float64(all[len(all)/100]), float64(all[len(all)-1-len(all)/100])
-	if !(s.lo < s.hi) {
-		s.lo, s.hi = float64(all[0]), float64(all[len(all)-1])
-	}
-	if !(s.lo < s.hi) {
-		s.hi = s.lo + 1
-	}
-}
-
-func (s *System) quantize(x []float32) []uint8 {
-	top := float64(s.Config.Levels - 1)
-	out := make([]uint8, len(x))
-	for i, v := range x {
-		out[i] = uint8(math.Round(max(0, min(top, (float64(v)-s.lo)/(s.hi-s.lo)*top))))
-	}
-	return out
-}
-
 // values are pictures in the data's scale.
 func (s *Model) values(fields []*field) (out []float32) {
 	for _, f := range fields {
 		for _, g := range f.x {
-			out = append(out, float32(s.lo+(s.hi-s.lo)*float64(g)/float64(s.Config.Levels-1)))
+			out = append(out, s.levels.Value(g))
 		}
 	}
 	return out
@@ -343,7 +322,7 @@ func (s *Model) Chosen() (names []string) {
 func (s *System) Pictures(context.Context) ([]training.Picture, error) {
 	n := min(len(s.observed), len(s.chains))
 	strip := func(f []*field) record.Images {
-		return record.Images{Data: s.values(f), N: n, C: 1, H: s.H, W: s.W, Lo: float32(s.lo), Hi: float32(s.hi)}
+		return record.Images{Data: s.values(f), N: n, C: 1, H: s.H, W: s.W, Lo: float32(s.levels.Lo), Hi: float32(s.levels.Hi)}
 	}
 	return []training.Picture{{Tag: record.SamplesTag, Rows: []record.Images{strip(s.observed[:n]), strip(s.chains[:n])}}}, nil
 }
@@ -392,7 +371,7 @@ func (s *Model) save(st *checkpoint.State, bank []*probe) {
 	st.Tensors["ranges"] = checkpoint.Tensor{Shape: []int{n, 2}, Data: ranges}
 	st.Tensors["lambda"] = checkpoint.Tensor{Shape: []int{n, bins}, Data: lambda}
 	st.Tensors["observed"] = checkpoint.Tensor{Shape: []int{n, bins}, Data: observed}
-	st.Tensors["levels"] = checkpoint.Tensor{Shape: []int{2}, Data: []float64{s.lo, s.hi}}
+	st.Tensors["levels"] = checkpoint.Tensor{Shape: []int{2}, Data: []float64{s.levels.Lo, s.levels.Hi}}
 }
 
 // Restore takes the model of a checkpoint back; it needs no data.
@@ -421,7 +400,7 @@ func (s *Model) restore(st *checkpoint.State, bank []*probe) error {
 	if failed = errors.Join(failed, err); failed != nil {
 		return failed
 	}
-	s.lo, s.hi, s.watch, s.lambda = levels[0], levels[1], nil, nil
+	s.levels, s.watch, s.lambda = grey.Levels{Lo: levels[0], Hi: levels[1], N: s.Config.Levels}, nil, nil
 	for k, j := range chosen {
 		p := bank[j]
 		p.lay(bins, int32(ranges[2*k]), int32(ranges[2*k+1]))

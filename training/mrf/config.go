@@ -1,0 +1,117 @@
+package mrf
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"ebmrun/training"
+)
+
+// Families of models, and samplers.
+const (
+	Ising        = "ising"         // two levels ±1: ψ is their product
+	Potts        = "potts"         // ψ is 1 for equal levels
+	AutoBinomial = "auto-binomial" // ψ is the product of levels; a level is binomial given its neighbours
+	AutoNormal   = "auto-normal"   // continuous and Gaussian
+
+	Gibbs      = "gibbs"
+	Metropolis = "metropolis"
+	Exchange   = "exchange" // pixels change places: the grey histogram stays
+
+	Flip   = "flip"   // sabotage: weights move the wrong way
+	Freeze = "freeze" // sabotage: weights stay at 0
+)
+
+// Config are the settings of the system; see the presets for values that work.
+type Config struct {
+	Family  string         `yaml:"family"`  // ising, potts, auto-binomial or auto-normal
+	Levels  int            `yaml:"levels"`  // grey levels; auto-normal has none
+	Field   bool           `yaml:"field"`   // weights for single pixels too
+	Order   int            `yaml:"order"`   // of the neighbourhood, 1 to 4
+	Steps   int            `yaml:"steps"`   // learning iterations
+	Newton  int            `yaml:"newton"`  // of which so many fit the pseudo-likelihood; the rest compare with samples
+	Rate    float64        `yaml:"rate"`    // of the comparison with samples, in Newton steps; halved after 20 of them
+	Chains  int            `yaml:"chains"`  // pictures that are sampled
+	Sweeps  int            `yaml:"sweeps"`  // per iteration
+	Burn    int            `yaml:"burn"`    // sweeps from noise to a picture that is drawn afterwards
+	Sampler string         `yaml:"sampler"` // gibbs, metropolis or exchange
+	Guard   training.Guard `yaml:"guard"`
+
+	// Sabotage spoils learning on purpose: "flip" climbs where it should descend, "freeze" never updates.
+	Sabotage string `yaml:"sabotage,omitempty"`
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	normal := c.Family == AutoNormal
+	switch {
+	case !normal && c.Family != Ising && c.Family != Potts && c.Family != AutoBinomial:
+		return fmt.Errorf("family: wanted ising, potts, auto-binomial or auto-normal, got %q", c.Family)
+	case c.Family == Ising && c.Levels != 2:
+		return fmt.Errorf("levels: wanted 2 for ising, got %d", c.Levels)
+	case !normal && (c.Levels < 2 || c.Levels > 32):
+		return fmt.Errorf("levels: wanted 2 to 32, got %d", c.Levels)
+	case c.Order < 1 || c.Order > 4:
+		return fmt.Errorf("order: wanted 1 to 4, got %d", c.Order)
+	case c.Newton < 0:
+		return fmt.Errorf("newton: wanted 0 or more, got %d", c.Newton)
+	case c.Rate < 0:
+		return fmt.Errorf("rate: wanted 0 or more, got %g", c.Rate)
+	case c.Sampler != Gibbs && c.Sampler != Metropolis && c.Sampler != Exchange:
+		return fmt.Errorf("sampler: wanted gibbs, metropolis or exchange, got %q", c.Sampler)
+	case normal && c.Sampler != Gibbs:
+		return fmt.Errorf("sampler: wanted gibbs for auto-normal, got %q", c.Sampler)
+	case normal && c.Sabotage == Flip:
+		return fmt.Errorf("sabotage: auto-normal is fitted in one step and cannot be flipped")
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	}
+	for name, v := range map[string]int{"steps": c.Steps, "chains": c.Chains, "sweeps": c.Sweeps, "burn": c.Burn} {
+		if v < 1 {
+			return fmt.Errorf("%s: wanted at least 1, got %d", name, v)
+		}
+	}
+	return nil
+}
+
+// A Preset is a named set of settings and what it is for.
+type Preset struct {
+	Title  string
+	Config Config
+}
+
+func preset(family string, levels int, change func(*Config)) Config {
+	c := Config{Family: family, Levels: levels, Field: true, Order: 4, Steps: 150, Rate: 0.2, Chains: 2, Sweeps: 10, Burn: 200, Sampler: Gibbs}
+	c.Guard.MaxValue = 1e7
+	change(&c)
+	return c
+}
+
+// Presets is the table of settings with a name. The original settings could not be found: "published" is
+// the auto-binomial model of Cross and Jain fitted as they did, by pseudo-likelihood alone.
+var Presets = map[string]Preset{
+	"auto-binomial": {"one texture of 8 grey levels", preset(AutoBinomial, 8, func(*Config) {})},
+	"published": {"auto-binomial by pseudo-likelihood, pictures drawn by exchange", preset(AutoBinomial, 8, func(c *Config) {
+		c.Steps, c.Newton, c.Sampler = 10, 10, Exchange
+	})},
+	"potts": {"one texture of 8 grey levels whose equality counts", preset(Potts, 8, func(*Config) {})},
+	"ising": {"one texture in black and white", preset(Ising, 2, func(*Config) {})},
+	"auto-normal": {"one texture as a Gaussian field", preset(AutoNormal, 0, func(c *Config) {
+		c.Steps = 20
+	})},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
+// fits, any other name is a key of [Presets].
+func For(name string, dims []int, examples int) (Config, error) {
+	pick, ok := map[string]string{"": "auto-binomial", "small": "auto-binomial", "paper": "published"}[name]
+	if !ok {
+		pick = name
+	}
+	if p, ok := Presets[pick]; ok {
+		return p.Config, nil
+	}
+	return Config{}, fmt.Errorf("mrf: no preset %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+}
