@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"ebmrun/training"
+	"ebmrun/training/diag"
+)
+
+func anomalyTask(c *common) *cobra.Command {
+	var name string
+	var limit int
+	var classes []int
+	cmd, _ := c.task("anomaly", "Tell how well the model finds classes that it has not seen",
+		`Judge every held-out example by what the system finds likely, its own judgement or
+else minus the energy, and tell the area under the curve of precision and recall with
+which the least likely are those of the anomalous classes. These are the classes that
+were left out in learning ("train --classes"), or those that --anomalous names. A guess
+gets the share of anomalies, which stands beside the area. OUT.csv has a row for every
+example: its number, its class, 1 for an anomaly, and its judgement.`,
+		"ebmrun apply anomaly runs/mnist-without-1 --anomalous 1 -o judged.csv",
+		func(ctx context.Context, a *applied) error {
+			learned := a.Head.Source.Classes
+			a.Head.Source.Classes = nil // of which others were left out
+			set, err := a.examples(ctx, name, limit)
+			if err != nil {
+				return err
+			}
+			if set.Labels == nil {
+				return badInput(fmt.Errorf("%s has no classes to tell anomalies by", set.Name))
+			}
+			if len(classes) == 0 && len(learned) == 0 {
+				return badInput(errors.New("--anomalous is missing: the run was learned from all classes"))
+			}
+			odd := func(class int) bool {
+				if len(classes) > 0 {
+					return slices.Contains(classes, class)
+				}
+				return !slices.Contains(learned, class)
+			}
+			what, likely, err := a.judged(ctx, set.X)
+			if err != nil {
+				return err
+			}
+			positive, share := make([]bool, set.N), 0.0
+			surprise, rows := make([]float64, set.N), make([][]float64, set.N)
+			for i, class := range set.Labels {
+				surprise[i], positive[i] = -likely[i], odd(class)
+				rows[i] = []float64{float64(i), float64(class), 0, likely[i]}
+				if positive[i] {
+					rows[i][2], share = 1, share+1/float64(set.N)
+				}
+			}
+			area, err := diag.AveragePrecision(surprise, positive)
+			if err != nil {
+				return badInput(err)
+			}
+			fmt.Fprintf(c.out, "%d examples of %s, %.1f %% anomalous: average precision %.3f of a guess's %.3f, by %s\n", set.N, set.Name, 100*share, area, share, what)
+			return a.table(a.out, []string{"example", "class", "anomaly", what}, rows)
+		})
+	fl := cmd.Flags()
+	fl.StringVar(&name, "data", "", "a name, folder or file (default: held-out examples of the run's data, of all classes)")
+	fl.IntVar(&limit, "limit", 1000, "at most so many examples, 0 for all")
+	fl.IntSliceVar(&classes, "anomalous", nil, "classes that are anomalies (default: those that were left out)")
+	return cmd
+}
+
+// judged is one number an example, high for likely ones, and what it is.
+func (a *applied) judged(ctx context.Context, x []float32) (what string, likely []float64, err error) {
+	if s, ok := a.Learned.(training.Scorer); ok {
+		return s.Score(ctx, x, a.c.seed)
+	}
+	likely = make([]float64, len(x)/a.dim)
+	return "−energy", likely, training.Blocks(len(likely), training.Block, func(from, to int) error {
+		u, f := make([]float32, to-from), make([]float32, to-from)
+		if err := a.e.Scores(x[from*a.dim:to*a.dim], u, f); err != nil {
+			return err
+		}
+		for i, v := range u {
+			likely[from+i] = -float64(v)
+		}
+		return nil
+	})
+}
