@@ -35,6 +35,7 @@ var Suites = []Suite{
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
+	Multigrid,
 }
 
 // sabotageOf is the setting that makes an arm.
