@@ -177,7 +177,7 @@ func previewOf(s *data.Set) (image.Image, error) {
 	case s.IsVectors() || s.Kind == data.Plain && s.C != 1 && s.C != 3:
 		return nil, fmt.Errorf("%s: cannot preview examples of %d×%d×%d: wanted pictures of 1 or 3 channels, or points of the plane", s.Name, s.C, s.H, s.W)
 	case s.Kind == data.Video:
-		s = s.Head(6)
+		s = someFrames(s.Head(6), 16)
 	case s.Kind == data.Plain && (s.Given != nil || s.Beside != nil):
 		return pairsOf(s.Head(8))
 	}
@@ -186,6 +186,21 @@ func previewOf(s *data.Set) (image.Image, error) {
 		return nil, err
 	}
 	return imageOf(p)
+}
+
+// someFrames is clips with at most n of their frames, evenly spaced.
+func someFrames(s *data.Set, n int) *data.Set {
+	if s.D <= n {
+		return s
+	}
+	t := &data.Set{Name: s.Name, Kind: s.Kind, N: s.N, C: s.C, D: n, H: s.H, W: s.W, Lo: s.Lo, Hi: s.Hi, Gain: s.Gain, Offset: s.Offset}
+	p := s.H * s.W
+	for i := range s.N * s.C {
+		for k := range n {
+			t.X = append(t.X, s.X[(i*s.D+k*s.D/n)*p:][:p]...)
+		}
+	}
+	return t
 }
 
 // imageOf draws a picture that is no map.

@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"image"
 	"image/draw"
@@ -25,8 +26,28 @@ type clip struct {
 	each    func(frame func(i int, m image.Image) error) error
 }
 
+// errEnough ends a clip before its last frame.
+var errEnough = errors.New("enough frames")
+
+// thinned is n frames of a clip, evenly spaced.
+func (c *clip) thinned(n int) *clip {
+	t, all := *c, c.each
+	t.n = n
+	t.each = func(frame func(int, image.Image) error) error {
+		k := 0
+		return all(func(i int, m image.Image) error {
+			if k == n || i != k*c.n/n {
+				return nil
+			}
+			k++
+			return frame(k-1, m)
+		})
+	}
+	return &t
+}
+
 // clipFormats open the files that hold many frames.
-var clipFormats = map[string]func(path string) (*clip, error){".gif": openGIF, ".avi": openAVI}
+var clipFormats = map[string]func(path string) (*clip, error){".gif": openGIF, ".avi": openAVI, ".webp": openWebP}
 
 func clipFormatOf(path string) (func(string) (*clip, error), bool) {
 	f, ok := clipFormats[strings.ToLower(filepath.Ext(path))]
@@ -172,7 +193,7 @@ func scanGIF(r io.Reader) (*clip, error) {
 	return nil, err
 }
 
-// ReadClips reads clips: one animated GIF or AVI file, a folder of frames, or a folder of such files or
+// ReadClips reads clips: one animated GIF, AVI or WebP file, a folder of frames, or a folder of such files or
 // folders, one clip each, in the order of their names. With frames other than zero every clip is cut into
 // consecutive pieces of so many, one example each, and what is left over is dropped; without, all must
 // have as many as the first. Size, colours and limit are those of [ReadPictures].
@@ -181,7 +202,11 @@ func ReadClips(path string, frames, height, width int, grey bool, limit int) (*S
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Name: filepath.Base(path), Kind: Video, C: 1, D: cmp.Or(frames, clips[0].n), H: height, W: width, Lo: -1, Hi: 1, Gain: byteGain, Offset: byteOffset}
+	return readClips(filepath.Base(path), clips, frames, height, width, grey, limit)
+}
+
+func readClips(name string, clips []*clip, frames, height, width int, grey bool, limit int) (*Set, error) {
+	s := &Set{Name: name, Kind: Video, C: 1, D: cmp.Or(frames, clips[0].n), H: height, W: width, Lo: -1, Hi: 1, Gain: byteGain, Offset: byteOffset}
 	if height == 0 {
 		s.H, s.W = clips[0].h, clips[0].w
 	}
@@ -213,9 +238,10 @@ func ReadClips(path string, frames, height, width int, grey bool, limit int) (*S
 		}
 		seen := 0
 		err := c.each(func(i int, m image.Image) error {
-			if seen++; i >= use {
-				return nil
+			if i >= use {
+				return errEnough
 			}
+			seen++
 			x := planesOf(m, s.C)
 			b := m.Bounds()
 			one, err := (&Set{Name: c.path, N: 1, C: s.C, H: b.Dy(), W: b.Dx(), X: x}).fit(s.H, s.W)
@@ -228,7 +254,7 @@ func ReadClips(path string, frames, height, width int, grey bool, limit int) (*S
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && err != errEnough {
 			return nil, err
 		}
 		if seen < use {
@@ -277,7 +303,7 @@ func clipsOf(path string) ([]*clip, error) {
 		clips = append(clips, c)
 	}
 	if len(clips) == 0 {
-		return nil, fmt.Errorf("data: %s: no frames, .gif or .avi files in this folder", path)
+		return nil, fmt.Errorf("data: %s: no frames, .gif, .avi or .webp files in this folder", path)
 	}
 	return clips, nil
 }

@@ -38,6 +38,9 @@ type Options struct {
 	Seed    uint64 // of synthetic data and of Patches
 
 	Progress func(line string) // told about downloads; may be nil
+
+	// obtain is [Obtain], for readers that want another package too.
+	obtain func(ctx context.Context, name string, progress func(string)) (string, error)
 }
 
 func (o Options) height() int { return o.Size }
@@ -105,7 +108,19 @@ func single(ctx context.Context, nameOrPath string, o Options) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		t, err := loadPath(path, o)
+		o.As, o.obtain = s.as, Obtain
+		var t *Set
+		if s.read != nil {
+			limit := o.Limit
+			if o.Part != "" || o.Classes != nil || o.Patches > 0 {
+				limit = 0
+			}
+			if t, err = s.read(ctx, path, o, limit); err == nil {
+				t, err = t.finish(o, false)
+			}
+		} else {
+			t, err = loadPath(path, o)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -183,7 +198,7 @@ func readPath(path string, dir bool, o Options, limit int) (*Set, error) {
 	case strings.Contains(name, "idx"):
 		return ReadIDX(path, "", limit)
 	}
-	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .pgm, .ppm), .npy, .csv, .gif, .avi or an IDX file", path)
+	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .pgm, .ppm), .npy, .csv, .gif, .avi, .webp or an IDX file", path)
 }
 
 // readDigits reads the UCI digits: 64 pixels of 0 … 16 and a label in each row.

@@ -86,7 +86,11 @@ func (p Package) install(ctx context.Context, cache, dir string, progress func(s
 	if err != nil {
 		return err
 	}
-	if err := p.copyFiles(files, src); err != nil {
+	put := p.copyFiles
+	if unpack := unpackers[p.Name]; unpack != nil {
+		put = func(dir string, src fs.FS) error { return unpack(src, dir) }
+	}
+	if err := put(files, src); err != nil {
 		return err
 	}
 	got, err := digest(os.DirFS(files))

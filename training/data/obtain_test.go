@@ -21,17 +21,27 @@ func TestNamedData(t *testing.T) {
 		t.Skip("EBMRUN_TEST_DATA is not set")
 	}
 	want := map[string]struct{ n, c, h, w, classes int }{
-		"mnist":         {60000, 1, 28, 28, 10},
-		"fashion-mnist": {60000, 1, 28, 28, 10},
-		"orl":           {400, 1, 112, 92, 40},
-		"brick":         {1, 1, 512, 512, 0},
-		"grass":         {1, 1, 512, 512, 0},
-		"gravel":        {1, 1, 512, 512, 0},
-		"coffee":        {1, 3, 400, 600, 0},
-		"chelsea":       {1, 3, 300, 451, 0},
-		"digits":        {1797, 1, 8, 8, 10},
-		"lfw":           {200, 1, 25, 25, 0},
-		"emoji":         {3786, 3, 64, 64, 0},
+		"emoji-twitter":      {3786, 3, 64, 64, 0},
+		"animals":            {10000, 1, 28, 28, 10},
+		"emoji-saliency":     {1911, 1, 64, 64, 0},
+		"tree":               {1, 3, 64, 64, 0},
+		"emoji-motion-light": {58, 3, 64, 64, 0},
+		"emoji-motion-dark":  {58, 3, 64, 64, 0},
+		"furniture-voxels":   {0, 1, 32, 32, 9},
+		"furniture-points":   {0, 1, 1024, 3, 9},
+		"furniture-icons":    {0, 3, 128, 128, 9},
+		"flights":            {0, 1, 30, 4, 0},
+		"mnist":              {60000, 1, 28, 28, 10},
+		"fashion-mnist":      {60000, 1, 28, 28, 10},
+		"orl":                {400, 1, 112, 92, 40},
+		"brick":              {1, 1, 512, 512, 0},
+		"grass":              {1, 1, 512, 512, 0},
+		"gravel":             {1, 1, 512, 512, 0},
+		"coffee":             {1, 3, 400, 600, 0},
+		"chelsea":            {1, 3, 300, 451, 0},
+		"digits":             {1797, 1, 8, 8, 10},
+		"lfw":                {200, 1, 25, 25, 0},
+		"emoji":              {3786, 3, 64, 64, 0},
 	}
 	for _, src := range Sources {
 		if src.draw != nil {
@@ -47,7 +57,7 @@ func TestNamedData(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if s.N != w.n || s.C != w.c || s.H != w.h || s.W != w.w {
+		if w.n > 0 && s.N != w.n || s.C != w.c || s.H != w.h || s.W != w.w {
 			t.Errorf("%s: %d×%d×%d×%d, want %+v", src.Name, s.N, s.C, s.H, s.W, w)
 		}
 		seen := map[int]int{}
@@ -57,7 +67,7 @@ func TestNamedData(t *testing.T) {
 		if len(seen) != w.classes {
 			t.Errorf("%s: %d classes, want %d", src.Name, len(seen), w.classes)
 		}
-		if dir := os.Getenv("EBMRUN_TEST_GRIDS"); dir != "" {
+		if dir := os.Getenv("EBMRUN_TEST_GRIDS"); dir != "" && s.Kind == Plain {
 			writeGrid(t, filepath.Join(dir, src.Name+".png"), s)
 		}
 	}
@@ -99,8 +109,8 @@ func TestSyntheticGrids(t *testing.T) {
 		t.Skip("EBMRUN_TEST_GRIDS is not set")
 	}
 	for _, src := range Sources {
-		if src.draw == nil {
-			continue
+		if src.draw == nil || src.draw.scene != nil {
+			continue // ebmrun data NAME --preview shows scenes
 		}
 		o := Options{}
 		if src.draw.picture != nil {

