@@ -32,10 +32,11 @@ var Suites = []Suite{
 		{"texture", "stripes of 64×64, and a larger canvas from the same weights", false, texture},
 		{"faces", "cartoon faces from noise in K steps, and the way between two starts", false, faces},
 	}},
+	ABP,
+	CoopNets,
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
-	Multigrid,
 }
 
 // sabotageOf is the setting that makes an arm.
