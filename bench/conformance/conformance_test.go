@@ -609,6 +609,12 @@ The last column is what onnx-ad 0.3.0 makes of the same file, input slopes only,
 PyTorch 2.15's own backward pass of a BatchNorm in evaluation mode is wrong on the CPU for a batch of one whose slope comes in through
 ` + "`flatten(2).transpose(1, 2)`" + ` (finite differences and this table's graphs agree with each other): the script writes that layer out.
 
+ONNX's own node tests, as ` + "`bench/conformance/node_tests.py`" + ` writes them from the data in the onnx 1.23.2 wheel (1871 cases with tensors): the
+pure-Go interpreter passes all 1457 whose ops it has; 12 it refuses by name (blocked quantization, forms on which runtimes differ), the others
+have other ops (166), other element types (206), forms of opsets after 23 (23) or random results. On the same inputs 1075 slopes agree with a central
+difference in float64, and none disagrees; 69 inputs lie at a kink or a pole or at the edge of where the op is defined, 11 pass through −∞ or NaN and
+have NaN slopes, 8 are refused by name. ` + "`EBM_ONNX_NODE_TESTS=DIR go test ./bench/conformance -run TestNodeCases -v`" + ` counts again.
+
 Regenerate with ` + "`EBM_CONFORMANCE=DIR EBM_CONFORMANCE_TABLE=$PWD/docs/conformance.md go test ./bench/conformance -run TestConformance -timeout 2h`" + `.
 
 `

@@ -415,3 +415,24 @@ func TestGradContract(t *testing.T) {
 		t.Errorf("an integer input: %v", err)
 	}
 }
+
+// What a model gives for a vector of zeros or a query that may see no key, its
+// gradient model gives too, with slopes that are numbers.
+func TestLoweringsAtTheEdge(t *testing.T) {
+	g := &graphs.Graph{}
+	b := graphs.NewBuilder(g)
+	x := b.Input("x", graphs.Float64, graphs.MakeShape(2, 3))
+	b.Output("y", b.Op("LpNormalization", []val{x}))
+	d, err := Grad(graphs.NewModel(g), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, out := range evaluate(t, d, []*graphs.Tensor{graphs.Of([]float64{0, 0, 0, 3, 0, 4}, 2, 3)}) {
+		for k, v := range out.F64() {
+			if math.IsNaN(v) || i == 0 && k < 3 && v != 0 {
+				t.Errorf("output %d: %v", i, out.F64())
+				break
+			}
+		}
+	}
+}

@@ -153,6 +153,12 @@ var (
 		}},
 		{"Pad", "zero", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val { return b.Op("Pad", []val{x[0], b.Ints(1, 0, 0, 2)}) }},
 		{"Pad", "negative", []arg{in(4, 5)}, func(b *graphs.Builder, x []val) val { return b.Op("Pad", []val{x[0], b.Ints(-1, 2, 1, -1)}) }},
+		{"Pad", "with a constant", []arg{in(2, 3), in()}, func(b *graphs.Builder, x []val) val {
+			return b.Op("Pad", []val{x[0], b.Ints(1, -1, 0, 2), x[1]})
+		}},
+		{"Pad", "with a constant, two axes of three", []arg{in(2, 3, 2), in()}, func(b *graphs.Builder, x []val) val {
+			return b.Op("Pad", []val{x[0], b.Ints(1, 0, 2, 1), x[1], b.Ints(0, 2)})
+		}},
 		{"Pad", "reflect", []arg{in(2, 4)}, func(b *graphs.Builder, x []val) val {
 			return b.Op("Pad", []val{x[0], b.Ints(0, 2, 0, 3)}, graphs.S("mode", "reflect"))
 		}},

@@ -217,10 +217,16 @@ var basicLowerings = map[string]Lowering{
 	"ReduceLogSumExp": one(logSumExp),
 	"LpNormalization": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
 		axis := n.Int("axis", -1)
-		if n.Int("p", 2) == 1 {
-			return b.Div(x, b.Sum(b.Op("Abs", []val{x}), true, axis))
+		// a vector of zeros stays one: its norm is taken to be 1
+		norm := b.Sum(b.Op("Abs", []val{x}), true, axis)
+		if n.Int("p", 2) == 2 {
+			norm = b.Sum(b.Mul(x, x), true, axis)
 		}
-		return b.Div(x, b.Sqrt(b.Sum(b.Mul(x, x), true, axis)))
+		norm = b.Where(b.Equal(norm, b.Scalar(x, 0)), b.Scalar(x, 1), norm)
+		if n.Int("p", 2) == 2 {
+			norm = b.Sqrt(norm)
+		}
+		return b.Div(x, norm)
 	}),
 	"MeanVarianceNormalization": one(func(b *graphs.Builder, n *graphs.Node, x val) val {
 		axes := n.Ints("axes")

@@ -96,7 +96,13 @@ func lowerAttention(b *graphs.Builder, n *graphs.Node) []val {
 		s = b.Scale(b.Tanh(b.Scale(s, 1/capAt)), capAt)
 	}
 	stages = append(stages, s)
-	s = b.Op("Softmax", []val{s}, graphs.I("axis", -1))
+	if n.In(3) == nil {
+		s = b.Op("Softmax", []val{s}, graphs.I("axis", -1))
+	} else { // a query that may see no key gets zeros
+		top := b.Op("ReduceMax", []val{s, b.Ints(-1)})
+		none, zero := b.Equal(top, never()), b.Scalar(s, 0)
+		s = b.Where(none, zero, b.Op("Softmax", []val{b.Where(none, zero, s)}, graphs.I("axis", -1)))
+	}
 	stages = append(stages, s)
 	y := b.MatMul(s, v)
 	if merged {

@@ -28,7 +28,7 @@ func layoutRules() map[string]Rule {
 		"Concat": concatRule,
 		"Split":  splitRule,
 		"Slice":  unary(sliceBack),
-		"Pad":    unary(padBack),
+		"Pad":    padRule,
 		"Tile":   unary(tileBack),
 		// DepthToSpace and SpaceToDepth (mode DCR) undo each other.
 		"DepthToSpace": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
@@ -225,6 +225,24 @@ func (b *Back) spread(d val, axis int, step int64) val {
 		dims[i] = s.N
 	}
 	return b.ReshapeTo(d, dims...)
+}
+
+// padRule: dx is what padBack crops; the constant gets the slopes of the padding.
+func padRule(b *Back, n *graphs.Node, dy []val) []val {
+	dx := make([]val, len(n.Inputs))
+	if b.Wants(n, 0) {
+		dx[0] = padBack(b, n, n.In(0), n.Out(0), dy[0])
+	}
+	if n.In(2) != nil && b.Wants(n, 2) {
+		in := append([]val{b.Full(n.In(0), 1), n.In(1), nil}, n.Inputs[3:]...)
+		for in[len(in)-1] == nil {
+			in = in[:len(in)-1]
+		}
+		inside := b.Op("Pad", in)
+		d := b.Sum(b.Mul(dy[0], b.Sub(b.Scalar(dy[0], 1), inside)), false)
+		dx[2] = b.ReshapeLike(d, n.In(2))
+	}
+	return dx
 }
 
 // padBack crops; only zero (constant) padding gets here, the other modes are
