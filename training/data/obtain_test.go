@@ -27,10 +27,10 @@ func TestNamedData(t *testing.T) {
 		"tree":               {1, 3, 64, 64, 0},
 		"emoji-motion-light": {58, 3, 64, 64, 0},
 		"emoji-motion-dark":  {58, 3, 64, 64, 0},
-		"furniture-voxels":   {0, 1, 32, 32, 9},
-		"furniture-points":   {0, 1, 1024, 3, 9},
-		"furniture-icons":    {0, 3, 128, 128, 9},
-		"flights":            {0, 1, 30, 4, 0},
+		"furniture-voxels":   {252, 1, 32, 32, 9},
+		"furniture-points":   {252, 1, 1024, 3, 9},
+		"furniture-icons":    {252, 3, 128, 128, 9},
+		"flights":            {4083, 1, 30, 4, 0},
 		"mnist":              {60000, 1, 28, 28, 10},
 		"fashion-mnist":      {60000, 1, 28, 28, 10},
 		"orl":                {400, 1, 112, 92, 40},
@@ -57,7 +57,7 @@ func TestNamedData(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if w.n > 0 && s.N != w.n || s.C != w.c || s.H != w.h || s.W != w.w {
+		if s.N != w.n || s.C != w.c || s.H != w.h || s.W != w.w {
 			t.Errorf("%s: %d×%d×%d×%d, want %+v", src.Name, s.N, s.C, s.H, s.W, w)
 		}
 		seen := map[int]int{}
