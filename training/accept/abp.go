@@ -219,7 +219,7 @@ func codesBlobs(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	for _, arm := range []string{Works, Flipped} {
-		err := e.learnCodes(ctx, "blobs", arm, b, 300*1000/64, 0, func(s *abp.System) error {
+		err := e.learnCodes(ctx, "blobs", arm, b, 1500, 0, func(s *abp.System) error {
 			m, err := s.Evaluate(ctx)
 			if err != nil {
 				return err
@@ -256,7 +256,7 @@ func codesIncomplete(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	for _, arm := range []string{Works, Flipped} {
-		err := e.learnCodes(ctx, "incomplete", arm, b, 100*1000/64, 0.5, func(s *abp.System) error {
+		err := e.learnCodes(ctx, "incomplete", arm, b, 1000, 0.5, func(s *abp.System) error {
 			m, err := s.Evaluate(ctx)
 			if err != nil {
 				return err
