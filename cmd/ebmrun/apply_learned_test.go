@@ -129,6 +129,8 @@ func TestMasksWhileLearning(t *testing.T) {
 	}
 	small := "spec={codes: 3, start: 4, filters: 2, activation: leaky, tanh: true, layers: [{kernel: 4, stride: 2, pad: 1}]}"
 	train("abp", small, "data.masks="+wide).wantError(t, statusBadInput, "8×9", "8×8")
+	ebmrun(t, "train", "abp", "--data", "synthetic/rings", "--limit", "40", "--provider", "ref", "--quiet", "--out", filepath.Join(t.TempDir(), "run"),
+		"--set", "spec={codes: 2, activation: leaky, tanh: true, layers: [{filters: 4}, {}]}").wantError(t, statusBadInput, "tanh", "-1 to 1", "from -")
 	train("abp").wantError(t, statusBadInput, "32", "8") // the preset's generator makes 32×32
 	train("coopnets", "spec={layers: [{filters: 4, kernel: 3, pad: 1}, {filters: 1, kernel: 8}], activation: swish}").wantError(t, statusBadInput, "32", "8")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/generator"
@@ -34,6 +35,13 @@ func startABP(ctx context.Context, e environment, settings any) (*job, error) {
 	if err := c.Check(); err != nil {
 		return nil, badInput(err)
 	}
+	spec, err := c.Network()
+	if err == nil {
+		err = reachable(spec.Tanh, e.set)
+	}
+	if err != nil {
+		return nil, badInput(err)
+	}
 	g, err := generatorOf(ctx, e, c)
 	if err != nil {
 		return nil, badInput(err)
@@ -58,6 +66,21 @@ func startABP(ctx context.Context, e environment, settings any) (*job, error) {
 		reports: g.Reports,
 		close:   g.Close,
 	}, nil
+}
+
+// reachable checks that a generator that ends in tanh can make the data.
+func reachable(tanh bool, set *data.Set) error {
+	if !tanh {
+		return nil
+	}
+	lo, hi := set.Lo, set.Hi
+	if lo >= hi { // not declared
+		lo, hi = slices.Min(set.X), slices.Max(set.X)
+	}
+	if lo < -1 || hi > 1 {
+		return fmt.Errorf("%s has values from %.4g to %.4g, and the generator, which ends in tanh, makes values from -1 to 1", set.Name, lo, hi)
+	}
+	return nil
 }
 
 // hide gives the training examples the masks of a file or folder: one for all,

@@ -53,6 +53,13 @@ func startCoopNets(ctx context.Context, e environment, settings any) (*job, erro
 	if err := c.Check(); err != nil {
 		return nil, badInput(err)
 	}
+	spec, err := c.GeneratorNet()
+	if err == nil {
+		err = reachable(spec.Tanh, e.set)
+	}
+	if err != nil {
+		return nil, badInput(err)
+	}
 	net, g, err := pairOf(ctx, e, c)
 	if err != nil {
 		return nil, badInput(err)
