@@ -35,6 +35,7 @@ var commands = []struct {
 	{groupLearn, systemsCommand},
 	{groupLearn, dataCommand},
 	{groupONNX, exportCommand},
+	{groupONNX, importCommand},
 	{groupONNX, gradCommand},
 	{groupONNX, inspectCommand},
 	{groupMachine, setupCommand},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ebmrun/export/ondevice"
 	"ebmrun/export/onnxfile"
 	"ebmrun/export/verify"
 	weightfile "ebmrun/export/weights"
@@ -22,12 +23,12 @@ import (
 )
 
 // exportForms are the forms that a learned system is exported in.
-var exportForms = []string{"onnx", "sampler", "safetensors", "npz"}
+var exportForms = []string{"onnx", "sampler", "safetensors", "npz", ortTraining}
 
 const weightsFile = "weights"
 
 // An exported file is one to write. model is the network that it holds, to
-// compare it with; energy says whether it is the energy, its gradient or sampler.
+// compare it with, nil if there is nothing to compare; energy says whether it is the energy, its gradient or sampler.
 type exportedFile struct {
 	name   string
 	model  *graphs.Model
@@ -52,8 +53,21 @@ func (r *openedRun) files(form string, meta onnxfile.Meta, unroll int) (files []
 			})
 		})
 	}
+	learnable := func(prefix string, a *ondevice.Artifacts, err error) {
+		if err != nil {
+			add(nil, false, prefix+ondevice.TrainingFile, func(string) error { return err })
+			return
+		}
+		for name, write := range a.Files() {
+			add(nil, false, prefix+name, write)
+		}
+	}
+	adamW := ondevice.AdamW{Beta1: 0.9, Beta2: 0.999, Epsilon: 1e-8}
 	if m := r.Model; m != nil {
 		switch form {
+		case ortTraining:
+			a, err := ondevice.Energy(m, adamW)
+			learnable("", a, err)
 		case "onnx":
 			add(m.Model, true, onnxfile.EnergyFile, func(path string) error { return onnxfile.Energy(path, m, meta) })
 			add(m.Model, true, onnxfile.GradientFile, func(path string) error { return onnxfile.Gradient(path, m, meta) })
@@ -64,6 +78,10 @@ func (r *openedRun) files(form string, meta onnxfile.Meta, unroll int) (files []
 		}
 	}
 	others := maps.Clone(r.Networks)
+	if r.Generator != nil && form == ortTraining {
+		a, err := ondevice.Generator(r.Generator, adamW)
+		learnable("generator-", a, err)
+	}
 	if r.Generator != nil {
 		if others == nil {
 			others = map[string]*graphs.Model{}
@@ -118,7 +136,8 @@ noise is standard normal. Files appear together, once all are complete.`,
 		Example: example(
 			"ebmrun export runs/mnist -o mnist-onnx",
 			"ebmrun export runs/mnist --to sampler --unroll 40 --checkpoint last -o mnist-onnx",
-			"ebmrun export runs/mnist --check -o mnist-onnx"),
+			"ebmrun export runs/mnist --check -o mnist-onnx",
+			"ebmrun export runs/mnist --to ort-training -o mnist-training"),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.validate(); err != nil {
@@ -133,7 +152,7 @@ noise is standard normal. Files appear together, once all are complete.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringSliceVar(&f.to, "to", []string{"onnx", "sampler", "safetensors"}, "what to write: onnx, sampler, safetensors, npz")
+	fl.StringSliceVar(&f.to, "to", []string{"onnx", "sampler", "safetensors"}, "what to write: onnx, sampler, safetensors, npz, ort-training")
 	fl.StringVarP(&f.out, "out", "o", "", "folder to write into; made if needed")
 	fl.IntVar(&f.unroll, "unroll", 0, "write the sampler as so many copies of the step instead of a Loop")
 	fl.StringVar(&f.checkpoint, "checkpoint", "", "best, last or step-N (default: best)")
@@ -147,12 +166,12 @@ noise is standard normal. Files appear together, once all are complete.`,
 func (f exportFlags) validate() error {
 	for _, form := range f.to {
 		if !slices.Contains(exportForms, form) {
-			return fmt.Errorf("--to: wanted onnx, sampler, safetensors or npz, got %q", form)
+			return fmt.Errorf("--to: wanted onnx, sampler, safetensors, npz or ort-training, got %q", form)
 		}
 	}
 	switch {
 	case len(f.to) == 0:
-		return errors.New("--to: wanted onnx, sampler, safetensors or npz, got nothing")
+		return errors.New("--to: wanted onnx, sampler, safetensors, npz or ort-training, got nothing")
 	case f.unroll < 0:
 		return fmt.Errorf("--unroll: wanted 0 or more steps, got %d", f.unroll)
 	case f.step < 0:
@@ -270,6 +289,8 @@ func (c *common) checkExport(ctx context.Context, dir string, files []exportedFi
 		path, o := filepath.Join(dir, f.name), runtime.Options{Threads: c.threads}
 		var report verify.Report
 		switch {
+		case f.model == nil:
+			continue // not a network by itself
 		case f.energy:
 			report, err = verify.ONNX(ctx, path, r.Model, meta.Step, engine, o)
 		case strings.HasSuffix(f.name, ".onnx"):

@@ -163,25 +163,24 @@ def module(h, blobs):
     """Training artifacts in a folder: their state, module and, if there is one, optimizer."""
     device = ort.OrtDevice(ort.OrtDevice.cpu(), ort.OrtDevice.default_memory(), 0)
     state = ort.load_checkpoint(h["checkpoint"])
-    m = ort.Module(h["train"], state, h.get("eval"), device, options(h))
+    m = ort.Module(h["train"], state, None, device, options(h))
     o = ort.Optimizer(h["optimizer"], state, device, options(h)) if h.get("optimizer") else None
     training = True
     return {
         "id": keep((state, m, o)),
         "inputs": m.input_names(training),
         "outputs": m.output_names(training),
-        "parameters": list(state.parameter_names) if hasattr(state, "parameter_names") else [],
     }, ()
 
 
 def train(h, blobs):
     """One step on each batch: gradients, update, gradients reset."""
     state, m, o = objects[h["id"]]
-    out = ort.OrtValueVector()
-    feeds = ort.OrtValueVector()
-    values = [ort.OrtValue.ortvalue_from_numpy(np.array(a, order="C"), ort.OrtDevice(ort.OrtDevice.cpu(), ort.OrtDevice.default_memory(), 0)) for a in arrays(h["tensors"], blobs)]
-    for v in values:
-        feeds.push_back(v)
+    out, feeds = ort.OrtValueVector(), ort.OrtValueVector()
+    cpu = ort.OrtDevice(ort.OrtDevice.cpu(), ort.OrtDevice.default_memory(), 0)
+    given = arrays(h["tensors"], blobs)  # the feeds point into these
+    for a in given:
+        feeds.push_back(ort.OrtValue.ortvalue_from_numpy(a, cpu))
     m.train_step_with_ort_values(feeds, out)
     got = [v.numpy() for v in out]
     if o is not None and h.get("update", True):
