@@ -161,7 +161,7 @@ func (s *System) measure(observed, revised []float32) training.Metrics {
 	_, m[training.DataStd] = training.Moments(observed)
 	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
 	m["revision"] = training.MSE(revised, s.draft) * float64(s.set.Dim())
-	m["fit"], m["kl"] = training.Mean(s.errs)/float64(s.set.Dim()), training.Mean(s.divergence)
+	m["fit"], m["code_kl"] = training.Mean(s.errs)/float64(s.set.Dim()), training.Mean(s.divergence)
 	return m
 }
 

@@ -90,8 +90,8 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if err := s.Net.LearnBound(ctx, x, s.e, s.w, float32(weight), s.errs, s.divergence); err != nil {
 		return nil, err
 	}
-	m := training.Metrics{"kl": training.Mean(s.divergence), "mse": training.Mean(s.errs) / float64(s.Dim)}
-	m["elbo"] = Bound(m["mse"], m["kl"], s.Sigma, s.Dim)
+	m := training.Metrics{"code_kl": training.Mean(s.divergence), "mse": training.Mean(s.errs) / float64(s.Dim)}
+	m["elbo"] = Bound(m["mse"], m["code_kl"], s.Sigma, s.Dim)
 	if s.Config.Sabotage != Freeze {
 		norm, err := s.opt.Update(s.Net.Params())
 		if err != nil {
