@@ -15,6 +15,7 @@ import (
 
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/encoder"
+	"ebmrun/onnxmodels/flow"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
 	"ebmrun/training/accept"
@@ -165,6 +166,9 @@ func binders(e *accept.Env, engine runtime.Engine, o runtime.Options) {
 			err = b.Under(p)
 		}
 		return p, b, err
+	}
+	e.BindFlow = func(ctx context.Context, m *flow.Model) (accept.BoundFlow, error) {
+		return bind.NewFlow(ctx, m, engine, o)
 	}
 	e.BindAutoencoder = func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (accept.Autoencoder, error) {
 		return bind.NewAutoencoder(ctx, m, g, engine, o, sigma)

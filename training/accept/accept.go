@@ -24,6 +24,7 @@ import (
 
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/encoder"
+	"ebmrun/onnxmodels/flow"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
 )
@@ -118,6 +119,12 @@ type Autoencoder interface {
 	io.Closer
 }
 
+// A BoundFlow is a bound flow.
+type BoundFlow interface {
+	training.Flow
+	io.Closer
+}
+
 // An Env is what acceptance runs need from outside. There is one Bind function for
 // each kind of network, which puts a model on an engine; a suite calls those that
 // its system has.
@@ -127,6 +134,7 @@ type Env struct {
 	BindGenerator func(ctx context.Context, m *generator.Model, sigma float64) (Generator, error) // sigma: deviation of the residual
 
 	BindLatent      func(ctx context.Context, prior *onnxmodels.Model, g *generator.Model, sigma float64) (Energy, Generator, error) // a prior of codes, and a generator under it
+	BindFlow        func(ctx context.Context, m *flow.Model) (BoundFlow, error)
 	BindAutoencoder func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (Autoencoder, error)
 
 	Say  func(line string)                        // remarks on the way; may be nil

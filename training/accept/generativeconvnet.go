@@ -37,6 +37,8 @@ var Suites = []Suite{
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
+	Flow,
+	CoopFlow,
 }
 
 // sabotageOf is the setting that makes an arm.
