@@ -36,3 +36,10 @@ run orl fd_pca 1200 generative-convnet --data orl --size 32
 run grass patch_swd 300 generative-convnet --data grass --size 96 --patches 1 --set optim.lr=0.0005
 run rings energy_distance 2000 generative-convnet --data synthetic/rings
 run coopnets-mnist fd_pca 1000 coopnets --data mnist
+run latent-ebm-mnist fd_pca 750 latent-ebm --data mnist
+run latent-ebm-fashion fd_pca 750 latent-ebm --data fashion-mnist
+run latent-ebm-orl fd_pca 400 latent-ebm --data orl --size 32
+run vae-mnist fd_pca 2000 vae --data mnist
+run vae-fashion fd_pca 2000 vae --data fashion-mnist
+run coopvaebm-mnist fd_pca 500 coopvaebm --data mnist
+run coopvaebm-fashion fd_pca 500 coopvaebm --data fashion-mnist
