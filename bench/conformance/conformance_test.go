@@ -353,6 +353,28 @@ func checkTidy(t *testing.T, m *graphs.Model) {
 	}
 }
 
+// checkSize holds a gradient graph to 3 nodes for each of the forward part and 2
+// for each weight, but for the exceptions.
+func checkSize(t *testing.T, name string, m *graphs.Model) {
+	t.Helper()
+	forward, backward, weights := size(m.Graph)
+	limit := 3*forward + 2*weights
+	t.Logf("%d nodes: %d forward, %d backward, %d weights; bound %d", forward+backward, forward, backward, weights, limit)
+	if why := large[name]; (forward+backward > limit) != (why != "") {
+		t.Errorf("%d nodes, wanted at most %d; noted: %q", forward+backward, limit, why)
+	}
+}
+
+// large are the fixtures whose gradient graph is larger than that, and why.
+var large = map[string]string{
+	"avg_pool_padded":             "two poolings with windows that end outside: each way back counts, spreads and crops",
+	"deconv_generator":            "convolutions take all that the bound allows, and a LeakyRelu four nodes",
+	"determinant":                 "cofactors of one op; the bound counts a single weight",
+	"lstm_bidirectional_2_layers": "recurrent",
+	"upsample_bicubic":            "of four ops two are convolutions, which take all that the bound allows, and Tanh takes four nodes",
+	"upsample_nearest-13":         "of four ops two are convolutions, which take all that the bound allows, and Tanh takes four nodes",
+}
+
 func engine(t *testing.T) runtime.Engine {
 	t.Helper()
 	lib, err := ortlib.Find("")
@@ -389,6 +411,7 @@ func TestFixtures(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkTidy(t, g)
+			checkSize(t, n.name, g)
 			r, err := n.onRefeval(t.Context(), g, false)
 			if err != nil {
 				t.Fatal(err)

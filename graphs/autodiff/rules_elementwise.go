@@ -266,13 +266,10 @@ func clipRule(b *Back, n *graphs.Node, dy []val) []val {
 		d := dy[0]
 		switch i {
 		case 0:
-			if lo != nil {
-				d = b.keep(b.Op("GreaterOrEqual", []val{x, lo}), d)
+			if lo == nil && hi == nil {
+				return d
 			}
-			if hi != nil {
-				d = b.keep(b.Op("LessOrEqual", []val{x, hi}), d)
-			}
-			return d
+			return b.keep(b.Equal(x, n.Out(0)), d) // within the bounds, at them too
 		case 1: // below both bounds the upper one would win
 			below := b.Less(x, lo)
 			if hi != nil {

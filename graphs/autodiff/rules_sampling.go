@@ -39,14 +39,13 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 	if !ok {
 		// Whole copies need no weights.
 		if s := copies(n, len(x.Shape)); s != nil {
-			for a := len(s) - 1; a >= 0; a-- {
-				if s[a] > 1 {
-					d = b.sumCopies(d, a, s[a], b.size(x, a))
-				}
-			}
-			return d
+			return b.sumCopies(d, s, x)
 		}
 		return b.resizeUnknown(n, x, y, d)
+	}
+	whole := make([]int64, len(x.Shape)) // factors of the axes that are copied, summed at once
+	for i := range whole {
+		whole[i] = 1
 	}
 	for i := len(list) - 1; i >= 0; i-- {
 		r := &list[i]
@@ -55,7 +54,7 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 			return b.Fail("%w", err)
 		}
 		if s := copyFactor(taps, r.In); s > 0 {
-			d = b.sumCopies(d, r.Axis, s, b.Ints(r.In))
+			whole[r.Axis] = s
 			continue
 		}
 		m := make([]float64, r.Out*r.In)
@@ -66,7 +65,7 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 		}
 		d = b.alongAxis(d, r.Axis, m, int(r.Out), int(r.In))
 	}
-	return d
+	return b.sumCopies(d, whole, x)
 }
 
 // resizeUnknown works the weights out at run time: one matrix an axis, from the
@@ -182,21 +181,25 @@ func copyFactor(taps [][]graphs.Tap, in int64) int64 {
 	return s
 }
 
-// sumCopies adds up s neighbours at a time along an axis, which then has the
-// given size (a vector of length 1).
-func (b *Back) sumCopies(d val, axis int, s int64, size val) val {
+// sumCopies adds up as many neighbours along each axis as its factor says, which
+// leaves the shape of x.
+func (b *Back) sumCopies(d val, factors []int64, x val) val {
 	if b.Err() != nil {
 		return d
 	}
 	var parts []val
-	for i := range d.Shape {
-		if i == axis {
-			parts = append(parts, size, b.Ints(s))
-		} else {
-			parts = append(parts, b.size(d, i))
+	var axes []int64
+	for i, s := range factors {
+		parts = append(parts, b.size(x, i))
+		if s > 1 {
+			axes = append(axes, int64(len(parts)))
+			parts = append(parts, b.Ints(s))
 		}
 	}
-	return b.Sum(b.Reshape(d, b.Concat(0, parts...)), false, int64(axis+1))
+	if axes == nil {
+		return d
+	}
+	return b.Sum(b.Reshape(d, b.Concat(0, parts...)), false, axes...)
 }
 
 // alongAxis multiplies an axis of d, a row vector of length rows, by a constant
