@@ -10,12 +10,14 @@ go build -o bin/ebmrun ./cmd/ebmrun
 # value KEY FILE: the last value of a metric.
 value() { grep -o "\"$1\":[-0-9.e+]*" "$2" 2>/dev/null | tail -n 1 | cut -d: -f2; }
 
+arms="specified freeze flip"
+
 # run NAME METRIC STEPS ARGS…: the arm as specified, then the two sabotage arms,
 # which need no more than a fifth of the iterations to be told apart.
 run() {
   local name=$1 metric=$2 steps=$3
   shift 3
-  for arm in specified freeze flip; do
+  for arm in $arms; do
     local dir=$out/$name-$arm n=$steps extra=()
     if [ $arm != specified ]; then
       n=$((steps / 5))
@@ -43,3 +45,11 @@ run vae-mnist fd_pca 2000 vae --data mnist
 run vae-fashion fd_pca 2000 vae --data fashion-mnist
 run coopvaebm-mnist fd_pca 500 coopvaebm --data mnist
 run coopvaebm-fashion fd_pca 500 coopvaebm --data fashion-mnist
+run coopnets-fashion fd_pca 700 coopnets --data fashion-mnist
+run coopnets-orl fd_pca 600 coopnets --data orl --size 32
+run coopnets-emoji fd_pca 600 coopnets --data emoji --size 32
+arms="specified freeze"
+run abp-mnist held_out/mse 1000 abp --data mnist
+run abp-fashion held_out/mse 1000 abp --data fashion-mnist
+run abp-orl held_out/mse 600 abp --data orl --size 32
+run abp-orl-incomplete hidden/mse 600 abp --data orl --size 32 --set data.hidden=0.5
