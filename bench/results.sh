@@ -48,8 +48,7 @@ run coopvaebm-fashion fd_pca 500 coopvaebm --data fashion-mnist
 run coopnets-fashion fd_pca 700 coopnets --data fashion-mnist
 run coopnets-orl fd_pca 600 coopnets --data orl --size 32
 run coopnets-emoji fd_pca 600 coopnets --data emoji --size 32
-arms="specified freeze"
-run abp-mnist held_out/mse 1000 abp --data mnist
-run abp-fashion held_out/mse 1000 abp --data fashion-mnist
-run abp-orl held_out/mse 600 abp --data orl --size 32
-run abp-orl-incomplete hidden/mse 600 abp --data orl --size 32 --set data.hidden=0.5
+arms="specified freeze" run abp-mnist held_out/mse 1000 abp --data mnist
+arms="specified freeze" run abp-fashion held_out/mse 1000 abp --data fashion-mnist
+arms="specified freeze" run abp-orl held_out/mse 600 abp --data orl --size 32
+arms="specified freeze" run abp-orl-incomplete hidden/mse 600 abp --data orl --size 32 --set data.hidden=0.5
