@@ -14,8 +14,20 @@ import (
 // "const_3", "step2/const/[0.5]". Passes that merge, fold or simplify constants
 // leave weights alone, whatever their present content: two biases that start at
 // zero are still two biases.
+//
+// A single number under a name that the exporter made up is a constant too: the
+// 0.5 and the √2 of a Gelu or the scale of an attention, which PyTorch's exporter
+// lifts out of the code as "val_12". Parameters keep the names of their modules,
+// and matrices that it transposes are called so as well: those are weights.
 func IsWeight(v *graphs.Value) bool {
-	return v != nil && v.Const != nil && v.From == nil && v.Type.IsFloat() && !isConstName(v.Name)
+	return v != nil && v.Const != nil && v.From == nil && v.Type.IsFloat() && !isConstName(v.Name) && !isLifted(v)
+}
+
+// isLifted reports whether an initializer is a number that PyTorch's exporter
+// found in the code of a model.
+func isLifted(v *graphs.Value) bool {
+	n, ok := strings.CutPrefix(v.Name, "val_")
+	return ok && v.Const.Len() == 1 && n != "" && strings.Trim(n, "0123456789") == ""
 }
 
 func isConstName(name string) bool {
