@@ -65,10 +65,14 @@ func openInhomogeneousFrame(ctx context.Context, e environment, settings any, r 
 }
 
 // openMaxent restores an energy that is linear in its weights, with its chains.
-func openMaxent(c *maxent.Config, net *bind.Energy, sigma float64, r *openedRun) (err error) {
+func openMaxent(c *maxent.Config, net *bind.Energy, sigma float64, r *openedRun) error {
+	return restoreMaxent(c, net, sigma, r, func(m *maxent.Model) error { return m.Open(r.State) })
+}
+
+func restoreMaxent(c *maxent.Config, net *bind.Energy, sigma float64, r *openedRun, restore func(*maxent.Model) error) (err error) {
 	r.release = net.Close
 	m := &maxent.Model{Config: *c, Energy: net, Dim: graphs.Size(r.Dims), Sigma: sigma}
-	if err := m.Open(r.State); err != nil {
+	if err := restore(m); err != nil {
 		return err
 	}
 	r.Learned, r.Sigma, r.Gaussian = m, sigma, true

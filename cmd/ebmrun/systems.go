@@ -64,6 +64,8 @@ var systems = []system{
 		presetFrame, startFrame, openFrame},
 	{"inhomogeneous-frame", "FRAME with a weight for every filter and place, for aligned objects", "Xie, Hu, Zhu, Wu, CVPR 2014",
 		presetInhomogeneousFrame, startInhomogeneousFrame, openInhomogeneousFrame},
+	{"sparse-frame", "FRAME of a few selected wavelets: shared matching pursuit, or generative boosting", "Xie, Hu, Zhu, Wu, IJCV 2015; Xie, Lu, Zhu, Wu, ACHA 2016",
+		presetSparseFrame, startSparseFrame, openSparseFrame},
 	{"deep-frame", "FRAME on the units of a pre-learned network, with a linear top layer", "Lu, Zhu, Wu, AAAI 2016",
 		presetDeepFRAME, startDeepFRAME, openDeepFRAME},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",

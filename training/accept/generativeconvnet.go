@@ -23,6 +23,7 @@ var Suites = []Suite{
 	frameSuite,
 	deepFRAMESuite,
 	inhomogeneousFrameSuite,
+	sparseFrameSuite,
 	{"generative-convnet", []Part{
 		{"linear", "a linear network under a Gaussian reference has a Gaussian density", true, linear},
 		{"mechanics", "sampling without noise climbs, a small update raises V, a flipped one lowers it", true, mechanics},

@@ -148,3 +148,43 @@ func (f Filter) Inside(dst, x []float32, h, w int) {
 		}
 	}
 }
+
+// Normalize takes the local mean off a picture and divides by the local deviation, both over windows of
+// 2·half+1 pixels, and scales the result to variance 10. Deviations below a hundredth of the largest
+// count as that.
+func Normalize(x []float32, h, w, half int) []float32 {
+	sum, square := make([]float64, (h+1)*(w+1)), make([]float64, (h+1)*(w+1))
+	for y := range h {
+		for z := range w {
+			v, i := float64(x[y*w+z]), (y+1)*(w+1)+z+1
+			sum[i] = v + sum[i-1] + sum[i-w-1] - sum[i-w-2]
+			square[i] = v*v + square[i-1] + square[i-w-1] - square[i-w-2]
+		}
+	}
+	mean, sd, most := make([]float64, h*w), make([]float64, h*w), 0.0
+	for y := range h {
+		for z := range w {
+			y0, y1, z0, z1 := max(0, y-half), min(h, y+half+1), max(0, z-half), min(w, z+half+1)
+			box := func(s []float64) float64 {
+				return (s[y1*(w+1)+z1] - s[y0*(w+1)+z1] - s[y1*(w+1)+z0] + s[y0*(w+1)+z0]) / float64((y1-y0)*(z1-z0))
+			}
+			i := y*w + z
+			mean[i] = box(sum)
+			sd[i] = math.Sqrt(max(0, box(square)-mean[i]*mean[i]))
+			most = max(most, sd[i])
+		}
+	}
+	out, total := make([]float32, h*w), 0.0
+	if !(most > 1e-6) {
+		return out
+	}
+	for i, v := range x {
+		r := (float64(v) - mean[i]) / max(sd[i], most/100)
+		out[i] = float32(r)
+		total += r * r
+	}
+	for i := range out {
+		out[i] *= float32(math.Sqrt(10 * float64(len(out)) / total))
+	}
+	return out
+}

@@ -19,6 +19,8 @@ type Model struct {
 	Dim    int     // of one example
 	Sigma  float64 // of the Gaussian reference density
 	LogZ   float64 // log Z(θ) − log Z(0)
+
+	Prepare func(x []float32) []float32 // what is done to an example before it is scored; nil for nothing
 }
 
 // Draw implements [training.Drawer]: fresh chains from the reference density.
@@ -46,6 +48,9 @@ func (m *Model) Score(ctx context.Context, x []float32, _ uint64) (string, []flo
 		}
 		clear(rows)
 		copy(rows, x[first*m.Dim:min(n, first+batch)*m.Dim])
+		for k := 0; m.Prepare != nil && k < min(batch, n-first); k++ {
+			copy(rows[k*m.Dim:], m.Prepare(rows[k*m.Dim:(k+1)*m.Dim]))
+		}
 		if err := m.Energy.EnergyGrad(rows, u, g); err != nil {
 			return "", nil, err
 		}

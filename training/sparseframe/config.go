@@ -1,0 +1,94 @@
+package sparseframe
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"ebmrun/training"
+	"ebmrun/training/maxent"
+)
+
+// Ways to select atoms.
+const (
+	Pursuit = "pursuit" // all at first, by shared matching pursuit; then weights by HMC
+	Boost   = "boost"   // while learning: those that the samples miss most; Gibbs sweeps over coefficients
+)
+
+// Config are the settings of the system; see the presets for values that work.
+type Config struct {
+	Select       string    `yaml:"select"`       // pursuit or boost
+	Atoms        int       `yaml:"atoms"`        // to select
+	Scales       []float64 `yaml:"scales"`       // of Gabor waves: half sizes of ⌊12·scale + ½⌋ pixels
+	Orientations int       `yaml:"orientations"` // over half a turn
+	Shift        int       `yaml:"shift"`        // pixels that an atom may move along its normal in a picture
+	Turn         int       `yaml:"turn"`         // orientations that it may turn
+	Local        bool      `yaml:"local"`        // normalise contrast locally
+	Cells        int       `yaml:"cells"`        // boost: one winner in each of cells×cells parts of the picture
+	Keep         float64   `yaml:"keep"`         // boost: of the winners, those within this share of the best
+	Every        int       `yaml:"every"`        // boost: iterations between two selections
+	Sweeps       int       `yaml:"sweeps"`       // boost: Gibbs sweeps per iteration
+
+	maxent.Config `yaml:",inline"`
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	switch {
+	case c.Select != Pursuit && c.Select != Boost:
+		return fmt.Errorf("select: wanted pursuit or boost, got %q", c.Select)
+	case c.Atoms < 1:
+		return fmt.Errorf("atoms: wanted at least 1, got %d", c.Atoms)
+	case len(c.Scales) == 0:
+		return fmt.Errorf("scales: wanted at least one")
+	case c.Shift < 0 || c.Shift > 16 || c.Turn < 0 || 2*c.Turn >= c.Orientations && c.Turn > 0:
+		return fmt.Errorf("shift, turn: wanted 0 to 16, and less than half the orientations, got %d and %d", c.Shift, c.Turn)
+	case c.Select == Boost && (c.Cells < 1 || !(c.Keep > 0 && c.Keep <= 1) || c.Every < 1 || c.Sweeps < 1):
+		return fmt.Errorf("cells, keep, every, sweeps: wanted at least 1, a share, and at least 1 twice, got %d, %g, %d and %d", c.Cells, c.Keep, c.Every, c.Sweeps)
+	}
+	return c.Config.Check()
+}
+
+// A Preset is a named set of settings and what it is for.
+type Preset struct {
+	Title  string
+	Config Config
+}
+
+func preset(how string, change func(*Config)) Config {
+	c := Config{Select: how, Atoms: 60, Scales: []float64{0.7}, Orientations: 8, Shift: 3, Turn: 1, Local: true, Cells: 5, Keep: 0.8, Every: 1, Sweeps: 2}
+	c.Steps, c.Chains = 60, 16
+	c.HMC.Step, c.HMC.Leapfrogs, c.HMC.Mass, c.HMC.Calls = 0.03, 10, 0.1, 3
+	c.Optim = training.Optim{Name: "sgd", LR: 0.1 / math.Sqrt(10)}
+	c.Guard.MaxValue = 1e7
+	change(&c)
+	return c
+}
+
+// Presets is the table of settings with a name. Those marked "published" follow the authors' released code.
+var Presets = map[string]Preset{
+	"pursuit": {"aligned pictures of about 64×64: 60 wavelets by matching pursuit, then HMC", preset(Pursuit, func(*Config) {})},
+	"boost":   {"the same wavelets by generative boosting", preset(Boost, func(*Config) {})},
+	"published-pursuit": {"published: 100×100, 300 wavelets of 16 orientations by matching pursuit, 10×10 chains", preset(Pursuit, func(c *Config) {
+		c.Atoms, c.Orientations, c.Steps, c.Chains, c.Batch = 300, 16, 80, 100, 20
+	})},
+	"published-boost": {"published: 100×100, 300 wavelets at 3 scales by generative boosting, 10×10 chains", preset(Boost, func(c *Config) {
+		c.Atoms, c.Orientations, c.Steps, c.Chains, c.Sweeps = 300, 16, 80, 100, 1
+		c.Scales = []float64{1.4, 1, 0.7}
+	})},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
+// fits, any other name is a key of [Presets].
+func For(name string, dims []int, examples int) (Config, error) {
+	pick, ok := map[string]string{"": "boost", "small": "boost", "paper": "published-pursuit"}[name]
+	if !ok {
+		pick = name
+	}
+	if p, ok := Presets[pick]; ok {
+		return p.Config, nil
+	}
+	return Config{}, fmt.Errorf("sparse-frame: no preset %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+}

@@ -1,0 +1,441 @@
+// Package sparseframe learns templates of a few selected wavelets (Xie, Hu, Zhu, Wu, "Learning sparse FRAME
+// models for natural image patterns", IJCV 2015; Xie, Lu, Zhu, Wu, "Inducing wavelets into random fields via
+// generative boosting", ACHA 2016):
+//
+//	p(x) = exp(Σ_j θ_j·|⟨x, B_j⟩|)·N(0, I)/Z
+//
+// Atoms B_j are Gabor waves, cosine or sine, shared by all pictures, in each of which they may move along
+// their normal and turn a little. They are selected either all at first, by matching pursuit on all pictures
+// at once, or one after the other while learning, where the samples miss most. Weights follow the gap
+// between observed and sampled |⟨x, B_j⟩|; samples come from HMC, or from Gibbs sweeps over how much of each
+// atom a picture has.
+package sparseframe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"ebmrun/training"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/filters"
+	"ebmrun/training/maxent"
+	"ebmrun/training/record"
+	"ebmrun/training/sampler"
+)
+
+// A Binder makes the energy of atoms given as pictures, [m, h·w], under the reference N(0, I).
+type Binder func(ctx context.Context, taps []float32) (training.Energy, error)
+
+// System is the learning system. Its parts are set by [New].
+type System struct {
+	Config Config
+	*template
+
+	set      *data.Set
+	pictures [][]float32 // as they are learned from
+	loader   *data.Loader
+	origin   training.Origin
+	seed     uint64
+
+	observed []float64       // mean |⟨x, B_j⟩| of the data, atoms moved
+	maxima   []float32       // the same of all candidates
+	learner  *maxent.Learner // with pursuit
+	chains   []*chain        // with boosting
+	logZ     float64
+	slow     float64
+	iter     int
+}
+
+// New assembles the system for aligned grey pictures and, with pursuit, selects the atoms. All randomness
+// follows from the seed.
+func New(ctx context.Context, c Config, bind Binder, set *data.Set, seed uint64) (*System, error) {
+	s, err := assemble(c, set, seed)
+	if err == nil && c.Select == Pursuit {
+		err = s.bind(ctx, bind)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sparse-frame: %w", err)
+	}
+	return s, nil
+}
+
+func assemble(c Config, set *data.Set, seed uint64) (*System, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	if d := set.Dims(); len(d) != 3 || d[0] != 1 {
+		return nil, fmt.Errorf("wanted grey pictures, got examples of %v", d)
+	}
+	d, err := newDictionary(&c, set.H, set.W)
+	if err != nil {
+		return nil, err
+	}
+	loader, err := data.NewLoader(set, 1, seed)
+	if err != nil {
+		return nil, err
+	}
+	s := &System{Config: c, template: &template{dictionary: d}, set: set, loader: loader, origin: training.OriginOf("sparse-frame", seed, set), seed: seed, slow: 1}
+	s.maxima = make([]float32, len(d.bank)*d.oh*d.ow)
+	var r [][]float32
+	for i := range set.N {
+		x := c.Prepare(set.At(i), set.H, set.W, d.half)
+		s.pictures, r = append(s.pictures, x), append(r, d.responses(x))
+		for j, v := range d.maxima(r[i]) {
+			s.maxima[j] += v / float32(set.N)
+		}
+	}
+	if c.Select == Pursuit {
+		for _, a := range d.pursue(r, c.Atoms) {
+			s.take(a)
+		}
+		return s, nil
+	}
+	for k := range c.Chains {
+		x := make([]float32, set.H*set.W)
+		sampler.Noise{Seed: seed}.Normals(x, sampler.Chains(uint64(k), 1), 0)
+		s.chains = append(s.chains, &chain{x: x})
+	}
+	return s, nil
+}
+
+// Prepare normalises a picture's contrast: locally, over windows of the wavelets' size, or to mean 0 and
+// variance 10.
+func (c *Config) Prepare(x []float32, h, w, half int) []float32 {
+	if !c.Local {
+		half = h + w
+	}
+	return filters.Normalize(x, h, w, 2*half)
+}
+
+// take adds an atom to the template.
+func (s *System) take(a Atom) {
+	s.template.add(a)
+	s.observed = append(s.observed, float64(s.maxima[s.index(a)]))
+	for _, c := range s.chains {
+		c.r = append(c.r, s.dot(c.x, a))
+	}
+}
+
+// bind makes the energy of the selected atoms and its learner.
+func (s *System) bind(ctx context.Context, bind Binder) error {
+	if len(s.Atoms) == 0 {
+		return errors.New("the pictures have no structure that wavelets explain")
+	}
+	e, err := bind(ctx, s.taps(s.Atoms))
+	if err != nil {
+		return err
+	}
+	observed := make([]float32, len(s.observed))
+	for j, v := range s.observed {
+		observed[j] = float32(v)
+	}
+	s.learner, err = maxent.NewLearner(s.Config.Config, e, [][]float32{observed}, s.h*s.w, 1, s.seed)
+	return err
+}
+
+// Iteration implements [training.System].
+func (s *System) Iteration() int { return s.iter }
+
+// Slow implements [training.System].
+func (s *System) Slow(factor float64) {
+	if s.slow *= factor; s.learner != nil {
+		s.learner.Slow(factor)
+	}
+}
+
+// Step implements [training.System].
+func (s *System) Step(ctx context.Context) (m training.Metrics, err error) {
+	if s.learner != nil {
+		if m, err = s.learner.Step(ctx); err != nil {
+			return nil, err
+		}
+		for j, w := range s.learner.Energy.Params()[0].W {
+			s.Theta[j] = float64(w)
+		}
+		s.logZ = s.learner.LogPartition()
+	} else if m, err = s.boost(ctx); err != nil {
+		return nil, err
+	}
+	s.iter++
+	x := s.Samples(s.Config.Chains)
+	m["atoms"] = float64(len(s.Atoms))
+	_, m[training.DataStd] = training.Moments(slices.Concat(s.pictures...))
+	m["sample_mean"], m[training.SampleStd] = training.Moments(x)
+	return m, nil
+}
+
+// boost selects atoms, moves all weights along observed minus sampled responses, sweeps, and books what
+// log Z gains by the mean of its forward and its reverse estimate.
+func (s *System) boost(ctx context.Context) (training.Metrics, error) {
+	m, clock := training.Metrics{}, time.Now()
+	if len(s.Atoms) < s.Config.Atoms && s.iter%s.Config.Every == 0 {
+		s.choose()
+	}
+	before := slices.Clone(s.Theta)
+	rate := s.Config.Optim.LR * s.slow
+	switch s.Config.Sabotage {
+	case maxent.Flip:
+		rate = -rate
+	case maxent.Freeze:
+		rate = 0
+	}
+	gap, size := 0.0, 0.0
+	for j, want := range s.observed {
+		miss := want
+		for _, c := range s.chains {
+			miss -= math.Abs(float64(c.r[j])) / float64(len(s.chains))
+		}
+		m[training.Value] += s.Theta[j] * miss
+		gap, size = gap+math.Abs(miss), size+want
+		s.Theta[j] += rate * miss
+	}
+	m["gap"] = gap / size
+	forward := gained(before, s.Theta, s.chains)
+	m["learning_seconds"] = time.Since(clock).Seconds()
+	clock = time.Now()
+	for k, c := range s.chains {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for i := range s.Config.Sweeps {
+			s.sweep(sampler.Stream(s.seed, uint64(k), uint64(s.iter*s.Config.Sweeps+i)), c)
+		}
+		if s.iter%20 == 19 {
+			s.respond(c) // rounding adds up
+		}
+	}
+	m["sampling_seconds"] = time.Since(clock).Seconds()
+	s.logZ += (forward - gained(s.Theta, before, s.chains)) / 2
+	m["logz"] = s.logZ
+	return m, nil
+}
+
+// choose adds, of the candidates that the samples miss most in each cell, those close to the best. The gap
+// is signed: atoms that samples have too much of are left to the weights.
+func (s *System) choose() {
+	miss := slices.Clone(s.maxima)
+	for _, c := range s.chains {
+		for i, v := range s.responses(c.x) {
+			miss[i] -= float32(math.Abs(float64(v))) / float32(len(s.chains))
+		}
+	}
+	for _, a := range s.Atoms {
+		miss[s.index(a)] = 0
+	}
+	cells := s.Config.Cells
+	winner := make([]int, cells*cells)
+	for i := range winner {
+		winner[i] = -1
+	}
+	best := float32(0)
+	for i, v := range miss {
+		a := s.atom(i)
+		w := &winner[(a.Y-s.half)*cells/s.oh*cells+(a.X-s.half)*cells/s.ow]
+		if v > 0 && (*w < 0 || v > miss[*w]) {
+			*w = i
+		}
+		best = max(best, v)
+	}
+	for _, i := range winner {
+		if i >= 0 && miss[i] >= float32(s.Config.Keep)*best && len(s.Atoms) < s.Config.Atoms {
+			s.take(s.atom(i))
+		}
+	}
+}
+
+// Samples are n chains' pictures, again and again where there are fewer.
+func (s *System) Samples(n int) (x []float32) {
+	d := s.h * s.w
+	for k := range n {
+		if s.learner != nil {
+			i := k % s.learner.Chains.Len()
+			x = append(x, s.learner.Chains.X[i*d:(i+1)*d]...)
+			continue
+		}
+		x = append(x, s.chains[k%len(s.chains)].x...)
+	}
+	return x
+}
+
+// LogPartition is the estimate of log Z.
+func (s *System) LogPartition() float64 { return s.logZ }
+
+// Scores are log p(x)/q(x) of pictures, atoms moved to their best place in each.
+func (s *System) Scores(set *data.Set) (out []float64) {
+	for i := range set.N {
+		r := s.responses(s.Config.Prepare(set.At(i), s.h, s.w, s.half))
+		f := -s.logZ
+		for j, a := range s.Atoms {
+			_, v := s.best(r, a)
+			f += s.Theta[j] * float64(v)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// Evaluate implements [training.Evaluator]: how far the samples' responses are from the observed ones.
+func (s *System) Evaluate(context.Context) (training.Metrics, error) {
+	x, n := s.Samples(s.Config.Chains), s.Config.Chains
+	gap, size := 0.0, 0.0
+	for j, a := range s.Atoms {
+		mean := 0.0
+		for k := range n {
+			mean += math.Abs(float64(s.dot(x[k*s.h*s.w:(k+1)*s.h*s.w], a))) / float64(n)
+		}
+		gap, size = gap+math.Abs(mean-s.observed[j]), size+s.observed[j]
+	}
+	if size == 0 {
+		return nil, nil
+	}
+	return training.Metrics{"response_gap": gap / size, training.Objective: gap / size}, nil
+}
+
+// Bars draws each atom as a bar, as bright as its weight.
+func (s *System) Bars() []float32 {
+	out, most := make([]float32, s.h*s.w), 1e-9
+	for _, v := range s.Theta {
+		most = max(most, v)
+	}
+	for j, a := range s.Atoms {
+		n := s.normal[a.Filter]
+		for l := -0.7 * float64(s.half); l <= 0.7*float64(s.half); l += 0.5 {
+			y, x := int(math.Round(float64(a.Y)-l*n[1])), int(math.Round(float64(a.X)+l*n[0]))
+			if y >= 0 && y < s.h && x >= 0 && x < s.w {
+				out[y*s.w+x] = max(out[y*s.w+x], float32(max(0.15, s.Theta[j]/most)))
+			}
+		}
+	}
+	return out
+}
+
+// Pictures implements [training.Painter]: pictures as they are learned from, samples, and the atoms as bars.
+func (s *System) Pictures(context.Context) ([]training.Picture, error) {
+	n := min(8, s.set.N, s.Config.Chains)
+	strip := func(x []float32, n int, lo, hi float32) record.Images {
+		return record.Images{Data: x, N: n, C: 1, H: s.h, W: s.w, Lo: lo, Hi: hi}
+	}
+	return []training.Picture{
+		{Tag: record.SamplesTag, Rows: []record.Images{strip(slices.Concat(s.pictures[:n]...), n, lo, hi), strip(s.Samples(n), n, lo, hi)}},
+		{Tag: "atoms", Images: strip(s.Bars(), 1, 0, 1)},
+	}, nil
+}
+
+// lo and hi are the values shown black and white.
+const lo, hi = -8, 8
+
+// Save implements [training.System].
+func (s *System) Save() (*checkpoint.State, error) {
+	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
+	atoms := make([]int64, 0, 3*len(s.Atoms))
+	for _, a := range s.Atoms {
+		atoms = append(atoms, int64(a.Filter), int64(a.Y), int64(a.X))
+	}
+	st.Tensors["atoms"] = checkpoint.Tensor{Shape: []int{len(s.Atoms), 3}, Data: atoms}
+	st.Tensors["theta"] = checkpoint.Tensor{Shape: []int{len(s.Atoms)}, Data: s.Theta}
+	st.Tensors["log_partition"] = checkpoint.Scalar(s.logZ)
+	st.Tensors["slow"] = checkpoint.Scalar(s.slow)
+	if s.learner != nil {
+		s.learner.Save(st)
+	} else {
+		var r []float32
+		for _, c := range s.chains {
+			r = append(r, c.r...)
+		}
+		st.Tensors["chains/x"] = checkpoint.Tensor{Shape: []int{len(s.chains), s.h * s.w}, Data: s.Samples(len(s.chains))}
+		st.Tensors["chains/r"] = checkpoint.Tensor{Shape: []int{len(s.chains), len(s.Atoms)}, Data: r}
+	}
+	return st, s.origin.Save(st, s.loader, s.Config)
+}
+
+// Atoms reads the selected atoms of a checkpoint, their weights and log Z.
+func Atoms(st *checkpoint.State) (atoms []Atom, theta []float64, logZ float64, err error) {
+	t, ok := st.Tensors["atoms"]
+	raw, is := t.Data.([]int64)
+	if !ok || !is || len(raw)%3 != 0 {
+		return nil, nil, 0, errors.New("sparse-frame: checkpoint: wanted atoms [m, 3]")
+	}
+	for i := 0; i < len(raw); i += 3 {
+		atoms = append(atoms, Atom{int(raw[i]), int(raw[i+1]), int(raw[i+2])})
+	}
+	if theta, err = checkpoint.Values[float64](st, "theta", len(atoms)); err != nil {
+		return nil, nil, 0, err
+	}
+	z, err := checkpoint.Values[float64](st, "log_partition")
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	return atoms, theta, z[0], nil
+}
+
+// Restore implements [training.System].
+func (s *System) Restore(st *checkpoint.State) error {
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
+	}
+	atoms, theta, logZ, err := Atoms(st)
+	if err != nil {
+		return err
+	}
+	for _, a := range atoms {
+		if a.Filter < 0 || a.Filter >= len(s.bank) || !s.fits(a) {
+			return fmt.Errorf("sparse-frame: checkpoint: atom %v is not of this dictionary", a)
+		}
+	}
+	slow, err := checkpoint.Values[float64](st, "slow")
+	if err != nil {
+		return err
+	}
+	if s.learner != nil {
+		if !slices.Equal(atoms, s.Atoms) {
+			return errors.New("sparse-frame: checkpoint: other atoms than these pictures give")
+		}
+		if err := s.learner.Restore(st); err != nil {
+			return err
+		}
+	} else {
+		x, err := checkpoint.Values[float32](st, "chains/x", len(s.chains), s.h*s.w)
+		if err != nil {
+			return err
+		}
+		r, err := checkpoint.Values[float32](st, "chains/r", len(s.chains), len(atoms))
+		if err != nil {
+			return err
+		}
+		s.template, s.observed = &template{dictionary: s.dictionary}, nil
+		for _, a := range atoms {
+			s.take(a)
+		}
+		for k, c := range s.chains {
+			copy(c.x, x[k*s.h*s.w:])
+			c.r = slices.Clone(r[k*len(atoms) : (k+1)*len(atoms)])
+		}
+	}
+	copy(s.Theta, theta)
+	s.logZ, s.slow, s.iter = logZ, slow[0], st.Step
+	return s.loader.Seek(position)
+}
+
+// Taps are a checkpoint's atoms as pictures of h×w, [m, h·w], with their weights and log Z.
+func Taps(c Config, st *checkpoint.State, h, w int) (taps []float32, theta []float64, logZ float64, err error) {
+	d, err := newDictionary(&c, h, w)
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("sparse-frame: %w", err)
+	}
+	atoms, theta, logZ, err := Atoms(st)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	for _, a := range atoms {
+		if a.Filter < 0 || a.Filter >= len(d.bank) || !d.fits(a) {
+			return nil, nil, 0, fmt.Errorf("sparse-frame: checkpoint: atom %v is not of this dictionary", a)
+		}
+	}
+	return d.taps(atoms), theta, logZ, nil
+}
