@@ -40,6 +40,10 @@ var Suites = []Suite{
 	CoopVAEBM,
 	Flow,
 	CoopFlow,
+	Multigrid,
+	CoarseToFine,
+	OneSided,
+	Patchwise,
 }
 
 // sabotageOf is the setting that makes an arm.

@@ -161,9 +161,8 @@ func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([
 	return m.grown(m.reached, x), nil
 }
 
-// Reconstruct implements [training.Reconstructor]. With a mask, hidden pixels begin at
-// 0 and the finest energy takes twice the steps of learning, its noise falling to 0;
-// visible pixels are put back after every step. Without one it returns what the finer
+// Reconstruct implements [training.Reconstructor]. With a mask it completes pictures
+// through the cascade, see [pyramid.Complete]. Without one it returns what the finer
 // stages make of the pictures' thumbnails at the coarsest resolution.
 func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
 	top := m.top()
@@ -187,13 +186,7 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 			}
 			return m.grown(m.reached, end), nil
 		}
-		now := make([]float32, len(part))
-		k, steps := top.Langevin.Kernel(), 2*top.Langevin.Steps
-		k.Project = pyramid.Impose(part, mask[first*dim:(first+rows)*dim])
-		k.Project(now)
-		cooling := sampler.Anneal{Langevin: k, Noise: func(step uint64) float32 { return k.Noise * (1 - float32(step)/float32(steps)) }}
-		_, err := top.Move(ctx, noise, cooling, steps, ids, 0, now)
-		return now, err
+		return pyramid.Complete(ctx, m.Stages, noise, ids, part, mask[first*dim:(first+rows)*dim])
 	})
 }
 

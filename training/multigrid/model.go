@@ -111,7 +111,7 @@ func (m *Model) draw(ctx context.Context, first int, seed uint64) ([][]float32, 
 // Reconstruct implements [training.Reconstructor]. With a mask it completes
 // pictures: every grid's chain starts at the one before, at first at the mean of
 // what is visible, and after every step blocks that are wholly visible are put
-// back. Without one it returns what the finer grids make of the pictures'
+// where they should be by then. Without one it returns what the finer grids make of the pictures'
 // thumbnails, the coarsest grid above 1×1.
 func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
 	top := m.Levels[len(m.Levels)-1]
@@ -130,24 +130,8 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 			}
 			return ends[len(ends)-1], nil
 		}
-		return m.complete(ctx, noise, ids, part, mask[first*dim:(first+rows)*dim])
+		return pyramid.Complete(ctx, m.Levels, noise, ids, part, mask[first*dim:(first+rows)*dim])
 	})
-}
-
-func (m *Model) complete(ctx context.Context, noise sampler.Noise, ids []uint64, x, mask []float32) ([]float32, error) {
-	top := m.Levels[len(m.Levels)-1]
-	now := pyramid.VisibleMean(x, mask, top.H*top.W)
-	for k, v := range m.Levels {
-		known, seen := pyramid.ShrinkKnown(x, mask, top.H, top.W, top.W/v.W)
-		now = m.grow(k, now)
-		kernel := v.Langevin.Kernel()
-		kernel.Project = pyramid.Impose(known, seen)
-		kernel.Project(now)
-		if _, err := v.Move(ctx, noise.Fork(uint64(k+1)), kernel, v.Langevin.Steps, ids, 0, now); err != nil {
-			return nil, err
-		}
-	}
-	return now, nil
 }
 
 // Restore takes back what Save of a system has put into a checkpoint, without

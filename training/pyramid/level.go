@@ -231,3 +231,44 @@ func Carry(to, from training.Energy) error {
 	}
 	return target.Restore(mine)
 }
+
+// Complete fills in what a mask hides of pictures x of the last level's size. Chains
+// begin at the mean of what is visible, each level at the pixels of the one before.
+// Blocks that are wholly visible go along the level's chain from their value on the
+// level before to their own, as in the chains that the energies have learned from, and
+// end there exactly.
+func Complete(ctx context.Context, levels []*Level, noise sampler.Noise, ids []uint64, x, mask []float32) ([]float32, error) {
+	top := levels[len(levels)-1]
+	now, side := VisibleMean(x, mask, top.H*top.W), 1
+	// Coarse values of visible pixels must not tell what is hidden beside them.
+	x = append([]float32(nil), x...)
+	for i, m := range mask {
+		if m != 1 {
+			x[i] = now[i/(top.H*top.W)]
+		}
+	}
+	for k, v := range levels {
+		factor := v.W / side
+		known, seen := ShrinkKnown(x, mask, top.H, top.W, top.W/v.W)
+		coarse := Grow(Shrink(known, v.H, v.W, factor), side, side, factor)
+		way := append([]float32(nil), known...)
+		put := Impose(way, seen)
+		kernel, steps, step := v.Langevin.Kernel(), v.Langevin.Steps, 0
+		kernel.Project = func(now []float32) {
+			for i := range way {
+				if way[i] = known[i]; step < steps {
+					way[i] = coarse[i] + float32(step)/float32(steps)*(known[i]-coarse[i])
+				}
+			}
+			put(now)
+			step++
+		}
+		now = Grow(now, side, side, factor)
+		kernel.Project(now)
+		if _, err := v.Move(ctx, noise.Fork(uint64(k+1)), kernel, steps, ids, 0, now); err != nil {
+			return nil, err
+		}
+		side = v.W
+	}
+	return now, nil
+}
