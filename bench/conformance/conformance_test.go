@@ -217,8 +217,9 @@ func (n *network) onRefeval(ctx context.Context, g *graphs.Model, round bool) (e
 	return n.compare(p.Outputs(), out)
 }
 
+// onEngine runs on the CPU provider, or on the one that EBM_PROVIDER names.
 func (n *network) onEngine(ctx context.Context, e runtime.Engine, g *graphs.Model, level runtime.Level) (errs, []*graphs.Tensor, error) {
-	p, err := e.Compile(ctx, g, runtime.Options{Threads: 1, Optimize: level, NoSpin: true})
+	p, err := e.Compile(ctx, g, runtime.Options{Provider: os.Getenv("EBM_PROVIDER"), Threads: 1, Optimize: level, NoSpin: true})
 	if err != nil {
 		return errs{}, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"ebmrun/runtime"
 	"ebmrun/runtime/ort"
 	"ebmrun/runtime/ortlib"
+	"ebmrun/runtime/orttraining"
 	"ebmrun/runtime/ref"
 	"ebmrun/training/data"
 )
@@ -52,7 +53,9 @@ The exit status is 1 if nothing can run or, with --provider P, if P cannot.`,
 type health struct {
 	EBMRun string `json:"ebmrun"` // version
 	ortlib.Diagnosis
-	Data string `json:"data"` // folder of obtained data
+	Data     string `json:"data"`     // folder of obtained data
+	Training string `json:"training"` // what there is of ONNX Runtime's training build
+	Trains   bool   `json:"trains"`   // whether it can be used
 }
 
 func (c *common) examine(ctx context.Context) health {
@@ -65,7 +68,26 @@ func (c *common) examine(ctx context.Context) health {
 	if dir, err := data.CacheDir(); err == nil {
 		h.Data = dir
 	}
+	h.Training, h.Trains = trainingText(ctx)
 	return h
+}
+
+// trainingText tells whether ONNX Runtime's training build is here, and else what
+// it takes.
+func trainingText(ctx context.Context) (text string, ok bool) {
+	e, err := orttraining.Open(ctx, "")
+	if err == nil {
+		defer e.Close()
+		return e.Library() + ", for --gradients ort-training", true
+	}
+	if !errors.Is(err, orttraining.ErrMissing) {
+		return err.Error(), false
+	}
+	path, version, err := orttraining.Base(ctx)
+	if err != nil {
+		return err.Error(), false
+	}
+	return fmt.Sprintf("not installed; `ebmrun setup --ort-training` makes it with Python %s (%s)", version, path), false
 }
 
 func (h health) write(c *common) error {
@@ -91,6 +113,7 @@ func (h health) write(c *common) error {
 	for _, t := range h.Trials {
 		row(t.Works, t.Provider, "%s", trialText(t))
 	}
+	row(h.Trains, "ort-training", "%s", h.Training)
 	row(h.Cache != "", "cache", "%s", cacheText(h.Cache))
 	row(h.Data != "", "data", "%s", cacheText(h.Data))
 	for _, t := range h.Tools {

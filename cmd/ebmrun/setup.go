@@ -16,7 +16,7 @@ import (
 )
 
 func setupCommand(c *common) *cobra.Command {
-	var plain, full, list, trainer bool
+	var plain, full, cuda, list, trainer bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Find or obtain ONNX Runtime and check that it runs",
@@ -30,6 +30,10 @@ the program, in the cache folder, in Python's site-packages and in the system's
 library folders. Only where all this leads nowhere, or where --plain or --full
 asks for it, something is downloaded.
 
+--cuda obtains a build with the CUDA and TensorRT providers. NVIDIA's driver, the
+libraries of the CUDA toolkit 12 and cuDNN 9 are not in it: each that is missing is
+named, with the package that holds it.
+
 --ort-training obtains ONNX Runtime 1.19.2's training build, for --gradients
 ort-training: a Python environment of its own in the cache folder, made with a
 CPython of 3.8 to 3.12 on this machine.`,
@@ -41,8 +45,10 @@ CPython of 3.8 to 3.12 on this machine.`,
 				return c.listPackages()
 			case trainer:
 				return c.setupTraining(cmd.Context())
-			case plain && full:
-				return badInput(errors.New("setup: wanted --plain or --full, not both"))
+			case plain && full || plain && cuda || full && cuda:
+				return badInput(errors.New("setup: wanted one of --plain, --full and --cuda"))
+			case cuda:
+				return c.setupCUDA(cmd.Context())
 			case plain:
 				return c.setup(cmd.Context(), plainPackage())
 			case full:
@@ -54,9 +60,32 @@ CPython of 3.8 to 3.12 on this machine.`,
 	f := cmd.Flags()
 	f.BoolVar(&plain, "plain", false, "obtain the smallest package, with the CPU provider only, whatever is at hand")
 	f.BoolVar(&full, "full", false, "obtain the package with the most providers, whatever is at hand")
+	f.BoolVar(&cuda, "cuda", false, "obtain the package with the CUDA and TensorRT providers (253 MB), and say what else they need here")
 	f.BoolVar(&trainer, "ort-training", false, "obtain ONNX Runtime 1.19.2's training build, a second source of gradients")
 	f.BoolVar(&list, "list", false, "list the packages for this system and obtain nothing")
 	return cmd
+}
+
+// cudaPackage has the providers for NVIDIA's graphics processors.
+const cudaPackage = "onnxruntime-gpu"
+
+// setupCUDA obtains the package with the CUDA provider and says what the machine
+// lacks for it. It is used where the variable or the flag names it, since a
+// process loads one library and this one has no OpenVINO.
+func (c *common) setupCUDA(ctx context.Context) error {
+	lib, err := c.library(ctx, cudaPackage)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "%s; EBMRUN_ORT_LIBRARY=%s makes other verbs use it\n", lib.Path, filepath.Dir(lib.Path))
+	if lacks := lib.Lacks(ctx, runtime.CUDA); len(lacks) > 0 {
+		for _, line := range lacks {
+			fmt.Fprintln(c.out, "to mend:", line)
+		}
+		return errors.New("the provider cuda cannot run on this machine yet")
+	}
+	fmt.Fprintln(c.out, "driver, CUDA and cuDNN are there: see ebmrun doctor --provider cuda")
+	return nil
 }
 
 // setupTraining obtains the training build and runs a gradient graph on it.
@@ -82,7 +111,7 @@ func (c *common) setupTraining(ctx context.Context) error {
 func packagesHere() []ortlib.Package {
 	var out []ortlib.Package
 	for _, p := range ortlib.Packages {
-		if p.GOOS == goruntime.GOOS && p.GOARCH == goruntime.GOARCH {
+		if p.GOOS == goruntime.GOOS && p.GOARCH == goruntime.GOARCH && !p.OnRequest {
 			out = append(out, p)
 		}
 	}
@@ -91,7 +120,10 @@ func packagesHere() []ortlib.Package {
 
 func (c *common) listPackages() error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	for _, p := range packagesHere() {
+	for _, p := range ortlib.Packages {
+		if p.GOOS != goruntime.GOOS || p.GOARCH != goruntime.GOARCH {
+			continue
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\twith %s\tsha256 %s\n", p.Name, p.Version, byteText(p.Size), p.Client, p.SHA256)
 	}
 	return w.Flush()

@@ -25,7 +25,11 @@ func Diagnose(ctx context.Context, library string) ortlib.Diagnosis {
 	}
 	_, d.Version = Loaded()
 	for _, name := range []string{runtime.CPU, runtime.OpenVINO, runtime.CUDA, runtime.TensorRT, runtime.CoreML} {
-		d.Trials = append(d.Trials, try(ctx, e, name))
+		t := try(ctx, e, name)
+		if lacks := d.Library.Lacks(ctx, name); !t.Works && len(lacks) > 0 {
+			t.Reason = strings.Join(lacks, "; ")
+		}
+		d.Trials = append(d.Trials, t)
 	}
 	if !d.Trials[0].Works {
 		d.Advice = append(d.Advice, fmt.Sprintf("ONNX Runtime %s does not run a small graph (%s): run `ebmrun setup`, or name another library with --ort-library",

@@ -264,8 +264,11 @@ func (l Library) Beside(provider string) error {
 	_, err := os.Stat(filepath.Join(filepath.Dir(l.Path), name))
 	if errors.Is(err, fs.ErrNotExist) {
 		advice := "use a build of ONNX Runtime that has it"
-		if provider == runtime.OpenVINO {
+		switch provider {
+		case runtime.OpenVINO:
 			advice = "`ebmrun setup` gets a build that has it (Linux x86-64)"
+		case runtime.CUDA, runtime.TensorRT:
+			advice = "`ebmrun setup --cuda` gets a build that has it (Linux x86-64)"
 		}
 		return fmt.Errorf("no %s beside %s: %s", name, l.Path, advice)
 	}

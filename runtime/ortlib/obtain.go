@@ -54,6 +54,9 @@ func Obtain(ctx context.Context, r Request) (Library, error) {
 	}
 	var errs []string
 	for _, p := range Packages {
+		if p.OnRequest && r.Package == "" && sum == "" {
+			continue
+		}
 		if !p.fits(goruntime.GOOS, goruntime.GOARCH) || r.Package != "" && p.Name != r.Package || sum != "" && p.SHA256 != sum {
 			continue
 		}

@@ -10,6 +10,9 @@ type Package struct {
 	Size          int64  // of the file, in bytes
 	SHA256        string
 	Members       []string // paths in the file; the first is the library
+
+	// OnRequest is set for a package that is obtained only if it is asked for by name.
+	OnRequest bool
 }
 
 // Packages lists the files that Obtain knows, by preference. Each hash was taken
@@ -55,6 +58,15 @@ var Packages = []Package{
 		Size:    12596856,
 		SHA256:  "535b29475ca42b593c45fbb2152fbf1cdf3f287315bf650e6a724a0a1d065cdb",
 		Members: wheel("onnxruntime.dll", "onnxruntime_providers_shared.dll"),
+	},
+	{
+		Name: "onnxruntime-gpu", Version: "1.24.4", Client: "pip", OnRequest: true,
+		GOOS: "linux", GOARCH: "amd64", Platform: "manylinux_2_28_x86_64",
+		File:   "onnxruntime_gpu-1.24.4-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+		Size:   252765531,
+		SHA256: "eb0e38f0c1ef3b76ae0081c8e51eed20dd8925aa916f0fc6f9b8b17d05610e99",
+		Members: wheel("libonnxruntime.so.1.24.4", "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so",
+			"libonnxruntime_providers_tensorrt.so"),
 	},
 	node("linux", "amd64", "linux/x64/libonnxruntime.so.1"),
 	node("linux", "arm64", "linux/arm64/libonnxruntime.so.1"),

@@ -24,6 +24,7 @@ type Engine struct {
 type backend struct {
 	w         *worker
 	version   string
+	python    string
 	providers []string
 }
 
@@ -43,7 +44,7 @@ func Open(ctx context.Context, python string) (*Engine, error) {
 		w.close()
 		return nil, fmt.Errorf("%s: %w", python, err)
 	}
-	b := &backend{w: w, version: m.Version, providers: m.Providers}
+	b := &backend{w: w, version: m.Version, python: m.Python, providers: m.Providers}
 	return &Engine{Engine: runtime.Check(b), b: b}, nil
 }
 
@@ -52,6 +53,9 @@ func (e *Engine) Close() error {
 	e.b.w.close()
 	return nil
 }
+
+// Library is the library's name and version, and the Python that it runs in.
+func (e *Engine) Library() string { return e.b.Library() + ", Python " + e.b.python }
 
 // Library implements runtime.Backend.
 func (b *backend) Library() string { return "onnxruntime-training " + b.version }
