@@ -47,7 +47,7 @@ func TestSetupOnBareMachine(t *testing.T) {
 	ebmrun(t, "setup").wantError(t, 1, "EBMRUN_ORT_LIBRARY")
 	os.Unsetenv("EBMRUN_ORT_LIBRARY")
 	ebmrun(t, "setup", "--ort-library", "no/such/place").wantError(t, 2, "no/such/place")
-	ebmrun(t, "setup", "--plain", "--full").wantError(t, 2, "not both")
+	ebmrun(t, "setup", "--plain", "--full").wantError(t, 2, "wanted one of")
 	ebmrun(t, "setup", "--plain", "--quiet").wantError(t, 1, "pip is not installed")
 	ebmrun(t, "setup", "--list").wantOut(t, "onnxruntime", "sha256")
 }

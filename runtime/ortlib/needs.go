@@ -31,7 +31,7 @@ var holders = []struct{ prefix, pip, kit string }{
 type Need struct {
 	Name   string `json:"name"`
 	Path   string `json:"path,omitempty"`   // where it lies, "" if it was not found
-	Holder string `json:"holder,omitempty"` // what holds it
+	Holder string `json:"holder,omitempty"` // what holds it; of a pip package, the lib folder goes into LD_LIBRARY_PATH
 }
 
 // Needs lists the libraries that a provider's library beside l is linked with, as
@@ -67,7 +67,7 @@ func (l Library) Needs(ctx context.Context, provider string) ([]Need, error) {
 		}
 		for _, h := range holders {
 			if strings.HasPrefix(lib, h.prefix) && n.Holder == "" {
-				n.Holder = fmt.Sprintf("%s, or pip's %s with its lib folder in LD_LIBRARY_PATH", h.kit, h.pip)
+				n.Holder = fmt.Sprintf("%s, pip's %s", h.kit, h.pip)
 			}
 		}
 		if n.Holder != "" || n.Path == "" {
@@ -116,9 +116,9 @@ func (l Library) Lacks(ctx context.Context, provider string) (lines []string) {
 	}
 	for _, n := range needs {
 		if n.Path == "" {
-			line := "no " + n.Name + ", which " + providerFile(provider) + " needs"
+			line := "no " + n.Name
 			if n.Holder != "" {
-				line += ": it is in " + n.Holder
+				line += " (in " + n.Holder + ")"
 			}
 			lines = append(lines, line)
 		}
