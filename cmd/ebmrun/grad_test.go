@@ -279,3 +279,41 @@ func TestGradRecompute(t *testing.T) {
 		t.Errorf("only %d nodes are computed again", again)
 	}
 }
+
+// The gradient of a model in another type is in that type. Where the library has
+// no kernel for it, the plain-Go check stands and the kernel is named; slopes
+// beyond the type's range are counted.
+func TestGradOfOtherTypes(t *testing.T) {
+	for _, c := range []struct {
+		typ   graphs.DType
+		scale float64
+		said  string
+	}{
+		{graphs.Float64, 1, ""},
+		{graphs.Float16, 1, ""},
+		{graphs.Float16, 1e3, "too large for float16"},
+		{graphs.BFloat16, 1, "no kernel for MatMul of bfloat16"},
+	} {
+		b := graphs.NewBuilder(&graphs.Graph{Name: "net"})
+		x := b.Input("x", c.typ, graphs.Shape{graphs.Sym("batch"), graphs.D(2)})
+		w, err := graphs.FromFloats(c.typ, []float64{c.scale, 2 * c.scale, 3 * c.scale, c.scale}, 2, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := b.MatMul(x, b.Weight("w", w))
+		b.Output("y", b.Scale(b.Sum(h, false, 1), 100))
+		g, err := b.Graph()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(t.TempDir(), "grad.onnx")
+		r := ebmrun(t, "--provider", "cpu", "grad", save(t, graphs.NewModel(g)), "--check", "-o", out)
+		if runs := c.typ != graphs.BFloat16 && c.scale == 1; runs && r.status != 0 || c.said != "" && !strings.Contains(r.errOut, c.said) && !strings.Contains(r.errOut, "ebmrun reference") {
+			t.Errorf("%v × %g: status %d, %s", c.typ, c.scale, r.status, r.errOut)
+			continue
+		}
+		if m, err := onnxio.Read(out); err == nil && m.Graph.Output("grad/x").Type != c.typ {
+			t.Errorf("the slope of a %v is %v", c.typ, m.Graph.Output("grad/x").Type)
+		}
+	}
+}

@@ -131,7 +131,7 @@ func matMulRule(b *Back, n *graphs.Node, dy []val) []val {
 	}
 	return b.each(n, func(i int) val {
 		if i == 0 {
-			g := b.unbroadcast(b.MatMul(d, b.swap(c)), a)
+			g := b.unbroadcast(b.product(d, c, false, true), a)
 			if a != x {
 				g = b.ReshapeLike(g, x)
 			}
@@ -142,17 +142,40 @@ func matMulRule(b *Back, n *graphs.Node, dy []val) []val {
 			// One product over all rows at once instead of a batch of products.
 			k, m := a.Shape[len(a.Shape)-1], c.Shape[1]
 			if k.Known() && m.Known() {
-				g = b.MatMul(b.swap(b.ReshapeTo(a, -1, k.N)), b.ReshapeTo(d, -1, m.N))
+				g = b.product(b.ReshapeTo(a, -1, k.N), b.ReshapeTo(d, -1, m.N), true, false)
 			}
 		}
 		if g == nil {
-			g = b.unbroadcast(b.MatMul(b.swap(a), d), c)
+			g = b.unbroadcast(b.product(a, d, true, false), c)
 		}
 		if c != w {
 			g = b.ReshapeLike(g, w)
 		}
 		return g
 	})
+}
+
+// product multiplies matrices, transposed where asked for. In float64 a product
+// of two matrices is a Gemm: ONNX Runtime fuses a Transpose into a MatMul and has
+// no kernel for that in float64.
+func (b *Back) product(x, y val, tx, ty bool) val {
+	if b.Err() == nil && x.Type == graphs.Float64 && len(x.Shape) == 2 && len(y.Shape) == 2 {
+		var attrs []*graphs.Attr
+		if tx {
+			attrs = append(attrs, graphs.I("transA", 1))
+		}
+		if ty {
+			attrs = append(attrs, graphs.I("transB", 1))
+		}
+		return b.Op("Gemm", []val{x, y}, attrs...)
+	}
+	if tx {
+		x = b.swap(x)
+	}
+	if ty {
+		y = b.swap(y)
+	}
+	return b.MatMul(x, y)
 }
 
 // gemmRule: Y = α·op(A)·op(B) + β·C.

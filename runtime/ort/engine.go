@@ -120,7 +120,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err := dump(o.DumpDir, m, data); err != nil {
 		return nil, err
 	}
-	p := &program{sig: sig, calls: make(chan *call, maxCalls)}
+	p := &program{sig: sig, types: nodeTypes(m.Graph), calls: make(chan *call, maxCalls)}
 	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
 	err = keepSignalStack(func() error {
 		opts, err := sessionOptions(o, profile)
@@ -128,9 +128,14 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 			return err
 		}
 		defer opts.Destroy()
+		if unfused(m.Graph) {
+			if err := opts.AddSessionConfigEntry("optimization.disable_specified_optimizers", "MatmulTransposeFusion"); err != nil {
+				return err
+			}
+		}
 		p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
 		if err != nil {
-			return fmt.Errorf("graph %q: %w", m.Graph.Name, plain(err))
+			return fmt.Errorf("graph %q: %w", m.Graph.Name, kernelError(p.types, plain(err)))
 		}
 		return nil
 	})

@@ -21,6 +21,7 @@ const maxCalls = 16
 // A program is one session.
 type program struct {
 	sig             *runtime.Signature
+	types           map[string]graphs.DType // of nodes, for the words of errors
 	session         *onnx.DynamicAdvancedSession
 	inputs, outputs []slot
 
@@ -124,7 +125,7 @@ func (p *program) finish(ctx context.Context, c *call, out []*graphs.Tensor, err
 		if cerr := ctx.Err(); cerr != nil {
 			err = fmt.Errorf("stopped: %w", cerr)
 		} else {
-			err = plain(err)
+			err = kernelError(p.types, plain(err))
 		}
 	}
 	for i, v := range c.out {

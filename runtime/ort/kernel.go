@@ -1,0 +1,63 @@
+//go:build cgo
+
+package ort
+
+import (
+	"regexp"
+	"strings"
+
+	"ebmrun/graphs"
+	"ebmrun/runtime"
+)
+
+// noKernel are the ways in which the library says that it has no implementation
+// of an op for a type, each with the op and the node where it names them.
+var noKernel = []*regexp.Regexp{
+	regexp.MustCompile(`Could not find an implementation for (?P<op>[\w.]+)\(\d+\) node with name '(?P<node>[^']*)'`),
+	regexp.MustCompile(`Failed to find kernel for (?P<op>[\w.]+)\(\d+\) \(node:'(?P<node>[^']*)'`),
+	regexp.MustCompile(`Type '[^']*' of input parameter \([^)]*\) of operator \((?P<op>\w+)\) in node \((?P<node>[^)]*)\) is invalid`),
+	regexp.MustCompile(`while running (?P<op>\w+) node\. Name:'(?P<node>[^']*)' Status Message: .*(?:data type is not supported|not implemented|Unsupported data type)`),
+}
+
+// nodeTypes notes the float type that each named node works on.
+func nodeTypes(g *graphs.Graph) map[string]graphs.DType {
+	types := map[string]graphs.DType{}
+	for _, n := range g.Nodes {
+		for _, v := range n.Inputs {
+			if n.Name != "" && v != nil && v.Type.IsFloat() {
+				types[n.Name] = v.Type
+				break
+			}
+		}
+	}
+	return types
+}
+
+// kernelError recognises a missing kernel in an error of the library.
+func kernelError(types map[string]graphs.DType, err error) error {
+	for _, p := range noKernel {
+		match := p.FindStringSubmatch(err.Error())
+		if match == nil {
+			continue
+		}
+		k := &runtime.KernelError{Op: match[p.SubexpIndex("op")], Node: match[p.SubexpIndex("node")], Err: err}
+		for name, t := range types { // the library names a fused node after one that it is made of
+			if name == k.Node || strings.HasPrefix(k.Node, name+"/") && k.Type == graphs.Undefined {
+				k.Type = t
+			}
+		}
+		return k
+	}
+	return err
+}
+
+// unfused reports whether products of a graph are in float64: the library fuses
+// a Transpose into a MatMul, and has no kernel for the outcome in that type.
+func unfused(g *graphs.Graph) bool {
+	for _, n := range g.Nodes {
+		if n.Op == "MatMul" && n.Out(0) != nil && n.Out(0).Type == graphs.Float64 {
+			return true
+		}
+	}
+	return false
+}
