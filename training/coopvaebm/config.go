@@ -82,7 +82,7 @@ func (c *Config) EnergyNet() (energy.Spec, error) {
 // zero and a small energy net needs no gradients of order x/σ_ref².
 func small(net, enc, gen string, steps int) Config {
 	return Config{
-		Net: net, Nets: vae.Nets{Encoder: enc, Generator: gen}, Steps: steps, Batch: 64, Drafts: 64, Sigma: 0.3, Rounds: 10,
+		Net: net, Nets: vae.Nets{Encoder: enc, Generator: gen}, Steps: steps, Batch: 64, Drafts: 64, Sigma: 0.6, Rounds: 10,
 		KL:       vae.KL{Weight: 1, Warmup: steps / 10},
 		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
 		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1},
