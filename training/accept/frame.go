@@ -3,9 +3,12 @@ package accept
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"ebmrun/training/data"
 	"ebmrun/training/frame"
+	"ebmrun/training/inhomogeneousframe"
+	"ebmrun/training/maxent"
 	"ebmrun/training/record"
 )
 
@@ -13,6 +16,7 @@ var frameSuite = Suite{"frame", []Part{
 	{"increments", "responses and histograms kept up to date are those worked out anew", true, frameIncrements},
 	{"histogram", "stripes of 64×64 by potentials of up to 6 filters", false, frameTexture(frame.Histogram)},
 	{"julesz", "the same histograms by annealing", false, frameTexture(frame.Julesz)},
+	{"parametric", "blobs of 64×64 by mean absolute responses, HMC on the gradient graph", false, frameParametric},
 }}
 
 func frameSystem(ctx context.Context, e Env, mode, sabotage string) (*frame.System, error) {
@@ -90,3 +94,65 @@ func frameTexture(mode string) func(context.Context, Env, *Item) error {
 
 // frameGap is what the histograms of a chosen filter may differ by.
 var frameGap = map[string]float64{frame.Histogram: 0.3, frame.Julesz: 0.6}
+
+// frameParametric learns a texture by one weight a filter, which is the inhomogeneous model with its
+// weights tied over places: gradients take the place of Gibbs sweeps.
+func frameParametric(ctx context.Context, e Env, it *Item) error {
+	set, err := data.Load(ctx, "synthetic/tex-b", data.Options{Seed: e.Seed, Size: 64})
+	if err != nil {
+		return err
+	}
+	set, _ = data.Rescale(data.Standard, set, set)
+	for _, arm := range []string{Works, Untrained, Flipped} {
+		c, err := inhomogeneousframe.For("texture", set.Dims(), 1)
+		if err != nil {
+			return err
+		}
+		c.Sabotage = maxentSabotage[arm]
+		m, err := c.Network(set.Dims())
+		if err != nil {
+			return err
+		}
+		net, err := e.Bind(ctx, m)
+		if err != nil {
+			return err
+		}
+		defer net.Close()
+		s, err := inhomogeneousframe.New(ctx, c, net, set, e.Seed)
+		if err != nil {
+			return err
+		}
+		steps := c.Steps
+		if arm != Works {
+			steps /= 10
+		}
+		if _, err := e.learn(ctx, "parametric "+arm, s, steps, c.Guard); err != nil {
+			return err
+		}
+		got, err := maxent.Observe(ctx, net, s.Chains.X, s.Chains.Len(), s.Chains.Len())
+		if err != nil {
+			return err
+		}
+		// of every filter by itself
+		most := 0.0
+		for i, want := range s.Observed {
+			for j, v := range want {
+				most = max(most, math.Abs(float64(got[i][j]-v))/float64(v))
+			}
+		}
+		if arm != Works {
+			it.Check(arm, "largest relative error of a mean response", most, AtLeast(0.4), "")
+			continue
+		}
+		it.Check(arm, "largest relative error of a mean response", most, AtMost(0.05), "")
+		pics, err := s.Pictures(ctx)
+		if err != nil {
+			return err
+		}
+		img, err := record.Strip(2, 3, pics[0].Rows...)
+		if err := e.show("frame-parametric", img, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -116,8 +116,8 @@ var Presets = map[string]Preset{
 		c.Steps, c.Chains, c.Batch = 80, 100, 10
 	})},
 	"texture": {"a texture: weights tied over places", preset(func(c *Config) {
-		c.Tied, c.Steps, c.Chains = true, 200, 4
-		c.Filters.Scales = []float64{0.35, 0.7}
+		c.Tied, c.Steps, c.Chains = true, 100, 4
+		c.Filters.Scales, c.Filters.Orientations = []float64{0.35, 0.5}, 4
 		c.Optim = training.Optim{LR: 0.01, Decay: 0.05}
 	})},
 }
