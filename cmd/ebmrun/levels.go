@@ -83,8 +83,9 @@ func (l levels) Close() error {
 	return errors.Join(errs...)
 }
 
-// export hands the finest energy to a run as its model, and the others as networks
-// named after their sides.
+// export hands the energies to a run as networks, the finest as "energy" and the others
+// named after their sides. None is the run's model: chains from noise on the finest
+// energy alone are not what the system draws.
 func (l levels) export(r *openedRun) error {
 	r.Networks = map[string]*graphs.Model{}
 	for k, e := range l {
@@ -92,12 +93,11 @@ func (l levels) export(r *openedRun) error {
 		if err != nil {
 			return err
 		}
-		if k == len(l)-1 {
-			r.Model = m
-		} else {
-			d := e.Dims()
-			r.Networks[fmt.Sprintf("energy-%dx%d", d[1], d[2])] = m.Model
+		name := "energy"
+		if d := e.Dims(); k < len(l)-1 {
+			name = fmt.Sprintf("energy-%dx%d", d[1], d[2])
 		}
+		r.Networks[name] = m.Model
 	}
 	return nil
 }
