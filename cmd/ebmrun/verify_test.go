@@ -46,7 +46,7 @@ func TestVerify(t *testing.T) {
 	if !strings.Contains(string(text), "accepted: true") {
 		t.Errorf("got %s", text)
 	}
-	ebmrun(t, "verify", "--list").wantOut(t, "pretence\ngenerative-convnet\n")
+	ebmrun(t, "verify", "--list").wantOut(t, "pretence\n", "\ngenerative-convnet\n")
 	ebmrun(t, "verify").wantError(t, statusBadInput, "--list")
 	ebmrun(t, "verify", "no-such").wantError(t, statusBadInput, "no-such", "generative-convnet")
 	ebmrun(t, "verify", "pretence", "--only", "other").wantError(t, statusBadInput, "other")
