@@ -78,7 +78,7 @@ func TestRecompute(t *testing.T) {
 }
 
 func measureDeep(t *testing.T, kind string) {
-	m := deep(t, 32, 64, 4, strings.HasPrefix(kind, "residual"))
+	m := deep(t, 32, 96, 4, strings.HasPrefix(kind, "residual"))
 	g, err := autodiff.Grad(m, autodiff.Options{Params: true, Recompute: strings.HasSuffix(kind, "again")})
 	if err != nil {
 		t.Fatal(err)
@@ -88,12 +88,12 @@ func measureDeep(t *testing.T, kind string) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	x := make([]float32, 4*32*64*64)
+	x := make([]float32, 4*32*96*96)
 	r := rand.New(rand.NewPCG(2, 2))
 	for i := range x {
 		x[i] = float32(r.NormFloat64())
 	}
-	in, out := []*graphs.Tensor{graphs.Of(x, 4, 32, 64, 64)}, make([]*graphs.Tensor, len(p.Outputs()))
+	in, out := []*graphs.Tensor{graphs.Of(x, 4, 32, 96, 96)}, make([]*graphs.Tensor, len(p.Outputs()))
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		t.Fatal(err)
 	}
