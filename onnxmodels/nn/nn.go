@@ -70,52 +70,84 @@ func (n *Net) weight(name string, init Init, fanIn, fanOut int, dims ...int) *gr
 // is an error and not an allocation that fails.
 const maxWeight = 1 << 28
 
-// A Conv describes a convolution over square windows.
+// A Conv describes a convolution over windows that are equally long along every
+// axis, or as long as Kernels, Strides and Pads say, one number an axis.
 type Conv struct {
 	Filters, Kernel, Stride, Pad int
-	Same                         bool // pad so that the output has ⌈size/stride⌉ positions, the odd pixel at the end
-	NoBias                       bool // such as before a normalisation
+	Kernels, Strides, Pads       []int // over Kernel, Stride and Pad
+	Same                         bool  // pad so that the output has ⌈size/stride⌉ positions, the odd one at the end
+	NoBias                       bool  // such as before a normalisation
 }
 
-// Conv appends a convolution of x [batch, C, H, W].
+// along is a setting for each of n axes.
+func along(n, one int, each []int, least int) ([]int64, error) {
+	out := make([]int64, n)
+	if each != nil && len(each) != n {
+		return nil, fmt.Errorf("wanted %d numbers, one an axis, got %v", n, each)
+	}
+	for i := range out {
+		if out[i] = int64(one); each != nil {
+			out[i] = int64(each[i])
+		}
+		if out[i] < int64(least) {
+			return nil, fmt.Errorf("wanted at least %d along every axis, got %d %v", least, one, each)
+		}
+	}
+	return out, nil
+}
+
+// Conv appends a convolution of x [batch, C, …] along every axis after the channels.
 func (n *Net) Conv(name string, x *graphs.Value, c Conv) *graphs.Value {
-	if n.Err() != nil || len(x.Shape) != 4 || !x.Shape[1].Known() {
-		return n.Fail("nn: layer %s: input %v is not [batch, channels, height, width]", name, x)
+	if n.Err() != nil || len(x.Shape) < 4 || !x.Shape[1].Known() {
+		return n.Fail("nn: layer %s: input %v is not [batch, channels, height, width] or of more axes", name, x)
 	}
 	defer n.Prefix(n.Prefix(name))
-	in := int(x.Shape[1].N)
-	if c.Pad < 0 || c.Stride < 0 {
-		return n.Fail("nn: layer %s: wanted no negative pad or stride, got %d and %d", name, c.Pad, c.Stride)
+	in, axes := int(x.Shape[1].N), len(x.Shape)-2
+	kernel, err := along(axes, c.Kernel, c.Kernels, 1)
+	if err != nil {
+		return n.Fail("nn: layer %s: kernel: %w", name, err)
 	}
-	k := int64(c.Kernel)
-	s := int64(max(c.Stride, 1))
-	fan := in * c.Kernel * c.Kernel
-	w := n.weight(name+".weight", n.Weights, fan, c.Filters*c.Kernel*c.Kernel, c.Filters, in, c.Kernel, c.Kernel)
+	if c.Stride < 0 {
+		return n.Fail("nn: layer %s: wanted no negative stride, got %d", name, c.Stride)
+	}
+	stride, err := along(axes, max(c.Stride, 1), c.Strides, 1)
+	if err != nil {
+		return n.Fail("nn: layer %s: stride: %w", name, err)
+	}
+	pad, err := along(axes, c.Pad, c.Pads, 0)
+	if err != nil {
+		return n.Fail("nn: layer %s: pad: %w", name, err)
+	}
+	window, dims := 1, []int{c.Filters, in}
+	for _, k := range kernel {
+		window, dims = window*int(k), append(dims, int(k))
+	}
+	w := n.weight(name+".weight", n.Weights, in*window, c.Filters*window, dims...)
 	operands := []*graphs.Value{x, w}
 	if !c.NoBias {
-		operands = append(operands, n.weight(name+".bias", n.Biases, fan, c.Filters, c.Filters))
+		operands = append(operands, n.weight(name+".bias", n.Biases, in*window, c.Filters, c.Filters))
 	}
-	pads := []int64{int64(c.Pad), int64(c.Pad), int64(c.Pad), int64(c.Pad)}
+	pads := append(append([]int64{}, pad...), pad...)
 	if c.Same {
-		for i := range 2 {
+		for i := range axes {
 			d := x.Shape[2+i]
 			if !d.Known() {
 				return n.Fail("nn: layer %s: same padding needs a known size of %v", name, x)
 			}
-			total := max(((d.N+s-1)/s-1)*s+k-d.N, 0)
-			pads[i], pads[2+i] = total/2, total-total/2
+			total := max(((d.N+stride[i]-1)/stride[i]-1)*stride[i]+kernel[i]-d.N, 0)
+			pads[i], pads[axes+i] = total/2, total-total/2
 		}
 	}
-	if !fits(x, k, pads) {
-		return n.Fail("nn: layer %s: windows of %d×%d with pads %v do not fit into %v", name, k, k, pads, x)
+	if !fits(x, kernel, pads) {
+		return n.Fail("nn: layer %s: windows of %v with pads %v do not fit into %v", name, kernel, pads, x)
 	}
-	return n.Op("Conv", operands, graphs.IntsAttr("kernel_shape", k, k), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", s, s))
+	return n.Op("Conv", operands, graphs.IntsAttr("kernel_shape", kernel...), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", stride...))
 }
 
-// fits reports whether k×k windows fit into the padded map x.
-func fits(x *graphs.Value, k int64, pads []int64) bool {
-	for i := range 2 {
-		if d := x.Shape[2+i]; d.Known() && d.N+pads[i]+pads[2+i] < k {
+// fits reports whether windows fit into the padded map x.
+func fits(x *graphs.Value, kernel, pads []int64) bool {
+	for i, k := range kernel {
+		if d := x.Shape[2+i]; d.Known() && d.N+pads[i]+pads[len(kernel)+i] < k {
 			return false
 		}
 	}
@@ -173,7 +205,7 @@ func (n *Net) Linear(name string, h *graphs.Value, tied bool) *graphs.Value {
 
 // MaxPool appends non-overlapping pooling over k×k windows.
 func (n *Net) MaxPool(x *graphs.Value, k int) *graphs.Value {
-	if n.Err() == nil && (len(x.Shape) != 4 || !fits(x, int64(k), make([]int64, 4))) {
+	if n.Err() == nil && (len(x.Shape) != 4 || !fits(x, []int64{int64(k), int64(k)}, make([]int64, 4))) {
 		return n.Fail("nn: pooling windows of %d×%d do not fit into %v", k, k, x)
 	}
 	return n.Op("MaxPool", []*graphs.Value{x}, graphs.IntsAttr("kernel_shape", int64(k), int64(k)), graphs.IntsAttr("strides", int64(k), int64(k)))
