@@ -48,7 +48,8 @@ func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, err
 	if err != nil {
 		return nil, badInput(err)
 	}
-	if e.judge != nil {
+	// The distance between pictures' principal components wants more than 16 samples.
+	if e.judge != nil && (e.set.N == 1 || c.Chains.Number > 16) {
 		s.Judge = e.judge.Measure
 	}
 	return &job{

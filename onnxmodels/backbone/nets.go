@@ -24,9 +24,13 @@ type Named struct {
 
 // Nets is every network with a name.
 var Nets = map[string]Named{
-	"vgg16":  {"VGG16 of Simonyan and Zisserman, 2015, trained on ImageNet", Caffe, vgg16(), true, nil},
-	"random": {"three convolutions of random weights, always the same", Input{Range: 2, Mean: []float64{1}}, nil, false, random},
+	"vgg16":    {"VGG16 of Simonyan and Zisserman, 2015, trained on ImageNet", Caffe, vgg16(), true, nil},
+	"random":   {"three convolutions of random weights, always the same", centred, nil, false, random(1)},
+	"random-2": {"the same with other weights: a judge of what was learned on the first", centred, nil, false, random(2)},
 }
+
+// centred pixels lie in [−1, 1].
+var centred = Input{Range: 2, Mean: []float64{1}}
 
 // Load opens the network that a description names: a key of [Nets] or the path
 // of an .onnx file. obtain gives the path of a network's file.
@@ -67,9 +71,13 @@ func vgg16() map[string]string {
 // random is three convolutions with ReLU and average pooling between them: 16
 // filters of 5×5, 32 of 5×5, 64 of 3×3, with receptive fields of 5, 14 and 24 pixels.
 // Filters have no mean, so that flat areas excite none.
-func random(string) (*graphs.Model, error) {
+func random(seed uint64) func(string) (*graphs.Model, error) {
+	return func(string) (*graphs.Model, error) { return randomNet(seed) }
+}
+
+func randomNet(seed uint64) (*graphs.Model, error) {
 	b := graphs.NewBuilder(&graphs.Graph{Name: "random"})
-	net := &nn.Net{Builder: b, Rng: rand.New(rand.NewPCG(1, 0x6261636b)), Weights: contrasts}
+	net := &nn.Net{Builder: b, Rng: rand.New(rand.NewPCG(seed, 0x6261636b)), Weights: contrasts}
 	h := b.Input("image", graphs.Float32, graphs.Shape{onnxmodels.Batch, graphs.D(3), graphs.Sym("height"), graphs.Sym("width")})
 	for i, c := range []nn.Conv{{Filters: 16, Kernel: 5}, {Filters: 32, Kernel: 5}, {Filters: 64, Kernel: 3}} {
 		if i > 0 {

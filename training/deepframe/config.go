@@ -100,13 +100,21 @@ func frame(net string, stationary bool, chains int, cut ...string) Config {
 	return c
 }
 
+// object has shorter steps: with a weight for every position, those of a few
+// places grow large, and the density is sharper for it.
+func object(c Config) Config {
+	c.Optim.LR, c.Langevin.Step = 0.02, 0.2
+	return c
+}
+
 // Presets is the table of settings with a name. The authors' layer, steps and
 // rates are not published; these were found on two cores.
 var Presets = map[string]Preset{
 	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", frame("random", true, 2, "relu1", "relu2", "relu3")},
-	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", frame("random", false, 8, "relu2")},
-	"texture":        {"one texture; VGG16 to conv4_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3", "conv4_3")},
-	"object":         {"aligned pictures; VGG16 to conv3_3", frame("vgg16", false, 4, "conv3_3")},
+	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", object(frame("random", false, 20, "relu2"))},
+	"texture":        {"one texture; VGG16 to conv3_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
+	"texture-deep":   {"one texture; VGG16 to conv4_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3", "conv4_3")},
+	"object":         {"aligned pictures; VGG16 to conv3_3", object(frame("vgg16", false, 4, "conv3_3"))},
 }
 
 // For returns the settings for data of the given dimensions: "small" and "paper"
