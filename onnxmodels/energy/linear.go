@@ -51,3 +51,17 @@ func Linear(dims []int, sigma float64, stationary bool, features Features) (*onn
 	}
 	return finish(net, x, f, sigma)
 }
+
+// Filtered are the responses ⟨x, B_k,p⟩ of grey pictures [1, H, W] to fixed filters
+// wherever those fit, [K, …], without a rectifier: f is linear in x too, and the
+// density under a Gaussian reference is a Gaussian.
+func Filtered(f Kernels) Features {
+	return func(b *graphs.Builder, x *graphs.Value) []*graphs.Value {
+		area := f.Size * f.Size
+		if f.Size < 1 || len(f.Taps) == 0 || len(f.Taps)%area != 0 {
+			return []*graphs.Value{b.Fail("energy: wanted filters of %d×%d, got %d taps", f.Size, f.Size, len(f.Taps))}
+		}
+		w := b.Const(graphs.Of(f.Taps, len(f.Taps)/area, 1, f.Size, f.Size))
+		return []*graphs.Value{b.Op("Conv", []*graphs.Value{x, w}, graphs.IntsAttr("kernel_shape", int64(f.Size), int64(f.Size)))}
+	}
+}

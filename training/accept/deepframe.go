@@ -8,7 +8,6 @@ import (
 
 	"gonum.org/v1/gonum/dsp/fourier"
 
-	"ebmrun/graphs"
 	"ebmrun/onnxmodels/backbone"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -34,10 +33,7 @@ func deepFRAMELinear(ctx context.Context, e Env, it *Item) error {
 	for i := range filter {
 		filter[i] = float32(rng.NormFloat64())
 	}
-	m, err := energy.Linear([]int{1, side, side}, sigma, false, func(b *graphs.Builder, x *graphs.Value) []*graphs.Value {
-		w := b.Const(graphs.Of(filter, 3, 1, 3, 3))
-		return []*graphs.Value{b.Op("Conv", []*graphs.Value{x, w}, graphs.IntsAttr("kernel_shape", 3, 3))}
-	})
+	m, err := energy.Linear([]int{1, side, side}, sigma, false, energy.Filtered(energy.Kernels{Size: 3, Taps: filter}))
 	if err != nil {
 		return err
 	}

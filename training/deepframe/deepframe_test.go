@@ -86,10 +86,7 @@ func steps(t testing.TB, s *deepframe.System, n int) (m training.Metrics) {
 }
 
 // filters are responses without a rectifier: f is linear in x.
-func filters(b *graphs.Builder, x *graphs.Value) []*graphs.Value {
-	w := b.Const(graphs.Of([]float32{1, 2, -1, 0.5, -1, 1, 1, -2}, 2, 1, 2, 2))
-	return []*graphs.Value{b.Op("Conv", []*graphs.Value{x, w}, graphs.IntsAttr("kernel_shape", 2, 2))}
-}
+var filters = energy.Filtered(energy.Kernels{Size: 2, Taps: []float32{1, 2, -1, 0.5, -1, 1, 1, -2}})
 
 // TestLinear: without a rectifier the density is a Gaussian of mean σ²·Σ θ·F and,
 // after Langevin steps of size s, variance σ²/(1 − s²/(4σ²)).
