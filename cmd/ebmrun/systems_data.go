@@ -25,7 +25,9 @@ const (
 )
 
 // intakes is the systems that take more than pictures and vectors, by name.
-var intakes = map[string]intake{}
+var intakes = map[string]intake{
+	"conditional-coopnets": {given: allowed},
+}
 
 // takes refuses data that the system would not look at, and tells what it misses. Data that come in
 // pairs by themselves may be learned from without what is given.

@@ -1,0 +1,172 @@
+package conditionalcoopnets
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"ebmrun/onnxmodels/conditional"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+)
+
+// Config are the settings of the system.
+type Config struct {
+	Net      string            `yaml:"net"`       // a named energy, on the channels of example and condition
+	Init     string            `yaml:"generator"` // a named conditional generator
+	Spec     *energy.Spec      `yaml:"spec,omitempty"`
+	InitSpec *conditional.Spec `yaml:"generator_spec,omitempty"`
+	// Classes, if not 0, is the number of labels that are the conditions, in place of
+	// what the examples are given with; -1 counts those of the data.
+	Classes int `yaml:"classes"`
+
+	Steps     int               `yaml:"steps"`     // learning iterations
+	Batch     int               `yaml:"batch"`     // pairs per iteration
+	Langevin  training.Langevin `yaml:"langevin"`  // the solver's revision of a draft
+	Inference training.Langevin `yaml:"inference"` // of the code behind a revised draft; 0 steps keeps the code that was drawn
+	Reference struct {
+		Sigma float64 `yaml:"sigma"` // of the energy's Gaussian reference density
+	} `yaml:"reference"`
+	Sigma float64 `yaml:"sigma"` // deviation of the initialiser's residual
+	// Truth is the share of the true example in what the initialiser is taught, the rest
+	// being the revised draft. It falls to TruthEnd along a line over all iterations.
+	Truth    float64        `yaml:"truth"`
+	TruthEnd float64        `yaml:"truth_end"`
+	Optim    training.Optim `yaml:"optim"` // of the energy
+	Teach    training.Optim `yaml:"teach"` // of the initialiser
+	ScoreL2  float64        `yaml:"score_l2"`
+	Guard    training.Guard `yaml:"guard"`
+
+	// Sabotage spoils learning, to show that a test can fail: "flip" turns the sign of
+	// the energy's gradient, "blind" hides the condition from the energy, "freeze"
+	// never updates the initialiser.
+	Sabotage string `yaml:"sabotage,omitempty"`
+}
+
+// The ways to spoil learning.
+const (
+	Flip   = "flip"
+	Blind  = "blind"
+	Freeze = "freeze"
+)
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	if c.Inference.Steps != 0 {
+		if err := c.Inference.Check(); err != nil {
+			return fmt.Errorf("inference: %w", err)
+		}
+	}
+	switch {
+	case c.Langevin.Fused:
+		return fmt.Errorf("langevin.fused: chains under conditions are not fused: wanted false")
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case c.Classes < -1:
+		return fmt.Errorf("classes: wanted a number of labels, 0 for none or -1 for those of the data, got %d", c.Classes)
+	case !(c.Sigma > 0):
+		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
+	case !(c.Truth >= 0 && c.Truth <= 1 && c.TruthEnd >= 0 && c.TruthEnd <= c.Truth):
+		return fmt.Errorf("truth, truth_end: wanted shares from 0 to 1 that do not grow, got %g and %g", c.Truth, c.TruthEnd)
+	case !(c.Reference.Sigma >= 0):
+		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case !(c.ScoreL2 >= 0):
+		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Blind && c.Sabotage != Freeze:
+		return fmt.Errorf("sabotage: wanted flip, blind or freeze, got %q", c.Sabotage)
+	}
+	return nil
+}
+
+// EnergyNet is the energy's description.
+func (c *Config) EnergyNet() (energy.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return energy.ByName(c.Net)
+}
+
+// GeneratorNet is the initialiser's description.
+func (c *Config) GeneratorNet() (conditional.Spec, error) {
+	if c.InitSpec != nil {
+		return *c.InitSpec, nil
+	}
+	return conditional.ByName(c.Init)
+}
+
+// small uses the temperature of the cooperative presets without conditions.
+func small(net, gen string, steps int) Config {
+	return Config{
+		Net: net, Init: gen, Steps: steps, Batch: 32, Sigma: 0.3,
+		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}},
+		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1},
+		Teach:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}},
+		Truth:    0.5, TruthEnd: 0.2, ScoreL2: 0.05,
+	}
+}
+
+// published has the settings of the authors' released code for pictures given
+// pictures (Langevin noise off), on networks of this package.
+func published(net, gen string) Config {
+	c := small(net, gen, 100000)
+	c.Batch = 50
+	c.Langevin = training.Langevin{Steps: 20, Step: 0.002}
+	c.Reference.Sigma, c.ScoreL2, c.Truth, c.TruthEnd = 0.016, 0, 0.2, 0.2
+	c.Optim.LR, c.Optim.Clip, c.Teach.LR = 0.003, 0, 2e-4
+	c.Guard.MaxValue = 1e7
+	return c
+}
+
+// labels takes the classes of the data as conditions.
+func labels(c Config) Config {
+	c.Classes, c.Truth, c.TruthEnd = -1, 0, 0
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"pictures-16":  {"16×16 pictures given pictures", small("coop-16", "unet-16", 600)},
+	"pictures-28":  {"28×28 pictures given pictures", small("coop-28", "unet-16", 1000)},
+	"pictures-32":  {"32×32 pictures given pictures", small("coop-32", "unet-32", 1000)},
+	"pictures-64":  {"64×64 pictures given pictures", small("coop-64", "unet-64", 1000)},
+	"labels-16":    {"16×16 pictures given their class", labels(small("coop-16", "unet-16", 800))},
+	"labels-28":    {"28×28 pictures given their class", labels(small("coop-28", "unet-16", 1500))},
+	"published-16": {"sampling and learning rates of the released code, 16×16", published("coop-16", "unet-16")},
+	"published-28": {"the same on 28×28 pictures", published("coop-28", "unet-16")},
+	"published-32": {"the same on 32×32 pictures", published("coop-32", "unet-32")},
+	"published-64": {"the same on 64×64 pictures", published("coop-64", "unet-64")},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper" pick
+// the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	side := 0
+	if len(dims) == 3 {
+		side = dims[1]
+	}
+	pick := name
+	switch name {
+	case "", "small":
+		pick = fmt.Sprintf("pictures-%d", side)
+	case "paper":
+		pick = fmt.Sprintf("published-%d", side)
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		return Config{}, fmt.Errorf("conditional-coopnets: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}
