@@ -14,10 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/flow"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
+	"ebmrun/training"
 	"ebmrun/training/accept"
 	"ebmrun/training/bind"
 	"ebmrun/training/record"
@@ -172,6 +174,17 @@ func binders(e *accept.Env, engine runtime.Engine, o runtime.Options) {
 	}
 	e.BindAutoencoder = func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (accept.Autoencoder, error) {
 		return bind.NewAutoencoder(ctx, m, g, engine, o, sigma)
+	}
+	e.BindConditional = func(ctx context.Context, m *conditional.Energy, g *conditional.Generator, sigma float64) (training.ConditionalEnergy, training.ConditionalGenerator, func() error, error) {
+		net, err := bind.NewConditional(ctx, m, engine, bind.Options{Runtime: o})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		init, err := bind.NewConditionalGenerator(ctx, g, engine, o, sigma)
+		if err != nil {
+			return nil, nil, nil, errors.Join(err, net.Close())
+		}
+		return net, init, solver{net, init}.Close, nil
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"text/tabwriter"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/flow"
 	"ebmrun/onnxmodels/generator"
@@ -136,6 +137,7 @@ type Env struct {
 	BindLatent      func(ctx context.Context, prior *onnxmodels.Model, g *generator.Model, sigma float64) (Energy, Generator, error) // a prior of codes, and a generator under it
 	BindFlow        func(ctx context.Context, m *flow.Model) (BoundFlow, error)
 	BindAutoencoder func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (Autoencoder, error)
+	BindConditional func(ctx context.Context, m *conditional.Energy, g *conditional.Generator, sigma float64) (training.ConditionalEnergy, training.ConditionalGenerator, func() error, error)
 
 	Say  func(line string)                        // remarks on the way; may be nil
 	Step func(what string, done, total int)       // progress; may be nil

@@ -35,6 +35,7 @@ var Suites = []Suite{
 	}},
 	ABP,
 	CoopNets,
+	ConditionalCoopNets,
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
