@@ -84,6 +84,8 @@ var systems = []system{
 		presetCoopNets, startCoopNets, openCoopNets},
 	{"conditional-coopnets", "Fast initialiser and slow solver of examples given conditions, learned from pairs", "Xie, Zheng, Fang, Zhu, Wu, TPAMI 2021",
 		presetConditional, startConditional, openConditional},
+	{"cycle-coopnets", "Translation between two domains without pairs, by alternating MCMC teaching", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
+		presetCycle, startCycle, openCycle},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
 		presetLatentEBM, startLatentEBM, openLatentEBM},
 	{"flow", "Normalizing flow by maximum likelihood: Glow, RealNVP, Flow++ couplings", "Kingma, Dhariwal, NeurIPS 2018; Dinh, Sohl-Dickstein, Bengio, ICLR 2017",

@@ -27,6 +27,7 @@ const (
 // intakes is the systems that take more than pictures and vectors, by name.
 var intakes = map[string]intake{
 	"conditional-coopnets": {given: allowed},
+	"cycle-coopnets":       {b: wanted},
 }
 
 // takes refuses data that the system would not look at, and tells what it misses. Data that come in

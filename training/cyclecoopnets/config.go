@@ -1,0 +1,166 @@
+package cyclecoopnets
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"ebmrun/onnxmodels/conditional"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+)
+
+// Config are the settings of the system.
+type Config struct {
+	Net        string            `yaml:"net"`        // a named energy, one for each domain
+	Translator string            `yaml:"translator"` // a named generator without codes, one for each direction
+	Spec       *energy.Spec      `yaml:"spec,omitempty"`
+	TransSpec  *conditional.Spec `yaml:"translator_spec,omitempty"`
+
+	Steps     int               `yaml:"steps"`    // learning iterations
+	Batch     int               `yaml:"batch"`    // examples of each domain per iteration
+	Langevin  training.Langevin `yaml:"langevin"` // revision of a translation by its new domain's energy
+	Reference struct {
+		Sigma float64 `yaml:"sigma"` // of the energies' Gaussian reference density
+	} `yaml:"reference"`
+	// Cycle is λ: what the mean absolute error after there and back counts beside the
+	// mean squared difference of a translation and its revision. It grows to its value
+	// over the first Warm iterations.
+	Cycle   float64        `yaml:"cycle"`
+	Warm    int            `yaml:"warm"`
+	Optim   training.Optim `yaml:"optim"` // of the energies
+	Teach   training.Optim `yaml:"teach"` // of the translators
+	ScoreL2 float64        `yaml:"score_l2"`
+	Guard   training.Guard `yaml:"guard"`
+
+	// Sabotage spoils learning, to show that a test can fail: "flip" turns the sign of
+	// the energies' gradients, "still" takes no revision steps.
+	Sabotage string `yaml:"sabotage,omitempty"`
+}
+
+// The ways to spoil learning.
+const (
+	Flip  = "flip"
+	Still = "still"
+)
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Langevin.Check(); err != nil {
+		return err
+	}
+	switch {
+	case c.Steps < 1:
+		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
+	case c.Batch < 1:
+		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case !(c.Reference.Sigma >= 0):
+		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
+	case !(c.Cycle >= 0):
+		return fmt.Errorf("cycle: wanted 0 or more, got %g", c.Cycle)
+	case c.Warm < 0:
+		return fmt.Errorf("warm: wanted 0 or more iterations, got %d", c.Warm)
+	case !(c.ScoreL2 >= 0):
+		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
+	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Still:
+		return fmt.Errorf("sabotage: wanted flip or still, got %q", c.Sabotage)
+	}
+	return nil
+}
+
+// EnergyNet is the energies' description.
+func (c *Config) EnergyNet() (energy.Spec, error) {
+	if c.Spec != nil {
+		return *c.Spec, nil
+	}
+	return energy.ByName(c.Net)
+}
+
+// TranslatorNet is the translators' description.
+func (c *Config) TranslatorNet() (conditional.Spec, error) {
+	if c.TransSpec != nil {
+		return *c.TransSpec, nil
+	}
+	return conditional.ByName(c.Translator)
+}
+
+// Maps builds both translators, between domains of the given dimensions, and their losses.
+func (c *Config) Maps(a, b []int, seed uint64) (*conditional.Mappings, error) {
+	s, err := c.TranslatorNet()
+	if err != nil {
+		return nil, err
+	}
+	ab, err := conditional.BuildMapping("ab", s, b, a, seed)
+	if err != nil {
+		return nil, err
+	}
+	ba, err := conditional.BuildMapping("ba", s, a, b, seed+1)
+	if err != nil {
+		return nil, err
+	}
+	return conditional.Cycle(ab, ba)
+}
+
+// small uses the temperature of the cooperative presets.
+func small(net, translator string, steps int) Config {
+	return Config{
+		Net: net, Translator: translator, Steps: steps, Batch: 16, Cycle: 5, Warm: 50,
+		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
+		Optim:    training.Optim{LR: 5e-4, Betas: [2]float64{0.5, 0.999}, Clip: 1},
+		Teach:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Decay: 0.1},
+		ScoreL2:  0.05,
+	}
+}
+
+// published has the settings of the authors' released code (Langevin noise off), on
+// networks of this package.
+func published(net, translator string) Config {
+	c := small(net, translator, 100000)
+	c.Batch, c.Cycle, c.Warm = 1, 10, 0
+	c.Langevin = training.Langevin{Steps: 20, Step: 0.002}
+	c.Reference.Sigma, c.ScoreL2 = 0.016, 0
+	c.Optim.LR, c.Optim.Clip, c.Teach.LR = 2e-4, 0, 2e-4
+	c.Guard.MaxValue = 1e7
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"pictures-16":  {"16×16 pictures", small("coop-16", "resnet-16", 600)},
+	"pictures-28":  {"28×28 pictures", small("coop-28", "resnet-16", 800)},
+	"pictures-32":  {"32×32 pictures", small("coop-32", "resnet-16", 800)},
+	"pictures-64":  {"64×64 pictures", small("coop-64", "resnet-64", 800)},
+	"published-16": {"sampling and learning rates of the released code, 16×16", published("coop-16", "resnet-9")},
+	"published-28": {"the same on 28×28 pictures", published("coop-28", "resnet-9")},
+	"published-32": {"the same on 32×32 pictures", published("coop-32", "resnet-9")},
+	"published-64": {"the same on 64×64 pictures", published("coop-64", "resnet-9")},
+}
+
+// For returns the settings for data of the given dimensions: "small" and "paper" pick
+// the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	side := 0
+	if len(dims) == 3 {
+		side = dims[1]
+	}
+	pick := name
+	switch name {
+	case "", "small":
+		pick = fmt.Sprintf("pictures-%d", side)
+	case "paper":
+		pick = fmt.Sprintf("published-%d", side)
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		return Config{}, fmt.Errorf("cycle-coopnets: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}

@@ -1,0 +1,277 @@
+// Package cyclecoopnets learns to translate between two domains without pairs, by
+// alternating MCMC teaching (Xie, Zheng, Fang, Zhu, Wu, "Learning Cycle-Consistent
+// Cooperative Networks via Alternating MCMC Teaching for Unsupervised Cross-Domain
+// Translation", AAAI 2021).
+//
+// Each domain has an energy and a translator that leads to it. Translations are revised
+// by Langevin dynamics on the energy of the domain they arrive in; each energy learns
+// from how revised translations differ from its own examples, and both translators
+// learn at once from the revisions and from coming back, after there and back, to where
+// they began.
+package cyclecoopnets
+
+import (
+	"context"
+	"fmt"
+
+	"ebmrun/training"
+	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
+	"ebmrun/training/record"
+	"ebmrun/training/sampler"
+)
+
+// Labels of the random streams.
+const (
+	revisionA = 1 // Langevin noise in each domain
+	revisionB = 2
+	drawn     = 3 // translations that are only looked at
+)
+
+// A side is one domain in learning.
+type side struct {
+	set    *data.Set
+	loader *data.Loader
+	learn  *training.Optimizer
+	x      []float32 // examples, then revised translations [2n, dim]
+	draft  []float32 // translations as they arrive [n, dim]
+	state  *sampler.State
+	score  []float32
+}
+
+func (s *side) own() []float32     { return s.x[:len(s.x)/2] }
+func (s *side) revised() []float32 { return s.x[len(s.x)/2:] }
+
+// System is the learning system. Its parts are set by [New].
+type System struct {
+	*Model
+	Config Config
+
+	// Judge, if not nil, measures translations of Held, examples of domain a, against b.
+	Judge func(samples []float32) (training.Metrics, error)
+	Held  *data.Set
+
+	sides    [2]*side
+	origin   training.Origin
+	noise    sampler.Noise
+	teach    *training.Optimizer
+	iter     int
+	contrast []float32
+	terms    [][]float32 // teach-b, teach-a, cycle
+}
+
+// New assembles the system.
+func New(c Config, energyA, energyB training.Energy, maps training.Mappings, a, b *data.Set, seed uint64) (*System, error) {
+	if a.Dim() != b.Dim() {
+		return nil, fmt.Errorf("cycle-coopnets: wanted two domains of one size, got %v and %v", a.Dims(), b.Dims())
+	}
+	m, err := NewModel(c, energyA, energyB, maps, a.Dim())
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
+		if o.Over == 0 {
+			o.Over = c.Steps
+		}
+	}
+	n, dim := c.Batch, a.Dim()
+	s := &System{Model: m, Config: c, Held: a, noise: sampler.Noise{Seed: seed}, contrast: make([]float32, 2*n),
+		origin: training.Origin{System: "cycle-coopnets", Seed: seed, Data: a.Hash() + b.Hash()},
+		terms:  [][]float32{make([]float32, n), make([]float32, n), make([]float32, n)}}
+	for i := range n {
+		s.contrast[i], s.contrast[n+i] = -1/float32(n), 1/float32(n)
+		if c.Sabotage == Flip {
+			s.contrast[i], s.contrast[n+i] = s.contrast[n+i], s.contrast[i]
+		}
+	}
+	if s.teach, err = c.Teach.New(); err != nil {
+		return nil, fmt.Errorf("cycle-coopnets: teach: %w", err)
+	}
+	for k, set := range []*data.Set{a, b} {
+		d := &side{set: set, x: make([]float32, 2*n*dim), draft: make([]float32, n*dim), score: make([]float32, 2*n)}
+		if d.loader, err = data.NewLoader(set, n, seed+uint64(k)); err != nil {
+			return nil, fmt.Errorf("cycle-coopnets: %w", err)
+		}
+		if d.learn, err = c.Optim.New(); err != nil {
+			return nil, fmt.Errorf("cycle-coopnets: %w", err)
+		}
+		if d.state, err = sampler.NewState(d.revised(), dim, sampler.Chains(0, n)); err != nil {
+			return nil, err
+		}
+		s.sides[k] = d
+	}
+	return s, nil
+}
+
+// Iteration implements [training.System].
+func (s *System) Iteration() int { return s.iter }
+
+// Slow implements [training.System].
+func (s *System) Slow(factor float64) {
+	s.teach.Slow(factor)
+	for _, d := range s.sides {
+		d.learn.Slow(factor)
+	}
+}
+
+// Step implements [training.System].
+func (s *System) Step(ctx context.Context) (training.Metrics, error) {
+	n := s.Config.Batch
+	for _, d := range s.sides {
+		copy(d.own(), d.loader.Next().X)
+	}
+	m := training.Metrics{}
+	// Translate both ways; the energy of the new domain revises.
+	for k, from := range s.sides {
+		to := s.sides[1-k]
+		err := s.Maps.Apply(ctx, k, from.own(), to.draft)
+		if err == nil {
+			err = training.Finite(to.draft)
+		}
+		if err != nil {
+			return nil, training.Blame("translator", "a smaller teach.lr, or teach.clip", err)
+		}
+		copy(to.revised(), to.draft)
+		info, err := s.revise(ctx, 1-k, to.state, s.noise.Fork(uint64(revisionB-k)), uint64(s.iter*s.Config.Langevin.Steps))
+		if err != nil {
+			return nil, training.Blame("chains of the revision", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
+		}
+		m["r"] += info.Drift / 2
+	}
+	// ∇θ of mean f(revised) − mean f(examples), in each domain.
+	for k, d := range s.sides {
+		e := s.Energies[k]
+		if err := e.Learn(ctx, d.x, s.contrast, float32(2*s.Config.ScoreL2/float64(n)), d.score); err != nil {
+			return nil, err
+		}
+		norm, err := d.learn.Update(e.Params())
+		if err != nil {
+			return nil, training.Blame(names[k], "a smaller optim.lr, or optim.clip", err)
+		}
+		e.Refresh()
+		v := training.Mean(d.score[:n]) - training.Mean(d.score[n:])
+		m[training.Value] += v / 2
+		m[names[k]+"/V"], m[names[k]+"/grad_norm"] = v, norm
+		m[names[k]+"/revision"] = training.MSE(d.revised(), d.draft)
+	}
+	// ∇α of both lessons and of the way there and back: all are means over values.
+	a, b := s.sides[0], s.sides[1]
+	per := float32(1 / float64(n*s.Dim))
+	w := []float32{per, per, per * float32(s.lambda())}
+	if err := s.Maps.Learn(ctx, [][]float32{a.own(), b.own(), b.revised(), a.revised()}, w, s.terms); err != nil {
+		return nil, err
+	}
+	norm, err := s.teach.Update(s.Maps.Params())
+	for _, t := range s.terms {
+		if err == nil {
+			err = training.Finite(t)
+		}
+	}
+	if err != nil {
+		return nil, training.Blame("translators", "a smaller teach.lr, or teach.clip", err)
+	}
+	s.iter++
+	mean := func(j int) float64 { return training.Mean(s.terms[j]) / float64(s.Dim) }
+	m["teach_b"], m["teach_a"], m["cycle_l1"], m["translators/grad_norm"] = mean(0), mean(1), mean(2)/2, norm
+	_, m[training.DataStd] = training.Moments(b.own())
+	_, m[training.SampleStd] = training.Moments(b.revised())
+	return m, nil
+}
+
+// lambda is what the way back counts now.
+func (s *System) lambda() float64 {
+	return s.Config.Cycle * min(1, float64(s.iter+1)/float64(s.Config.Warm+1))
+}
+
+// most examples are translated in an evaluation.
+const most = 200
+
+// Evaluate implements [training.Evaluator]: revised translations of held examples of a
+// against b, and the mean absolute error of coming back.
+func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
+	h := s.Held.Head(most)
+	drafts, revised, err := s.Through(ctx, AB, h.X, s.noise.Seed)
+	if err != nil {
+		return nil, err
+	}
+	m := training.Metrics{}
+	if s.Judge != nil {
+		if m, err = s.Judge(revised); err != nil {
+			return nil, err
+		}
+	}
+	back, _, err := s.Through(ctx, BA, drafts, s.noise.Seed)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range back {
+		d := float64(v - h.X[i])
+		m["held/cycle_l1"] += max(d, -d) / float64(len(back))
+	}
+	return m, nil
+}
+
+// Pictures implements [training.Painter]: examples of each domain above their revised
+// translations.
+func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
+	var pics []training.Picture
+	for k, from := range []*data.Set{s.Held.Head(16), s.sides[1].set.Head(16)} {
+		to := s.sides[1-k].set
+		drafts, revised, err := s.Through(ctx, k, from.X, s.noise.Seed)
+		if err != nil {
+			return nil, err
+		}
+		if k == AB {
+			pics = append(pics, training.Picture{Tag: record.SamplesTag, Images: imagesOf(to, revised)})
+		}
+		pics = append(pics, training.Picture{Tag: []string{"a-to-b", "b-to-a"}[k],
+			Rows: []record.Images{imagesOf(from, from.X), imagesOf(to, drafts), imagesOf(to, revised)}})
+	}
+	return pics, nil
+}
+
+func imagesOf(like *data.Set, x []float32) record.Images {
+	return record.Images{Data: x, N: len(x) / like.Dim(), C: like.C, H: like.H, W: like.W, Lo: like.Lo, Hi: like.Hi}
+}
+
+// Save implements [training.System]. The place in domain b is kept beside that in a.
+func (s *System) Save() (*checkpoint.State, error) {
+	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
+	for k, d := range s.sides {
+		training.SaveParams(st, names[k], s.Energies[k].Params())
+		d.learn.Save(st, names[k]+".optim")
+	}
+	training.SaveParams(st, "translators", s.Maps.Params())
+	s.teach.Save(st, "teach")
+	p := s.sides[1].loader.Position()
+	st.Tensors["place-b"] = checkpoint.Tensor{Shape: []int{2}, Data: []uint64{uint64(p.Epoch), uint64(p.Index)}}
+	return st, s.origin.Save(st, s.sides[0].loader, s.Config)
+}
+
+// Restore implements [training.System].
+func (s *System) Restore(st *checkpoint.State) error {
+	position, err := s.origin.Check(st)
+	if err != nil {
+		return err
+	}
+	if err := s.Model.Restore(st); err != nil {
+		return err
+	}
+	for k, d := range s.sides {
+		if err := d.learn.Restore(st, names[k]+".optim"); err != nil {
+			return err
+		}
+	}
+	if err := s.teach.Restore(st, "teach"); err != nil {
+		return err
+	}
+	place, err := checkpoint.Values[uint64](st, "place-b", 2)
+	if err != nil {
+		return err
+	}
+	s.iter = st.Step
+	if err := s.sides[0].loader.Seek(position); err != nil {
+		return err
+	}
+	return s.sides[1].loader.Seek(data.Position{Seed: s.noise.Seed + 1, Epoch: int(place[0]), Index: int(place[1])})
+}
