@@ -42,6 +42,9 @@ type Config struct {
 type Cold struct {
 	Steps    int `yaml:"steps"`    // [200]
 	Restarts int `yaml:"restarts"` // [1]
+	// Settle is how many more steps go downhill, without noise and a quarter as
+	// long, to the nearest most likely codes [0].
+	Settle int `yaml:"settle,omitempty"`
 }
 
 func (c Cold) defaults() Cold {
@@ -79,8 +82,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("data.square: wanted a side in pixels, got %d", c.Data.Square)
 	case c.Data.Hidden > 0 && c.Data.Square > 0, c.Data.Masks != "" && (c.Data.Hidden > 0 || c.Data.Square > 0):
 		return fmt.Errorf("data: wanted one of hidden, square and masks, got %g, %d and %q", c.Data.Hidden, c.Data.Square, c.Data.Masks)
-	case c.Cold.Steps < 0 || c.Cold.Restarts < 0:
-		return fmt.Errorf("cold: wanted positive numbers of steps and restarts, got %d and %d", c.Cold.Steps, c.Cold.Restarts)
+	case c.Cold.Steps < 0 || c.Cold.Restarts < 0 || c.Cold.Settle < 0:
+		return fmt.Errorf("cold: wanted positive numbers, got %+v", c.Cold)
 	case c.Likelihood != "" && c.Likelihood != Sum && c.Likelihood != LegacyMean:
 		return fmt.Errorf("likelihood: wanted sum or legacy-mean, got %q", c.Likelihood)
 	case c.Sabotage != "" && c.Sabotage != Freeze:

@@ -64,6 +64,8 @@ func coopBlobs(ctx context.Context, e Env, it *Item) error {
 			return err
 		}
 		c.Sabotage = map[string]string{Works: "", frozenStudent: coopnets.Freeze, Flipped: coopnets.Flip, noRevision: coopnets.Still}[arm]
+		c.Steps = 600
+		c.Optim.Decay, c.Teach.Decay, c.Optim.Over, c.Teach.Over = 0.1, 0.1, c.Steps, c.Steps
 		if arm != Works {
 			c.Steps /= 5
 		}
@@ -109,6 +111,17 @@ func coopBlobs(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
+		if arm == frozenStudent { // the energy alone may turn poor drafts into discs
+			_, drafts, err := of(false)
+			if err != nil {
+				return err
+			}
+			it.Check(arm, "FD-PCA of drafts, share of revised drafts'", drafts/revised, AtLeast(2), "must not catch up")
+			if err := e.halves(ctx, it, arm, coopnets.Of(c, net, g, b.train.Dim()), b); err != nil {
+				return err
+			}
+			continue
+		}
 		if arm != Works {
 			it.Check(arm, "FD-PCA of revised drafts, share of untrained drafts'", revised/untrained, AtLeast(0.25), endedBy(ended))
 			continue
@@ -131,7 +144,7 @@ func coopBlobs(ctx context.Context, e Env, it *Item) error {
 			return err
 		}
 		l := coopnets.Of(c, net, g, b.train.Dim())
-		if err := errors.Join(e.ways(ctx, it, l, b), e.halves(ctx, it, l, b)); err != nil {
+		if err := errors.Join(e.ways(ctx, it, l, b), e.halves(ctx, it, arm, l, b)); err != nil {
 			return err
 		}
 	}
@@ -199,12 +212,16 @@ func spearman(x []float64) float64 {
 	return 1 - 6*sum/(n*(n*n-1))
 }
 
-// halves hides the right half of held-out discs that lie across the middle.
-func (e Env) halves(ctx context.Context, it *Item, l *coopnets.Learned, b blobs) error {
+// halfError lies between what W and G were measured to have: see docs/calibration.md.
+const halfError = 1
+
+// halves hides the right half of held-out discs whose centre lies within a pixel of
+// the middle.
+func (e Env) halves(ctx context.Context, it *Item, arm string, l *coopnets.Learned, b blobs) error {
 	const most = 64
 	var x []float32
 	for i, s := range b.real {
-		if math.Abs(s.X-7.5) < 2 && len(x) < most*b.held.Dim() {
+		if math.Abs(s.X-7.5) < 1 && len(x) < most*b.held.Dim() {
 			x = append(x, b.held.At(i)...)
 		}
 	}
@@ -230,7 +247,14 @@ func (e Env) halves(ctx context.Context, it *Item, l *coopnets.Learned, b blobs)
 			filled += math.Pow(float64(x[i])-mean[i%dim], 2)
 		}
 	}
-	it.Check(Works, "error of the hidden half of a disc, share of the mean image's", got/filled, AtMost(0.5), fmt.Sprintf("%d discs", len(x)/dim))
+	limit := AtMost(halfError)
+	if arm != Works {
+		limit = AtLeast(halfError)
+	}
+	it.Check(arm, "error of the hidden half of a disc, share of the mean image's", got/filled, limit, fmt.Sprintf("%d discs", len(x)/dim))
+	if arm != Works {
+		return nil
+	}
 	img, err := record.Strip(2, 0, b.row(seen), b.row(y), b.row(x))
 	return e.show("coopnets-halves", img, err)
 }

@@ -30,7 +30,7 @@ func Of(c Config, e training.Energy, g training.Generator, dim int) *Learned {
 		l = training.Langevin{Step: 0.1, Noise: 1}
 	}
 	return &Learned{abp.Learned{
-		FromCodes: training.FromCodes{Generator: g, Dim: dim}, Langevin: l, Cold: abp.Cold{Steps: 200, Restarts: 1},
+		FromCodes: training.FromCodes{Generator: g, Dim: dim}, Langevin: l, Cold: abp.Cold{Steps: 200, Restarts: 8, Settle: 100},
 	}, e, c.Langevin}
 }
 

@@ -42,7 +42,7 @@ func TestLearned(t *testing.T) {
 	for i := range mask {
 		mask[i] = float32(i / 4 % 2)
 	}
-	l.Cold.Steps = 20
+	l.Cold.Steps, l.Cold.Settle = 20, 5
 	of := func(hidden float32) []float32 {
 		in := slices.Clone(x[:128])
 		for i, m := range mask {
