@@ -186,6 +186,9 @@ func binders(e *accept.Env, engine runtime.Engine, o runtime.Options) {
 		}
 		return net, init, solver{net, init}.Close, nil
 	}
+	e.BindMappings = func(ctx context.Context, m *conditional.Mappings) (accept.BoundMappings, error) {
+		return bind.NewMappings(ctx, m, engine, o)
+	}
 }
 
 // report writes what verify has found, to standard output and to files.

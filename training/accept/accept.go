@@ -138,6 +138,7 @@ type Env struct {
 	BindFlow        func(ctx context.Context, m *flow.Model) (BoundFlow, error)
 	BindAutoencoder func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (Autoencoder, error)
 	BindConditional func(ctx context.Context, m *conditional.Energy, g *conditional.Generator, sigma float64) (training.ConditionalEnergy, training.ConditionalGenerator, func() error, error)
+	BindMappings    func(ctx context.Context, m *conditional.Mappings) (BoundMappings, error)
 
 	Say  func(line string)                        // remarks on the way; may be nil
 	Step func(what string, done, total int)       // progress; may be nil

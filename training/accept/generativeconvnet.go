@@ -36,6 +36,7 @@ var Suites = []Suite{
 	ABP,
 	CoopNets,
 	ConditionalCoopNets,
+	CycleCoopNets,
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
