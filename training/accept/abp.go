@@ -211,8 +211,8 @@ func (e Env) learnCodes(ctx context.Context, what, arm string, b blobs, steps in
 }
 
 // codesBlobs: discs have three factors; a generator of three codes must tell more
-// of new ones than three linear components. Without inference nothing but the mean
-// image can be learned.
+// of new ones than three linear components. Without inference learning sees codes
+// that have nothing to do with the discs.
 func codesBlobs(ctx context.Context, e Env, it *Item) error {
 	b, err := e.blobs(ctx)
 	if err != nil {
@@ -226,7 +226,7 @@ func codesBlobs(ctx context.Context, e Env, it *Item) error {
 			}
 			mse, remark := m["held_out/mse"], fmt.Sprintf("error %.4g, of components %.4g, of the mean image %.4g", m["held_out/mse"], m["held_out/pca_mse"], b.variance)
 			if arm == Flipped {
-				it.Check(arm, "held-out error, share of the mean image's", mse/b.variance, AtLeast(0.95), remark)
+				it.Check(arm, "the same", mse/m["held_out/pca_mse"], AtLeast(0.5), remark)
 				return nil
 			}
 			it.Check(arm, "held-out error after 200 cold steps, share of three principal components'", mse/m["held_out/pca_mse"], AtMost(0.5), remark)
