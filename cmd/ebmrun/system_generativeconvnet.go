@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/generativeconvnet"
+	"ebmrun/training/sampler"
 )
 
 func presetGenerativeConvNet(name string, dims []int, examples int) (any, error) {
@@ -32,27 +35,41 @@ func energyOf(ctx context.Context, e environment, c *generativeconvnet.Config) (
 
 func startGenerativeConvNet(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*generativeconvnet.Config)
-	if err := c.Check(); err != nil {
+	return likelihood(ctx, e, c, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
+		s, err := generativeconvnet.New(*c, net, e.set, e.seed)
+		return s, s, err
+	})
+}
+
+// likelihood is the job of a system whose core is maximum-likelihood learning of
+// one energy.
+func likelihood(ctx context.Context, e environment, c *generativeconvnet.Config, check func() error,
+	make func(*bind.Energy) (training.System, *generativeconvnet.System, error)) (*job, error) {
+	if err := check(); err != nil {
 		return nil, badInput(err)
 	}
 	net, err := energyOf(ctx, e, c)
 	if err != nil {
 		return nil, badInput(err)
 	}
-	s, err := generativeconvnet.New(*c, net, e.set, e.seed)
+	s, core, err := make(net)
 	if err != nil {
-		return nil, badInput(err)
+		return nil, errors.Join(badInput(err), net.Close())
 	}
 	if e.judge != nil {
-		s.Judge, s.JudgeN = e.judge.Measure, e.judge.N
+		core.Judge, core.JudgeN = e.judge.Measure, e.judge.N
 		if c.Chains.Init == generativeconvnet.Persistent {
-			s.JudgeN = min(s.JudgeN, c.Bank())
+			core.JudgeN = min(core.JudgeN, c.Bank())
 		}
+	}
+	name := c.Net
+	if c.Spec != nil {
+		name = "of the settings"
 	}
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
-			fmt.Sprintf("network %s: %d parameters on examples of %v", c.Net, countParams(net.Params()), e.dims),
+			fmt.Sprintf("network %s: %d parameters on examples of %v", name, countParams(net.Params()), e.dims),
 			"sampling: " + c.Langevin.String(),
 		},
 		reports: net.Reports,
@@ -61,7 +78,11 @@ func startGenerativeConvNet(ctx context.Context, e environment, settings any) (*
 }
 
 func openGenerativeConvNet(ctx context.Context, e environment, settings any, r *openedRun) error {
-	c := settings.(*generativeconvnet.Config)
+	return openLikelihood(ctx, e, settings.(*generativeconvnet.Config), r, nil)
+}
+
+// openLikelihood restores such a run: its energy, and what learned makes of it.
+func openLikelihood(ctx context.Context, e environment, c *generativeconvnet.Config, r *openedRun, learned func(sampler.Field) any) error {
 	net, err := energyOf(ctx, e, c)
 	if err != nil {
 		return err
@@ -77,7 +98,16 @@ func openGenerativeConvNet(ctx context.Context, e environment, settings any, r *
 	r.Langevin = c.Langevin
 	r.Sigma, r.Gaussian = c.Reference.Sigma, c.Chains.Start == generativeconvnet.Gaussian
 	if c.Chains.Init == generativeconvnet.Persistent {
-		r.Bank, err = checkpoint.Values[float32](r.State, "chains/x", c.Bank(), r.Model.Size())
+		if r.Bank, err = checkpoint.Values[float32](r.State, "chains/x", c.Bank(), r.Model.Size()); err != nil {
+			return err
+		}
 	}
-	return err
+	if learned != nil {
+		field, err := bind.Freeze(ctx, r.Model, e.engine, bind.Options{Runtime: e.bind.Runtime})
+		if err != nil {
+			return err
+		}
+		r.Learned, r.release = learned(field), field.Close
+	}
+	return nil
 }

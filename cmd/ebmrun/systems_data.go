@@ -28,6 +28,9 @@ const (
 var intakes = map[string]intake{
 	"conditional-coopnets": {given: allowed},
 	"cycle-coopnets":       {b: wanted},
+	"video":                {kinds: []data.Kind{data.Video}},
+	"voxelnet":             {kinds: []data.Kind{data.Voxels}},
+	"pointnet":             {kinds: []data.Kind{data.Cloud}},
 }
 
 // takes refuses data that the system would not look at, and tells what it misses. Data that come in

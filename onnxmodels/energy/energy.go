@@ -31,6 +31,12 @@ type Layer struct {
 	Same    bool `yaml:"same,omitempty"`   // pad to ⌈size/stride⌉ instead
 	Pool    int  `yaml:"pool,omitempty"`   // max pooling after the activation, 0 for none
 
+	// Kernels, Strides and Pads give one number an axis, such as [frames, height, width], in place of
+	// Kernel, Stride and Pad.
+	Kernels []int `yaml:"kernels,omitempty"`
+	Strides []int `yaml:"strides,omitempty"`
+	Pads    []int `yaml:"pads,omitempty"`
+
 	Norm string `yaml:"norm,omitempty"` // before the activation: instance, or none
 }
 
@@ -44,17 +50,19 @@ type Spec struct {
 
 	Expand   *Expand   `yaml:"expand,omitempty"`   // residual blocks in place of layers
 	Doubling *Doubling `yaml:"doubling,omitempty"` // others
+	Points   *Points   `yaml:"points,omitempty"`   // a function of a set of points
 }
 
-// Build makes the network for examples of the given dimensions ([C, H, W], or
-// [D] for points), with weights drawn from the seed. sigma is the standard
+// Build makes the network for examples of the given dimensions ([C, H, W],
+// [C, D, H, W] for clips and volumes, [N, 3] for sets of points, or [D] for
+// vectors), with weights drawn from the seed. sigma is the standard
 // deviation of the Gaussian reference, 0 for the uniform one.
 func Build(s Spec, dims []int, sigma float64, seed uint64) (*onnxmodels.Model, error) {
 	init, err := nn.InitByName(s.Init)
 	if err != nil {
 		return nil, err
 	}
-	if len(s.Layers) == 0 && s.Expand == nil && s.Doubling == nil {
+	if len(s.Layers) == 0 && s.Expand == nil && s.Doubling == nil && s.Points == nil {
 		return nil, fmt.Errorf("energy: the network has no layers")
 	}
 	if sigma < 0 {
@@ -97,9 +105,12 @@ func finish(net *nn.Net, x, f *graphs.Value, sigma float64) (*onnxmodels.Model, 
 
 // Score appends the network itself: f(x) [batch].
 func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
-	if s.Expand != nil || s.Doubling != nil {
+	if s.Expand != nil || s.Doubling != nil || s.Points != nil {
 		if len(s.Layers) > 0 {
 			return net.Fail("energy: a network of blocks has no layers besides, got %d", len(s.Layers))
+		}
+		if s.Points != nil {
+			return s.Points.score(net, s.Activation, x)
 		}
 		if s.Doubling != nil {
 			return s.Doubling.score(net, s.Activation, x)
@@ -113,7 +124,8 @@ func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
 		if dense {
 			h = net.Dense(name, h, l.Filters)
 		} else {
-			h = net.Conv(name, h, nn.Conv{Filters: l.Filters, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, Same: l.Same, NoBias: l.Norm != ""})
+			h = net.Conv(name, h, nn.Conv{Filters: l.Filters, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad,
+				Kernels: l.Kernels, Strides: l.Strides, Pads: l.Pads, Same: l.Same, NoBias: l.Norm != ""})
 		}
 		switch l.Norm {
 		case "":
@@ -169,6 +181,15 @@ var Nets = map[string]struct {
 	"patch-small":           {"five 3×3 convolutions, 24-16-16-16 filters, for one picture at several scales", patch(24, 16, 16, 16)},
 	"patch-64":              {"five 3×3 convolutions, 64-32-32-32 filters (Zheng et al., 2021, sides below 64)", patch(64, 32, 32, 32)},
 	"patch-128":             {"five 3×3 convolutions, 128-64-64-64 filters (Zheng et al., 2021, sides below 256)", patch(128, 64, 64, 64)},
+	"voxel-16": {"voxels 16³: 32 windows of 6³, 32 of 4³, and a full-size top", voxels(Layer{Filters: 32, Kernel: 6, Stride: 2, Same: true},
+		Layer{Filters: 32, Kernel: 4, Stride: 2, Same: true}, Layer{Filters: 1, Kernel: 4})},
+	"voxel-32": {"voxels 32³: 32 windows of 8³, 32 of 4³, and a full-size top", voxels(Layer{Filters: 32, Kernel: 8, Stride: 4, Same: true},
+		Layer{Filters: 32, Kernel: 4, Stride: 2, Same: true}, Layer{Filters: 1, Kernel: 4})},
+	"video-small": {"clips: 16 windows of 5³, 16 of 3³, 8 of 2×3×3, summed ReLU maps", clips(Layer{Filters: 16, Kernel: 5, Stride: 2, Same: true},
+		Layer{Filters: 16, Kernel: 3, Stride: 2, Same: true}, Layer{Filters: 8, Kernels: []int{2, 3, 3}, Strides: []int{1, 2, 2}, Same: true})},
+	"points-small": {"sets of points: 32-64-128 each, 64-32 of their mean", Spec{Points: &Points{Each: []int{32, 64, 128}, Whole: []int{64, 32}}, Activation: "swish"}},
+	"points-medium": {"sets of points: 64-64-128-256-1024 each, 512-256-128-64 of their mean (Xie et al., 2021)", Spec{
+		Points: &Points{Each: []int{64, 64, 128, 256, 1024}, Whole: []int{512, 256, 128, 64}}, Activation: "relu"}},
 	"texture": {"generative ConvNet for textures of 224×224 (released code of Xie et al.)", Spec{
 		Layers: []Layer{{Filters: 100, Kernel: 15, Stride: 3, Same: true, Pool: 3}, {Filters: 64, Kernel: 5, Stride: 2, Same: true, Pool: 2},
 			{Filters: 30, Kernel: 5, Stride: 2, Same: true}, {Filters: 1, Kernel: 3}},
@@ -223,6 +244,14 @@ func shortRun(n, halvings, k int, activation string) Spec {
 		layers = append(layers, Layer{Filters: n << min(i+1, 3), Kernel: 4, Stride: 2, Pad: 1})
 	}
 	return Spec{Layers: append(layers, Layer{Filters: 1, Kernel: k}), Activation: activation}
+}
+
+// voxels is a network for volumes: ReLU, weights of the released code.
+func voxels(layers ...Layer) Spec { return Spec{Layers: layers, Activation: "relu"} }
+
+// clips is a network for clips whose last ReLU map is summed.
+func clips(layers ...Layer) Spec {
+	return Spec{Layers: layers, Activation: "relu", Init: "normal:0.001", SumActive: true}
 }
 
 // ByName returns a named network.

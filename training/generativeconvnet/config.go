@@ -29,13 +29,14 @@ type Config struct {
 	Steps     int               `yaml:"steps"` // learning iterations
 	Batch     int               `yaml:"batch"` // data examples, and chains, per iteration
 	Langevin  training.Langevin `yaml:"langevin"`
+	NoiseFor  int               `yaml:"noise_for,omitempty"` // iterations after which sampling goes on without noise; 0 is never
 	Chains    Chains            `yaml:"chains"`
 	Reference struct {
 		Sigma float64 `yaml:"sigma"` // of the Gaussian reference density; 0 is the uniform one
 	} `yaml:"reference"`
 	Data struct {
 		Noise float64 `yaml:"noise"` // deviation of the noise added to every data batch
-		Scale string  `yaml:"scale"` // of pictures: unit is [−1, 1] (default), bytes is [0, 255] minus the data's mean
+		Scale string  `yaml:"scale"` // unit is [−1, 1] (default), bytes is [0, 255] and share [0, 1], both minus the data's mean
 	} `yaml:"data"`
 	Optim    training.Optim `yaml:"optim"`
 	ScoreL2  float64        `yaml:"score_l2"` // weight of mean f² of both batches, which holds scores near 0
@@ -76,8 +77,10 @@ func (c *Config) Check() error {
 		return fmt.Errorf("chains.restart: wanted a share from 0 to 1, got %g", c.Chains.Restart)
 	case c.Reference.Sigma < 0:
 		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case c.Data.Scale != "" && c.Data.Scale != data.Unit && c.Data.Scale != data.Bytes:
-		return fmt.Errorf("data.scale: wanted unit or bytes, got %q", c.Data.Scale)
+	case c.NoiseFor < 0:
+		return fmt.Errorf("noise_for: wanted 0 or more iterations, got %d", c.NoiseFor)
+	case c.Data.Scale != "" && c.Data.Scale != data.Unit && c.Data.Scale != data.Bytes && c.Data.Scale != data.Share:
+		return fmt.Errorf("data.scale: wanted unit, bytes or share, got %q", c.Data.Scale)
 	case c.Data.Noise < 0:
 		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
 	case c.ScoreL2 < 0:

@@ -67,23 +67,29 @@ type System struct {
 // New assembles the system over an energy and a data set. All randomness
 // follows from the seed.
 func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
+	return Within("generative-convnet", c, e, set, seed)
+}
+
+// Within assembles it as the core of another system, whose name errors and
+// checkpoints bear.
+func Within(name string, c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
 	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("generative-convnet: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if c.Optim.Over == 0 {
 		c.Optim.Over = c.Steps
 	}
 	opt, err := c.Optim.New()
 	if err != nil {
-		return nil, fmt.Errorf("generative-convnet: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	loader, err := data.NewLoader(set, c.Batch, seed)
 	if err != nil {
-		return nil, fmt.Errorf("generative-convnet: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	n, dim := c.Batch, set.Dim()
 	s := &System{
-		Config: c, Energy: e, Data: loader, set: set, origin: training.OriginOf("generative-convnet", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
+		Config: c, Energy: e, Data: loader, set: set, origin: training.OriginOf(name, seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
 		x: make([]float32, 2*n*dim), w: make([]float32, 2*n), score: make([]float32, 2*n), ids: sampler.Chains(0, n),
 	}
 	for i := range n {
@@ -106,10 +112,26 @@ func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, erro
 	if s.chains, err = sampler.NewState(s.x[n*dim:], dim, sampler.Chains(0, n)); err != nil {
 		return nil, err
 	}
-	if f, ok := e.(training.Fuser); ok && c.Langevin.Fused {
-		s.fused = &sampler.Fused{Chain: f.Chain(c.Langevin.Kernel()), K: c.Langevin.Steps}
-	}
+	s.fuse()
 	return s, nil
+}
+
+// langevin is the sampling of the present iteration: without noise once NoiseFor
+// iterations are done.
+func (s *System) langevin() training.Langevin {
+	l := s.Config.Langevin
+	if s.Config.NoiseFor > 0 && s.iter >= s.Config.NoiseFor {
+		l.Noise = 0
+	}
+	return l
+}
+
+// fuse has the chains of an iteration run in one call where the energy can.
+func (s *System) fuse() {
+	l := s.langevin()
+	if f, ok := s.Energy.(training.Fuser); ok && l.Fused {
+		s.fused = &sampler.Fused{Chain: f.Chain(l.Kernel()), K: l.Steps}
+	}
 }
 
 // random is the source of one iteration's choices: it needs no state of its own.
@@ -146,6 +168,9 @@ func (s *System) Slow(factor float64) { s.opt.Slow(factor) }
 
 // Step implements [training.System]: one step of analysis by synthesis.
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
+	if s.iter == s.Config.NoiseFor && s.iter > 0 {
+		s.fuse()
+	}
 	m := training.Metrics{}
 	n := s.Config.Batch * s.set.Dim()
 	observed, samples := s.x[:n], s.x[n:]
@@ -227,7 +252,7 @@ func (s *System) start(observed, samples []float32) (slots []int) {
 
 // revise takes the configured Langevin steps from step number t.
 func (s *System) revise(ctx context.Context, chains *sampler.State, noise sampler.Noise, t uint64) (sampler.Info, error) {
-	l := s.Config.Langevin
+	l := s.langevin()
 	chains.T = t
 	chains.Invalidate()
 	if s.fused != nil && chains == s.chains {
@@ -303,18 +328,22 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 // Pictures implements [training.Painter]: a grid of samples, or for points in
 // the plane a map of the energy with the samples on it.
 func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
-	if s.set.H == 1 && s.set.W == 1 {
+	if s.set.IsVectors() {
 		return s.plane(ctx)
 	}
-	n := min(100, max(1, len(s.age)))
-	if s.bank == nil {
-		n = 100
+	n := 100
+	if s.set.Kind != data.Plain {
+		n = 16
+	}
+	if s.bank != nil {
+		n = min(n, len(s.age))
 	}
 	x, err := s.Samples(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	return []training.Picture{{Tag: record.SamplesTag, Images: record.Images{Data: x, N: n, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}}}, nil
+	p, err := training.Show(record.SamplesTag, s.set, x)
+	return []training.Picture{p}, err
 }
 
 // plane draws the energy over the square that holds the data.
@@ -404,6 +433,7 @@ func (s *System) Restore(st *checkpoint.State) error {
 		copy(s.age, age)
 	}
 	s.iter = st.Step
+	s.fuse()
 	return s.Data.Seek(position)
 }
 

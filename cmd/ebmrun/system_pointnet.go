@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/generativeconvnet"
+	"ebmrun/training/pointnet"
+	"ebmrun/training/sampler"
+)
+
+func presetPointnet(name string, dims []int, examples int) (any, error) {
+	c, err := pointnet.For(name, dims, examples)
+	return &c, err
+}
+
+func startPointnet(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*pointnet.Config)
+	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
+		s, err := pointnet.New(*c, net, e.set, e.seed)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.System, nil
+	})
+}
+
+func openPointnet(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*pointnet.Config)
+	return openLikelihood(ctx, e, &c.Config, r, func(f sampler.Field) any { return &pointnet.Model{Config: *c, Field: f, Dims: e.dims} })
+}

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/generativeconvnet"
+	"ebmrun/training/sampler"
+	"ebmrun/training/voxelnet"
+)
+
+func presetVoxelnet(name string, dims []int, examples int) (any, error) {
+	c, err := voxelnet.For(name, dims, examples)
+	return &c, err
+}
+
+func startVoxelnet(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*voxelnet.Config)
+	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
+		s, err := voxelnet.New(*c, net, e.set, e.seed)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.System, nil
+	})
+}
+
+func openVoxelnet(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*voxelnet.Config)
+	return openLikelihood(ctx, e, &c.Config, r, func(f sampler.Field) any { return &voxelnet.Model{Config: *c, Field: f, Dims: e.dims} })
+}

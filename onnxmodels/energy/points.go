@@ -1,0 +1,40 @@
+package energy
+
+import (
+	"fmt"
+
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels/nn"
+)
+
+// Points describes f(X) = g(mean over points of h(point)) for sets of points
+// [batch, N, 3], whose order does not matter (Xie, Xu, Zheng, Zhu, Wu,
+// "Generative PointNet", CVPR 2021). Nothing in it depends on a point's place in
+// the set, so there is no normalisation over points.
+type Points struct {
+	Each  []int `yaml:"each"`  // widths of h, the same for every point
+	Whole []int `yaml:"whole"` // widths of g before its one output
+}
+
+func (p *Points) score(net *nn.Net, activation string, x *graphs.Value) *graphs.Value {
+	if net.Err() != nil || len(x.Shape) != 3 || !x.Shape[1].Known() || !x.Shape[2].Known() {
+		return net.Fail("energy: a network of points takes [batch, N, 3], got %v", x)
+	}
+	if len(p.Each) == 0 {
+		return net.Fail("energy: a network of points needs a layer for each point")
+	}
+	n, width := x.Shape[1].N, x.Shape[2].N
+	// Points are rows of one matrix.
+	h := net.ReshapeTo(x, -1, width)
+	for i, filters := range p.Each {
+		h = net.Activate(activation, net.Dense(fmt.Sprintf("each%d", i+1), h, filters))
+		width = int64(filters)
+	}
+	h = net.Mean(net.ReshapeTo(h, -1, n, width), false, 1)
+	for i, units := range p.Whole {
+		h = net.Activate(activation, net.Dense(fmt.Sprintf("whole%d", i+1), h, units))
+	}
+	h = net.Dense("top", h, 1)
+	defer net.Prefix(net.Prefix("score"))
+	return net.SumAll(h)
+}

@@ -1,0 +1,106 @@
+package video
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+	"ebmrun/training/data"
+	"ebmrun/training/generativeconvnet"
+)
+
+// What is missing from clips that are learned from.
+const (
+	Region = "region" // a square in every frame, at another place in each
+	Frames = "frames" // whole frames
+	Pixels = "pixels" // single pixels
+	Own    = "own"    // what the data's own masks say, such as a moving object
+)
+
+// Config are the settings of the system: those of maximum-likelihood learning, and
+// of clips with holes.
+type Config struct {
+	generativeconvnet.Config `yaml:",inline"`
+
+	Mask     string            `yaml:"mask,omitempty"` // region, frames, pixels or own; none where clips are whole
+	Missing  float64           `yaml:"missing"`        // share of a frame, of the frames or of the pixels that is missing
+	Recovery training.Langevin `yaml:"recovery"`       // of holes, in every iteration
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Config.Check(); err != nil {
+		return err
+	}
+	if err := c.Recovery.Check(); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	switch {
+	case !slices.Contains([]string{"", Region, Frames, Pixels, Own}, c.Mask):
+		return fmt.Errorf("mask: wanted region, frames, pixels or own, got %q", c.Mask)
+	case c.Mask != "" && c.Mask != Own && !(c.Missing > 0 && c.Missing < 1):
+		return fmt.Errorf("missing: wanted a share between 0 and 1, got %g", c.Missing)
+	}
+	return nil
+}
+
+// texture has the released settings, in [0, 255] minus the mean and with the
+// reference N(0, 1).
+func texture(net string, steps int) Config {
+	c := Config{
+		Config: generativeconvnet.Config{
+			Net: net, Steps: steps, Batch: 3,
+			Langevin: training.Langevin{Steps: 20, Step: 0.3, Noise: 1, Fused: true},
+			Chains:   generativeconvnet.Chains{Init: generativeconvnet.Persistent, Start: generativeconvnet.Gaussian, Buffer: 3},
+			Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}},
+			Guard:    training.Guard{MaxValue: 1e7},
+		},
+		Missing:  0.5,
+		Recovery: training.Langevin{Steps: 20, Step: 0.3, Noise: 1},
+	}
+	c.Reference.Sigma, c.Data.Scale = 1, data.Bytes
+	return c
+}
+
+func published(layers ...energy.Layer) Config {
+	c := texture("", 500)
+	c.Spec = &energy.Spec{Activation: "relu", Init: "normal:0.001", SumActive: true, Layers: layers}
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"clip": {"clips of some 24 frames of 32×32 and more", texture("video-small", 300)},
+	"published": {"stationary in space and time, 70 frames of 224×224 (released code of the authors)", published(
+		energy.Layer{Filters: 120, Kernel: 15, Stride: 7, Same: true},
+		energy.Layer{Filters: 40, Kernel: 7, Stride: 3, Same: true},
+		energy.Layer{Filters: 20, Kernels: []int{2, 3, 3}, Strides: []int{1, 2, 2}, Same: true})},
+	"published-temporal": {"stationary in time alone, 70 frames of 100×100 (released code of the authors)", published(
+		energy.Layer{Filters: 120, Kernel: 7, Stride: 2, Same: true},
+		energy.Layer{Filters: 30, Kernels: []int{5, 50, 50}, Stride: 2, Pads: []int{2, 0, 0}},
+		energy.Layer{Filters: 5, Kernels: []int{2, 1, 1}, Strides: []int{1, 2, 2}, Pads: []int{1, 0, 0}})},
+}
+
+// For returns the settings for clips [C, D, H, W]: "small" and "paper" pick a
+// preset, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := map[string]string{"": "clip", "small": "clip", "paper": "published"}[name]
+	if pick == "" {
+		pick = name
+	}
+	p, ok := Presets[pick]
+	if !ok || len(dims) != 4 {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return Config{}, fmt.Errorf("video: no preset %q for examples of %v; there are %s, for clips [C, D, H, W]", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}

@@ -1,0 +1,99 @@
+package voxelnet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/training"
+	"ebmrun/training/data"
+	"ebmrun/training/generativeconvnet"
+)
+
+// Config are the settings of the system: those of maximum-likelihood learning, and
+// of the chains that complete and refine shapes.
+type Config struct {
+	generativeconvnet.Config `yaml:",inline"`
+
+	Recovery   training.Langevin `yaml:"recovery"`   // of damaged voxels
+	Resolution training.Langevin `yaml:"resolution"` // of finer voxels
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	if err := c.Config.Check(); err != nil {
+		return err
+	}
+	if err := c.Recovery.Check(); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	if err := c.Resolution.Check(); err != nil {
+		return fmt.Errorf("resolution: %w", err)
+	}
+	return nil
+}
+
+// small begins at the released settings, with faster learning for two cores:
+// values are occupancies minus their mean, the reference N(0, 0.5²).
+func small(net string, steps int) Config {
+	c := Config{
+		Config: generativeconvnet.Config{
+			Net: net, Steps: steps, Batch: 20, NoiseFor: steps / 2,
+			Langevin: training.Langevin{Steps: 20, Step: 0.1, Noise: 1, Fused: true},
+			Chains:   generativeconvnet.Chains{Init: generativeconvnet.Persistent, Start: generativeconvnet.Gaussian, Buffer: 100, Restart: 0.01},
+			Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10},
+			Guard:    training.Guard{MaxValue: 1e5},
+		},
+		Recovery:   training.Langevin{Steps: 90, Step: 0.07},
+		Resolution: training.Langevin{Steps: 10, Step: 0.01},
+	}
+	c.Reference.Sigma, c.Data.Scale = 0.5, data.Share
+	return c
+}
+
+// published has the settings of the released code for 32³ (one update an epoch
+// of all shapes there, one a batch here).
+func published() Config {
+	c := small("", 3000)
+	c.Spec = &energy.Spec{Activation: "relu", Init: "normal:0.001", Layers: []energy.Layer{
+		{Filters: 200, Kernel: 16, Stride: 3, Same: true}, {Filters: 100, Kernel: 6, Stride: 2, Same: true}, {Filters: 1, Kernel: 6},
+	}}
+	c.NoiseFor, c.Chains.Restart, c.Chains.Buffer = 100, 0, 25
+	c.Optim = training.Optim{LR: 0.01, Betas: [2]float64{0.5, 0.999}}
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"voxels-16":    {"16³ voxels", small("voxel-16", 800)},
+	"voxels-32":    {"32³ voxels", small("voxel-32", 800)},
+	"published-32": {"32³ voxels, released code of the authors", published()},
+}
+
+// For returns the settings for data of the dimensions [1, D, H, W]: "small" and
+// "paper" pick the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := name
+	switch name {
+	case "", "small":
+		if pick = "voxels-16"; dims[len(dims)-1] > 16 {
+			pick = "voxels-32"
+		}
+	case "paper":
+		pick = fmt.Sprintf("published-%d", dims[len(dims)-1])
+	}
+	p, ok := Presets[pick]
+	if !ok || len(dims) != 4 {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return Config{}, fmt.Errorf("voxelnet: no preset %q for examples of %v; there are %s, for volumes [1, D, H, W]", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}
