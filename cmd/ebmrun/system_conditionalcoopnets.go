@@ -35,6 +35,15 @@ func (s solver) Reports() map[string]runtime.Report {
 	return all
 }
 
+// networks are the models to export.
+func (s solver) networks() (map[string]*graphs.Model, error) {
+	m, err := s.Model(nil)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]*graphs.Model{"energy-given": m.Model, "initialiser": s.initialiser.Model().Model}, nil
+}
+
 // solverOf builds and binds the networks of the settings.
 func solverOf(ctx context.Context, e environment, c *conditionalcoopnets.Config) (s solver, err error) {
 	if err := c.Check(); err != nil {
@@ -137,14 +146,10 @@ func openConditional(ctx context.Context, e environment, settings any, r *opened
 	if err := m.Restore(r.State); err != nil {
 		return err
 	}
-	model, err := net.Model(nil)
-	if err != nil {
-		return err
-	}
 	r.Learned, r.From, r.Langevin, r.Residual = m, e.given, c.Langevin, c.Sigma
 	if c.Classes > 0 {
 		r.Learned = conditionalcoopnets.ByClass{Model: m}
 	}
-	r.Networks = map[string]*graphs.Model{"energy-given": model.Model, "initialiser": net.initialiser.Model().Model}
-	return nil
+	r.Networks, err = net.networks()
+	return err
 }

@@ -92,6 +92,8 @@ var systems = []system{
 		presetConditional, startConditional, openConditional},
 	{"cycle-coopnets", "Translation between two domains without pairs, by alternating MCMC teaching", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
 		presetCycle, startCycle, openCycle},
+	{"salcoopnets", "Saliency maps of pictures, from whole maps or from scribbles", "Zhang, Xie, Zheng, Barnes, AAAI 2022",
+		presetSaliency, startSaliency, openSaliency},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
 		presetLatentEBM, startLatentEBM, openLatentEBM},
 	{"flow", "Normalizing flow by maximum likelihood: Glow, RealNVP, Flow++ couplings", "Kingma, Dhariwal, NeurIPS 2018; Dinh, Sohl-Dickstein, Bengio, ICLR 2017",

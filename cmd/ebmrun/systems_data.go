@@ -28,6 +28,7 @@ const (
 var intakes = map[string]intake{
 	"conditional-coopnets": {given: allowed},
 	"cycle-coopnets":       {b: wanted},
+	"salcoopnets":          {given: wanted},
 	"video":                {kinds: []data.Kind{data.Video}},
 	"voxelnet":             {kinds: []data.Kind{data.Voxels}},
 	"pointnet":             {kinds: []data.Kind{data.Cloud}},

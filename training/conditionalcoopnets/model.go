@@ -58,7 +58,7 @@ func (m *Model) Solve(ctx context.Context, given []float32, seed uint64) (drafts
 		if err != nil {
 			return err
 		}
-		_, err = m.revise(ctx, c, st, noise, nil)
+		_, err = m.Revise(ctx, c, st, noise, nil)
 		revised = append(revised, st.X...)
 		return err
 	})
@@ -73,14 +73,14 @@ func (m *Model) Refine(ctx context.Context, given, x []float32, seed uint64) ([]
 		if err != nil {
 			return err
 		}
-		_, err = m.revise(ctx, given[first*m.Given:end*m.Given], st, sampler.Noise{Seed: seed}.Fork(drawn), nil)
+		_, err = m.Revise(ctx, given[first*m.Given:end*m.Given], st, sampler.Noise{Seed: seed}.Fork(drawn), nil)
 		return err
 	})
 }
 
-// revise takes the Langevin steps of learning under conditions. keep, if not nil, is
+// Revise takes the Langevin steps of learning under conditions. keep, if not nil, is
 // called after every step.
-func (m *Model) revise(ctx context.Context, given []float32, st *sampler.State, noise sampler.Noise, keep func(x []float32)) (sampler.Info, error) {
+func (m *Model) Revise(ctx context.Context, given []float32, st *sampler.State, noise sampler.Noise, keep func(x []float32)) (sampler.Info, error) {
 	if m.config.Sabotage == Blind {
 		given = make([]float32, len(given))
 	}

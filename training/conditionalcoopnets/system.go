@@ -39,9 +39,11 @@ type System struct {
 	// Held are pairs that are not learned from; Evaluate measures solutions of theirs.
 	Held *data.Set
 
-	// Observe, if not nil, is told of the next pairs and may complete the examples of
-	// the batch [n, Dim] before they are learned from, such as those known in part.
-	Observe func(ctx context.Context, b data.Batch, iteration int, observed []float32) error
+	// Observe, if not nil, is told of the next pairs and may replace the examples of the
+	// batch [n, Dim] before they are learned from. In the first Warm iterations the
+	// initialiser learns alone, from what is left 1 in mask [n, Dim].
+	Observe func(ctx context.Context, b data.Batch, iteration int, observed, mask []float32) error
+	Warm    int
 
 	set    *data.Set
 	origin training.Origin
@@ -63,9 +65,13 @@ type System struct {
 	score, errs   []float32
 }
 
-// New assembles the system. The set's examples are pairs, or have labels if the
-// settings take classes as conditions.
+// New assembles the system. The set's examples are pairs.
 func New(c Config, e training.ConditionalEnergy, g training.ConditionalGenerator, set *data.Set, seed uint64) (*System, error) {
+	return NewAs("conditional-coopnets", c, e, g, set, seed)
+}
+
+// NewAs is [New] for a system that adds to this one: its checkpoints bear its name.
+func NewAs(name string, c Config, e training.ConditionalEnergy, g training.ConditionalGenerator, set *data.Set, seed uint64) (*System, error) {
 	if set.Given == nil {
 		return nil, fmt.Errorf("conditional-coopnets: %s does not hold pairs", set.Name)
 	}
@@ -79,7 +85,7 @@ func New(c Config, e training.ConditionalEnergy, g training.ConditionalGenerator
 			o.Over = c.Steps
 		}
 	}
-	s := &System{Model: m, Config: c, set: set, origin: training.OriginOf("conditional-coopnets", seed, set), noise: sampler.Noise{Seed: seed},
+	s := &System{Model: m, Config: c, set: set, origin: training.OriginOf(name, seed, set), noise: sampler.Noise{Seed: seed},
 		ids: sampler.Chains(0, n), x: make([]float32, 2*n*dim), given: make([]float32, 2*n*given), draft: make([]float32, n*dim),
 		goal: make([]float32, n*dim), known: training.Ones(n * dim),
 		contrast: make([]float32, 2*n), fit: make([]float32, n), score: make([]float32, 2*n), errs: make([]float32, n)}
@@ -124,11 +130,14 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	copy(given, b.Given)
 	copy(s.given[n*s.Given:], given)
 	if s.Observe != nil {
-		if err := s.Observe(ctx, b, s.iter, observed); err != nil {
+		if err := s.Observe(ctx, b, s.iter, observed, s.known); err != nil {
 			return nil, err
 		}
 	}
 	solver, initialiser := s.Energy.Given(s.energyGiven()), s.Generator.Given(given)
+	if s.iter < s.Warm {
+		return s.warm(ctx, initialiser, observed)
+	}
 
 	// The initialiser drafts.
 	z := s.codes.X
@@ -145,7 +154,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	// The solver revises under the same conditions.
 	s.begin.T = uint64(s.iter * s.Config.Langevin.Steps)
 	s.begin.Invalidate()
-	info, err := s.revise(ctx, given, s.begin, s.noise.Fork(revision), nil)
+	info, err := s.Revise(ctx, given, s.begin, s.noise.Fork(revision), nil)
 	if err != nil {
 		return nil, training.Blame("chains of the revision", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
 	}
@@ -194,6 +203,33 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	return m, nil
 }
 
+// warm teaches the initialiser what is known of the examples, each by the mean over its
+// own known entries, from fresh codes.
+func (s *System) warm(ctx context.Context, initialiser training.Generator, observed []float32) (training.Metrics, error) {
+	n := s.Config.Batch
+	s.noise.Fork(prior).Normals(s.codes.X, s.ids, uint64(s.iter))
+	w := make([]float32, n)
+	for i := range w {
+		w[i] = s.fit[i] / float32(max(training.Mean(s.known[i*s.Dim:(i+1)*s.Dim]), 1/float64(s.Dim)))
+	}
+	err := initialiser.Learn(ctx, s.codes.X, observed, s.known, w, s.errs)
+	if err != nil {
+		return nil, err
+	}
+	norm, err := s.teach.Update(initialiser.Params())
+	if err == nil {
+		err = training.Finite(s.errs)
+	}
+	if err != nil {
+		return nil, training.Blame("initialiser", "a smaller teach.lr, or teach.clip", err)
+	}
+	for i := range s.known {
+		s.known[i] = 1
+	}
+	s.iter++
+	return training.Metrics{training.Value: 0, "generator/grad_norm": norm, "fit": training.Mean(s.errs) / float64(s.Dim)}, nil
+}
+
 // share of the true examples in what is taught now.
 func (s *System) share() float32 {
 	done := min(1, float64(s.iter)/float64(s.Config.Steps))
@@ -239,12 +275,30 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	rows := []record.Images{imagesOf(h, drafts), imagesOf(h, revised), imagesOf(h, h.X)}
 	if !h.Given.IsVectors() && (h.Given.C == h.C || h.Given.C == 1 || h.Given.C == 3) {
 		rows = slices.Insert(rows, 0, imagesOf(h.Given, h.Given.X))
+		for i := range rows {
+			rows[i] = widened(rows[i], max(h.C, h.Given.C))
+		}
 	}
 	return []training.Picture{{Tag: record.SamplesTag, Images: imagesOf(h, revised)}, {Tag: "solutions", Rows: rows}}, nil
 }
 
 func imagesOf(like *data.Set, x []float32) record.Images {
 	return record.Images{Data: x, N: len(x) / like.Dim(), C: like.C, H: like.H, W: like.W, Lo: like.Lo, Hi: like.Hi}
+}
+
+// widened repeats the channel of grey pictures, to be shown beside coloured ones.
+func widened(p record.Images, c int) record.Images {
+	if p.C == c {
+		return p
+	}
+	plane, out := p.H*p.W, make([]float32, 0, p.N*c*p.H*p.W)
+	for i := range p.N {
+		for range c {
+			out = append(out, p.Data[i*plane:(i+1)*plane]...)
+		}
+	}
+	p.Data, p.C = out, c
+	return p
 }
 
 // Save implements [training.System]. Chains begin at fresh drafts, so networks,

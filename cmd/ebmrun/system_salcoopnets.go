@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ebmrun/graphs"
+	"ebmrun/training/salcoopnets"
+)
+
+func presetSaliency(name string, dims []int, examples int) (any, error) {
+	c, err := salcoopnets.For(name, dims, examples)
+	return &c, err
+}
+
+func startSaliency(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*salcoopnets.Config)
+	err := c.Check()
+	if err == nil {
+		err = reachable(true, e.set)
+	}
+	if err != nil {
+		return nil, badInput(err)
+	}
+	part := c.Config
+	part.Sabotage = ""
+	net, err := solverOf(ctx, e, &part)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	s, err := salcoopnets.New(*c, net, net.initialiser, e.set, e.seed)
+	if err != nil {
+		return nil, errors.Join(badInput(err), net.Close())
+	}
+	s.Held = e.held
+	return &job{
+		System: s, steps: c.Steps, guard: c.Guard,
+		remarks: []string{
+			fmt.Sprintf("energy %s: %d parameters; generator %s: %d parameters, %d codes; maps of %v given %v; supervision: %s",
+				c.Net, countParams(net.Params()), c.Init, countParams(net.initialiser.Params()), net.initialiser.Codes(), e.dims, e.given, c.Supervision),
+			"revision: " + c.Langevin.String(),
+		},
+		reports: net.Reports, close: net.Close,
+	}, nil
+}
+
+func openSaliency(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*salcoopnets.Config)
+	part := c.Config
+	part.Sabotage = ""
+	net, err := solverOf(ctx, e, &part)
+	if err != nil {
+		return err
+	}
+	r.release = net.Close
+	m, err := salcoopnets.NewModel(*c, net, net.initialiser, graphs.Size(e.dims), graphs.Size(e.given))
+	if err != nil {
+		return err
+	}
+	if err := m.Restore(r.State); err != nil {
+		return err
+	}
+	r.Learned, r.From, r.Langevin, r.Residual = m, e.given, c.Langevin, c.Sigma
+	r.Networks, err = net.networks()
+	return err
+}

@@ -1,0 +1,142 @@
+package salcoopnets
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"ebmrun/training"
+	"ebmrun/training/conditionalcoopnets"
+)
+
+// Config are the settings of the system: those of conditional learning, where an
+// example is a saliency map and its condition the picture, and what the supervisor knows.
+type Config struct {
+	conditionalcoopnets.Config `yaml:",inline"`
+
+	// Supervision is "full", by whole maps, or "scribbles", by maps that are known on
+	// strokes alone (the set's "scribbles": 1, −1, and 0 where unknown).
+	Supervision string `yaml:"supervision"`
+	// Warm is the iterations in which the generator learns from scribbles alone, before
+	// maps are recovered and the energy begins to learn.
+	Warm int `yaml:"warm"`
+	// Recover is the inference of the code behind a map of which scribbles are known.
+	Recover training.Langevin `yaml:"recover"`
+	// Draws are the maps whose mean is a prediction.
+	Draws int `yaml:"draws"`
+}
+
+// The supervisors.
+const (
+	Full      = "full"
+	Scribbles = "scribbles"
+)
+
+// Background is a way to spoil weakly supervised learning: maps are not recovered, what
+// is unknown is taken for background.
+const Background = "background"
+
+// conditional is the part that conditional learning knows.
+func (c *Config) conditional() conditionalcoopnets.Config {
+	part := c.Config
+	if part.Sabotage == Background {
+		part.Sabotage = ""
+	}
+	return part
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	part := c.conditional()
+	if err := part.Check(); err != nil {
+		return err
+	}
+	weak := c.Supervision == Scribbles
+	if weak {
+		if err := c.Recover.Check(); err != nil {
+			return fmt.Errorf("recover: %w", err)
+		}
+	}
+	switch {
+	case !weak && c.Supervision != Full:
+		return fmt.Errorf("supervision: wanted full or scribbles, got %q", c.Supervision)
+	case c.Classes != 0:
+		return fmt.Errorf("classes: a saliency map is drawn from a picture: wanted 0, got %d", c.Classes)
+	case c.Warm < 0 || !weak && c.Warm > 0:
+		return fmt.Errorf("warm: wanted 0 or more iterations, and 0 under full supervision, got %d", c.Warm)
+	case c.Draws < 1:
+		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
+	case c.Sabotage == Background && !weak:
+		return fmt.Errorf("sabotage: background wants supervision by scribbles")
+	}
+	return nil
+}
+
+// small lets the teacher's share in what the generator is taught grow from 0.
+func small(net, gen string, steps int) Config {
+	c := Config{Supervision: Full, Draws: 4}
+	c.Net, c.Init, c.Steps, c.Batch, c.Sigma = net, gen, steps, 16, 0.3
+	c.Langevin = training.Langevin{Steps: 8, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}}
+	c.Inference = training.Langevin{Steps: 3, Step: 0.02, Noise: 1, GradClip: 1e3}
+	c.Optim = training.Optim{LR: 5e-4, Betas: [2]float64{0.5, 0.999}, Clip: 1}
+	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 100}
+	c.Truth, c.TruthEnd, c.ScoreL2 = 1, 0.3, 0.05
+	return c
+}
+
+func scribbles(c Config) Config {
+	c.Supervision, c.Warm = Scribbles, c.Steps/3
+	c.Recover = training.Langevin{Steps: 5, Step: 0.02, Noise: 1, GradClip: 1e3}
+	return c
+}
+
+// published has the settings of the authors' released code on networks of this package.
+func published(net, gen string) Config {
+	c := small(net, gen, 300000)
+	c.Batch, c.TruthEnd = 1, 0
+	c.Langevin = training.Langevin{Steps: 3, Step: 0.001, Noise: 1}
+	c.Inference = training.Langevin{Steps: 3, Step: 0.1, Noise: 1}
+	c.Optim = training.Optim{LR: 1e-3}
+	c.Teach = training.Optim{LR: 5e-5}
+	c.ScoreL2, c.Guard.MaxValue = 0, 1e7
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"maps-16":      {"16×16 maps", small("coop-16", "unet-16", 600)},
+	"maps-32":      {"32×32 maps", small("coop-32", "unet-32", 600)},
+	"maps-64":      {"64×64 maps", small("coop-64", "unet-64", 600)},
+	"scribbles-16": {"16×16 maps known on strokes", scribbles(small("coop-16", "unet-16", 600))},
+	"scribbles-32": {"32×32 maps known on strokes", scribbles(small("coop-32", "unet-32", 600))},
+	"scribbles-64": {"64×64 maps known on strokes", scribbles(small("coop-64", "unet-64", 600))},
+	"published-16": {"sampling and learning rates of the released code, 16×16", published("coop-16", "unet-16")},
+	"published-32": {"the same, 32×32", published("coop-32", "unet-32")},
+	"published-64": {"the same, 64×64", published("coop-64", "unet-64")},
+}
+
+// For returns the settings for data of the given dimensions: "small", "scribbles" and
+// "paper" pick the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	side := 0
+	if len(dims) == 3 {
+		side = dims[1]
+	}
+	pick := name
+	if kind, ok := map[string]string{"": "maps", "small": "maps", "scribbles": "scribbles", "paper": "published"}[name]; ok {
+		pick = fmt.Sprintf("%s-%d", kind, side)
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		var names []string
+		for n := range Presets {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		return Config{}, fmt.Errorf("salcoopnets: no preset %q for maps of %v; there are %s", name, dims, strings.Join(names, ", "))
+	}
+	return p.Config, nil
+}

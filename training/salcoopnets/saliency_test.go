@@ -1,0 +1,179 @@
+package salcoopnets_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"ebmrun/onnxmodels/conditional"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime"
+	"ebmrun/runtime/ref"
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/conditionalcoopnets"
+	"ebmrun/training/data"
+	"ebmrun/training/salcoopnets"
+	"ebmrun/training/systemtest"
+)
+
+func set(t testing.TB) *data.Set {
+	t.Helper()
+	s, err := data.Load(context.Background(), "synthetic/salient", data.Options{Seed: 2, Size: 16, Limit: 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func config(supervision string) salcoopnets.Config {
+	c := salcoopnets.Config{Supervision: supervision, Draws: 2}
+	c.Config = conditionalcoopnets.Config{Steps: 10, Batch: 3, Sigma: 0.3, Truth: 1, TruthEnd: 0.2, ScoreL2: 0.1,
+		Langevin:  training.Langevin{Steps: 2, Step: 0.2, Noise: 1, GradClip: 1, Clamp: [2]float64{-1, 1}},
+		Inference: training.Langevin{Steps: 2, Step: 0.02, Noise: 1},
+		Optim:     training.Optim{LR: 1e-2, Clip: 1}, Teach: training.Optim{LR: 1e-3}}
+	if supervision == salcoopnets.Scribbles {
+		c.Warm, c.Recover = 4, training.Langevin{Steps: 2, Step: 0.02, Noise: 1}
+	}
+	return c
+}
+
+// networks is a new system over small networks.
+func networks(t testing.TB, c salcoopnets.Config) *salcoopnets.System {
+	t.Helper()
+	s := set(t)
+	o := runtime.Options{Threads: 1, NoSpin: true}
+	em, err := conditional.BuildEnergy(energy.Spec{Layers: []energy.Layer{{Filters: 2, Kernel: 4, Stride: 4}, {Filters: 1, Kernel: 4}}, Activation: "swish"}, s.Dims(), s.Given.Dims(), 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gm, err := conditional.Build(conditional.Spec{Codes: 2, Filters: []int{2, 2}, Skip: true, Activation: "leaky"}, s.Dims(), s.Given.Dims(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := bind.NewConditional(context.Background(), em, ref.New(), bind.Options{Runtime: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := bind.NewConditionalGenerator(context.Background(), gm, ref.New(), o, c.Sigma)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close(); g.Close() })
+	sys, err := salcoopnets.New(c, e, g, s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys.Held = s
+	return sys
+}
+
+func TestResume(t *testing.T) {
+	for _, supervision := range []string{salcoopnets.Full, salcoopnets.Scribbles} {
+		systemtest.Resume(t, func() training.System { return networks(t, config(supervision)) }, "weights/layer1.weight", "generator/down1.weight")
+	}
+}
+
+// TestWarm: while the generator learns from strokes alone, the energy does not learn, and
+// what is unknown teaches nothing.
+func TestWarm(t *testing.T) {
+	c := config(salcoopnets.Scribbles)
+	weights := func(hide bool) (teacher, student []float32) {
+		s := networks(t, c)
+		if hide { // what no stroke tells must not matter
+			for i := range s.Held.X {
+				s.Held.X[i] = -s.Held.X[i]
+			}
+		}
+		for range c.Warm {
+			if _, err := s.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return slices.Clone(s.Energy.Given(nil).Params()[0].W), slices.Clone(s.Generator.Given(nil).Params()[0].W)
+	}
+	fresh := networks(t, c)
+	e0, g0 := fresh.Energy.Given(nil).Params()[0].W, fresh.Generator.Given(nil).Params()[0].W
+	e1, g1 := weights(false)
+	e2, g2 := weights(true)
+	if !slices.Equal(e0, e1) || slices.Equal(g0, g1) {
+		t.Error("in the warm-up the generator alone must learn")
+	}
+	if !slices.Equal(e1, e2) || !slices.Equal(g1, g2) {
+		t.Error("the weak supervisor has seen the true maps")
+	}
+}
+
+// TestRecover: recovered maps agree with the strokes, and differ elsewhere.
+func TestRecover(t *testing.T) {
+	s := networks(t, config(salcoopnets.Scribbles))
+	strokes := s.Held.Beside["scribbles"].X
+	x, err := s.Learned().Recover(t.Context(), s.Held.Given.X, strokes, 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled := 0
+	for i, v := range strokes {
+		if v != 0 && x[i] != v {
+			t.Fatalf("pixel %d is %g where the stroke says %g", i, x[i], v)
+		}
+		if v == 0 && x[i] != 0 {
+			filled++
+		}
+	}
+	if filled < len(x)/2 {
+		t.Errorf("%d of %d pixels were filled in", filled, len(x))
+	}
+}
+
+// TestPredict: a prediction is the mean of draws, which the variance shows to differ.
+func TestPredict(t *testing.T) {
+	s := networks(t, config(salcoopnets.Full))
+	m := s.Learned()
+	mean, variance, err := m.Predict(t.Context(), s.Held.Given.X, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, a, _ := m.Solve(t.Context(), s.Held.Given.X, 3)
+	_, b, _ := m.Solve(t.Context(), s.Held.Given.X, 4)
+	for i := range mean {
+		half := (a[i] - b[i]) / 2
+		if d := mean[i] - (a[i]+b[i])/2; d*d > 1e-10 || half*half-variance[i] > 1e-5 || variance[i]-half*half > 1e-5 {
+			t.Fatalf("pixel %d: mean %g, variance %g of %g and %g", i, mean[i], variance[i], a[i], b[i])
+		}
+	}
+	if v := training.Mean(variance); !(v > 0) {
+		t.Error("draws do not differ")
+	}
+	if m, err := s.Evaluate(t.Context()); err != nil || !(m["mae"] > 0 && m["s_measure"] > 0) {
+		t.Errorf("%v (%v)", m, err)
+	}
+	if pics, err := s.Pictures(t.Context()); err != nil || len(pics[1].Rows) != 4 {
+		t.Errorf("pictures (%v)", err)
+	}
+	if got, err := salcoopnets.Measure(s.Held.X, s.Held); err != nil || got.MAE > 0.05 || got.S < 0.9 {
+		t.Errorf("the true maps score %+v (%v)", got, err)
+	}
+}
+
+func TestPresets(t *testing.T) {
+	for name, p := range salcoopnets.Presets {
+		if err := p.Config.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for want, change := range map[string]func(c *salcoopnets.Config){
+		"supervision": func(c *salcoopnets.Config) { c.Supervision = "some" },
+		"draws":       func(c *salcoopnets.Config) { c.Draws = 0 },
+		"warm":        func(c *salcoopnets.Config) { c.Warm = 3 },
+		"background":  func(c *salcoopnets.Config) { c.Sabotage = salcoopnets.Background },
+		"langevin":    func(c *salcoopnets.Config) { c.Langevin.Step = 0 },
+	} {
+		c := config(salcoopnets.Full)
+		change(&c)
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("wanted an error about %s, got %v", want, err)
+		}
+	}
+}
