@@ -37,6 +37,7 @@ var Suites = []Suite{
 	CoopNets,
 	ConditionalCoopNets,
 	CycleCoopNets,
+	SalCoopNets,
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
