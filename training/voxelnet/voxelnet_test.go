@@ -23,7 +23,6 @@ func shapes(t testing.TB) *data.Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, _ = data.Rescale(data.Share, set, set)
 	return set
 }
 
@@ -148,10 +147,9 @@ func TestLearning(t *testing.T) {
 	}
 	run := func(sabotage string) float64 {
 		s := system(t, config(func(c *voxelnet.Config) {
-			c.Langevin.Steps, c.Sabotage, c.Optim.LR, c.NoiseFor, c.Steps = 10, sabotage, 5e-3, 120, 200
-			c.Langevin.Step, c.Batch, c.Chains.Buffer = 0.2, 10, 20
+			c.Langevin.Steps, c.Sabotage, c.NoiseFor, c.Steps, c.Batch, c.Chains.Buffer = 10, sabotage, 50, 80, 10, 20
 		}))
-		for range 200 {
+		for range 80 {
 			if _, err := s.Step(t.Context()); err != nil {
 				return math.Inf(1)
 			}
