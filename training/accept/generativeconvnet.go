@@ -47,6 +47,9 @@ var Suites = []Suite{
 	CoarseToFine,
 	OneSided,
 	Patchwise,
+	Video,
+	Voxelnet,
+	Pointnet,
 }
 
 // sabotageOf is the setting that makes an arm.
