@@ -9,11 +9,13 @@ import (
 	"testing"
 
 	"ebmrun/onnxmodels"
+	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ort"
 	"ebmrun/training/accept"
 	"ebmrun/training/bind"
+	"ebmrun/training/sampler"
 )
 
 // wrong is an energy whose slopes are too steep by a tenth.
@@ -58,6 +60,54 @@ func TestExact(t *testing.T) {
 	if checks := run(t, func(e accept.Energy) accept.Energy { return wrong{e} }, "linear"); accept.Accepted(checks) {
 		t.Errorf("wrong slopes are accepted: %+v", checks)
 	}
+}
+
+// TestCodes: the quick items of the systems with a generator are met, and those of
+// abp not by posteriors whose slopes are too steep.
+func TestCodes(t *testing.T) {
+	engine, err := ort.Open("")
+	enginetest.Unavailable(t, err)
+	o := runtime.Options{Provider: runtime.CPU, Threads: 1, NoSpin: true}
+	for _, c := range []struct {
+		suite accept.Suite
+		spoil bool
+		items []string
+	}{
+		{accept.ABP, false, []string{"posterior", "factors"}},
+		{accept.ABP, true, []string{"posterior"}},
+		{accept.CoopNets, false, []string{"gaussian"}},
+	} {
+		checks, err := c.suite.Run(t.Context(), accept.Env{Seed: 1, BindGenerator: func(ctx context.Context, m *generator.Model, sigma float64) (accept.Generator, error) {
+			g, err := bind.NewGenerator(ctx, m, engine, o, sigma)
+			if err != nil || !c.spoil {
+				return g, err
+			}
+			return steep{g}, nil
+		}}, c.items...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if accept.Accepted(checks) == c.spoil {
+			t.Errorf("%s, spoiled %v: %+v", c.suite.System, c.spoil, checks)
+		}
+	}
+}
+
+// steep is a generator whose posteriors have slopes that are too steep by a fifth.
+type steep struct{ accept.Generator }
+
+type steepField struct{ sampler.Field }
+
+func (s steep) Posterior(target, mask []float32) sampler.Field {
+	return steepField{s.Generator.Posterior(target, mask)}
+}
+
+func (f steepField) EnergyGrad(x, u, g []float32) error {
+	err := f.Field.EnergyGrad(x, u, g)
+	for i := range g {
+		g[i] *= 1.2
+	}
+	return err
 }
 
 func checks(exact bool, v float64) []accept.Check {
