@@ -92,6 +92,8 @@ var systems = []system{
 		presetConditional, startConditional, openConditional},
 	{"cycle-coopnets", "Translation between two domains without pairs, by alternating MCMC teaching", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
 		presetCycle, startCycle, openCycle},
+	{"sequence-cycle-coopnets", "Translation of clips between two domains, with predictors of the next frame", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
+		presetSequence, startSequence, openSequence},
 	{"salcoopnets", "Saliency maps of pictures, from whole maps or from scribbles", "Zhang, Xie, Zheng, Barnes, AAAI 2022",
 		presetSaliency, startSaliency, openSaliency},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",

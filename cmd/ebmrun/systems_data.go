@@ -26,12 +26,13 @@ const (
 
 // intakes is the systems that take more than pictures and vectors, by name.
 var intakes = map[string]intake{
-	"conditional-coopnets": {given: allowed},
-	"cycle-coopnets":       {b: wanted},
-	"salcoopnets":          {given: wanted},
-	"video":                {kinds: []data.Kind{data.Video}},
-	"voxelnet":             {kinds: []data.Kind{data.Voxels}},
-	"pointnet":             {kinds: []data.Kind{data.Cloud}},
+	"conditional-coopnets":    {given: allowed},
+	"cycle-coopnets":          {b: wanted},
+	"salcoopnets":             {given: wanted},
+	"sequence-cycle-coopnets": {kinds: []data.Kind{data.Video}, b: wanted},
+	"video":                   {kinds: []data.Kind{data.Video}},
+	"voxelnet":                {kinds: []data.Kind{data.Voxels}},
+	"pointnet":                {kinds: []data.Kind{data.Cloud}},
 }
 
 // takes refuses data that the system would not look at, and tells what it misses. Data that come in

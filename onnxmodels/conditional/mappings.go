@@ -168,3 +168,49 @@ func Cycle(ab, ba *Mapping) (*Mappings, error) {
 	o.term("cycle", o.Add(o.distance(a, o.apply(ba, toB)), o.distance(b, o.apply(ab, toA))))
 	return o.done()
 }
+
+// Sequence joins mappings between pictures of two domains, and a predictor for each
+// domain, which takes two pictures stacked and gives the one that follows. The inputs are
+// three pictures in a row of each domain, a0 a1 a2 b0 b1 b2, and what their translations
+// are taught to be, goal-b0 … goal-b2, goal-a0 … goal-a2. The terms are
+//
+//	teach-b = Σ_t ‖goal-b_t − ab(a_t)‖²,       predict-a = ‖a2 − ra(a0, a1)‖²,
+//	through-a = ‖a2 − ba(rb(ab(a0), ab(a1)))‖²,
+//
+// the same of the other domain, and, if cycle, Σ_t |a_t − ba(ab(a_t))| + |b_t − ab(ba(b_t))|.
+func Sequence(ab, ba, ra, rb *Mapping, cycle bool) (*Mappings, error) {
+	o := newObjective(ab, ba, ra, rb)
+	const frames = 3
+	three := func(name string, dims []int) (v [frames]*graphs.Value) {
+		for t := range v {
+			v[t] = o.in(fmt.Sprintf("%s%d", name, t), dims)
+		}
+		return v
+	}
+	a, b := three("a", ab.Given), three("b", ba.Given)
+	goalB, goalA := three("goal-b", ab.Dims), three("goal-a", ba.Dims)
+	sum := func(f func(t int) *graphs.Value) *graphs.Value {
+		v := f(0)
+		for t := 1; t < frames; t++ {
+			v = o.Add(v, f(t))
+		}
+		return v
+	}
+	var toB, toA [frames]*graphs.Value
+	for t := range frames {
+		toB[t], toA[t] = o.apply(ab, a[t]), o.apply(ba, b[t])
+	}
+	next := func(r *Mapping, x [frames]*graphs.Value) *graphs.Value { return o.apply(r, o.Concat(1, x[0], x[1])) }
+	o.term("teach-b", sum(func(t int) *graphs.Value { return o.square(goalB[t], toB[t]) }))
+	o.term("teach-a", sum(func(t int) *graphs.Value { return o.square(goalA[t], toA[t]) }))
+	o.term("predict-a", o.square(a[2], next(ra, a)))
+	o.term("predict-b", o.square(b[2], next(rb, b)))
+	o.term("through-a", o.square(a[2], o.apply(ba, next(rb, toB))))
+	o.term("through-b", o.square(b[2], o.apply(ab, next(ra, toA))))
+	if cycle {
+		o.term("cycle", sum(func(t int) *graphs.Value {
+			return o.Add(o.distance(a[t], o.apply(ba, toB[t])), o.distance(b[t], o.apply(ab, toA[t])))
+		}))
+	}
+	return o.done()
+}

@@ -84,17 +84,23 @@ func (c *Config) TranslatorNet() (conditional.Spec, error) {
 	return conditional.ByName(c.Translator)
 }
 
-// Maps builds both translators, between domains of the given dimensions, and their losses.
-func (c *Config) Maps(a, b []int, seed uint64) (*conditional.Mappings, error) {
+// Translators builds a translator for each direction between domains of the given
+// dimensions.
+func (c *Config) Translators(a, b []int, seed uint64) (ab, ba *conditional.Mapping, err error) {
 	s, err := c.TranslatorNet()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ab, err := conditional.BuildMapping("ab", s, b, a, seed)
-	if err != nil {
-		return nil, err
+	if ab, err = conditional.BuildMapping("ab", s, b, a, seed); err != nil {
+		return nil, nil, err
 	}
-	ba, err := conditional.BuildMapping("ba", s, a, b, seed+1)
+	ba, err = conditional.BuildMapping("ba", s, a, b, seed+1)
+	return ab, ba, err
+}
+
+// Maps are both translators with their losses.
+func (c *Config) Maps(a, b []int, seed uint64) (*conditional.Mappings, error) {
+	ab, ba, err := c.Translators(a, b, seed)
 	if err != nil {
 		return nil, err
 	}

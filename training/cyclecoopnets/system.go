@@ -28,12 +28,38 @@ const (
 	drawn     = 3 // translations that are only looked at
 )
 
+// A Variant is what a system that adds to this one has in place of its own.
+type Variant struct {
+	Name   string // of the system, in checkpoints
+	Frames int    // pictures of an example that are translated
+	Dim    int    // values of such a picture
+
+	// Window, if not nil, copies Frames pictures of each example of a batch of a domain to
+	// out [Frames, n, Dim].
+	Window func(domain, iteration int, batch data.Batch, out []float32)
+
+	// Lesson gives what the mappings learn from, [n, Dim] each: from the pictures of both
+	// domains and the revised translations that arrived there, and what each of Terms
+	// counts as a mean over the values of all the pictures.
+	Lesson func(a, b, arrivedB, arrivedA []float32) [][]float32
+	Weigh  func(ramp float64) []float64
+	Terms  []string
+}
+
+// own is the variant of this package: single pictures, there and back.
+func own(c Config, dim int) Variant {
+	return Variant{Name: "cycle-coopnets", Frames: 1, Dim: dim,
+		Lesson: func(a, b, arrivedB, arrivedA []float32) [][]float32 { return [][]float32{a, b, arrivedB, arrivedA} },
+		Weigh:  func(ramp float64) []float64 { return []float64{1, 1, c.Cycle * ramp} },
+		Terms:  []string{"teach_b", "teach_a", "cycle_l1"}}
+}
+
 // A side is one domain in learning.
 type side struct {
 	set    *data.Set
 	loader *data.Loader
 	learn  *training.Optimizer
-	x      []float32 // examples, then revised translations [2n, dim]
+	x      []float32 // pictures, then revised translations [2n, dim]
 	draft  []float32 // translations as they arrive [n, dim]
 	state  *sampler.State
 	score  []float32
@@ -56,16 +82,22 @@ type System struct {
 	noise    sampler.Noise
 	teach    *training.Optimizer
 	iter     int
+	variant  Variant
 	contrast []float32
-	terms    [][]float32 // teach-b, teach-a, cycle
+	terms    [][]float32 // of the variant
 }
 
 // New assembles the system.
 func New(c Config, energyA, energyB training.Energy, maps training.Mappings, a, b *data.Set, seed uint64) (*System, error) {
+	return NewAs(own(c, a.Dim()), c, energyA, energyB, maps, a, b, seed)
+}
+
+// NewAs is [New] for a variant.
+func NewAs(v Variant, c Config, energyA, energyB training.Energy, maps training.Mappings, a, b *data.Set, seed uint64) (*System, error) {
 	if a.Dim() != b.Dim() {
-		return nil, fmt.Errorf("cycle-coopnets: wanted two domains of one size, got %v and %v", a.Dims(), b.Dims())
+		return nil, fmt.Errorf("%s: wanted two domains of one size, got %v and %v", v.Name, a.Dims(), b.Dims())
 	}
-	m, err := NewModel(c, energyA, energyB, maps, a.Dim())
+	m, err := NewModel(c, energyA, energyB, maps, v.Dim)
 	if err != nil {
 		return nil, err
 	}
@@ -74,10 +106,12 @@ func New(c Config, energyA, energyB training.Energy, maps training.Mappings, a, 
 			o.Over = c.Steps
 		}
 	}
-	n, dim := c.Batch, a.Dim()
-	s := &System{Model: m, Config: c, Held: a, noise: sampler.Noise{Seed: seed}, contrast: make([]float32, 2*n),
-		origin: training.Origin{System: "cycle-coopnets", Seed: seed, Data: a.Hash() + b.Hash()},
-		terms:  [][]float32{make([]float32, n), make([]float32, n), make([]float32, n)}}
+	n, dim := c.Batch*v.Frames, v.Dim
+	s := &System{Model: m, Config: c, Held: a, variant: v, noise: sampler.Noise{Seed: seed}, contrast: make([]float32, 2*n),
+		origin: training.Origin{System: v.Name, Seed: seed, Data: a.Hash() + b.Hash()}}
+	for range v.Terms {
+		s.terms = append(s.terms, make([]float32, c.Batch))
+	}
 	for i := range n {
 		s.contrast[i], s.contrast[n+i] = -1/float32(n), 1/float32(n)
 		if c.Sabotage == Flip {
@@ -85,15 +119,15 @@ func New(c Config, energyA, energyB training.Energy, maps training.Mappings, a, 
 		}
 	}
 	if s.teach, err = c.Teach.New(); err != nil {
-		return nil, fmt.Errorf("cycle-coopnets: teach: %w", err)
+		return nil, fmt.Errorf("%s: teach: %w", v.Name, err)
 	}
 	for k, set := range []*data.Set{a, b} {
 		d := &side{set: set, x: make([]float32, 2*n*dim), draft: make([]float32, n*dim), score: make([]float32, 2*n)}
-		if d.loader, err = data.NewLoader(set, n, seed+uint64(k)); err != nil {
-			return nil, fmt.Errorf("cycle-coopnets: %w", err)
+		if d.loader, err = data.NewLoader(set, c.Batch, seed+uint64(k)); err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Name, err)
 		}
 		if d.learn, err = c.Optim.New(); err != nil {
-			return nil, fmt.Errorf("cycle-coopnets: %w", err)
+			return nil, fmt.Errorf("%s: %w", v.Name, err)
 		}
 		if d.state, err = sampler.NewState(d.revised(), dim, sampler.Chains(0, n)); err != nil {
 			return nil, err
@@ -116,9 +150,14 @@ func (s *System) Slow(factor float64) {
 
 // Step implements [training.System].
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
-	n := s.Config.Batch
-	for _, d := range s.sides {
-		copy(d.own(), d.loader.Next().X)
+	v := &s.variant
+	n := s.Config.Batch * v.Frames
+	for k, d := range s.sides {
+		if b := d.loader.Next(); v.Window != nil {
+			v.Window(k, s.iter, b, d.own())
+		} else {
+			copy(d.own(), b.X)
+		}
 	}
 	m := training.Metrics{}
 	// Translate both ways; the energy of the new domain revises.
@@ -156,9 +195,12 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	// ∇α of both lessons and of the way there and back: all are means over values.
 	a, b := s.sides[0], s.sides[1]
-	per := float32(1 / float64(n*s.Dim))
-	w := []float32{per, per, per * float32(s.lambda())}
-	if err := s.Maps.Learn(ctx, [][]float32{a.own(), b.own(), b.revised(), a.revised()}, w, s.terms); err != nil {
+	weights := v.Weigh(min(1, float64(s.iter+1)/float64(s.Config.Warm+1)))
+	w := make([]float32, len(weights))
+	for j, c := range weights {
+		w[j] = float32(c / float64(n*s.Dim))
+	}
+	if err := s.Maps.Learn(ctx, v.Lesson(a.own(), b.own(), b.revised(), a.revised()), w, s.terms); err != nil {
 		return nil, err
 	}
 	norm, err := s.teach.Update(s.Maps.Params())
@@ -171,16 +213,13 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		return nil, training.Blame("translators", "a smaller teach.lr, or teach.clip", err)
 	}
 	s.iter++
-	mean := func(j int) float64 { return training.Mean(s.terms[j]) / float64(s.Dim) }
-	m["teach_b"], m["teach_a"], m["cycle_l1"], m["translators/grad_norm"] = mean(0), mean(1), mean(2)/2, norm
+	for j, name := range v.Terms {
+		m[name] = training.Mean(s.terms[j]) / float64(v.Frames*s.Dim)
+	}
+	m["translators/grad_norm"] = norm
 	_, m[training.DataStd] = training.Moments(b.own())
 	_, m[training.SampleStd] = training.Moments(b.revised())
 	return m, nil
-}
-
-// lambda is what the way back counts now.
-func (s *System) lambda() float64 {
-	return s.Config.Cycle * min(1, float64(s.iter+1)/float64(s.Config.Warm+1))
 }
 
 // most examples are translated in an evaluation.
