@@ -50,6 +50,9 @@ func init() { cobra.EnableCommandSorting = false }
 // writesGraphs are the verbs whose gradient graphs leave this program.
 var writesGraphs = map[string]bool{"grad": true, "export": true, "demo": true}
 
+// samples are the verbs that only run networks, and may do so in a shorter type.
+var samples = map[string]bool{"sample": true, "apply": true, "bench": true}
+
 // newRoot assembles the command tree over c.
 func newRoot(c *common) *cobra.Command {
 	root := &cobra.Command{
@@ -75,6 +78,9 @@ not met; 130 interrupted.`,
 			}
 			if c.gradients != builtin && writesGraphs[cmd.Name()] {
 				return fmt.Errorf("--gradients %s: %s writes graphs of standard ops for any runtime, which only builtin makes", c.gradients, cmd.Name())
+			}
+			if c.precision != float32s && !samples[cmd.Name()] && (cmd.Parent() == nil || !samples[cmd.Parent().Name()]) {
+				return fmt.Errorf("--precision %s is for sampling (sample, apply, bench): %s computes in float32", c.precision, cmd.Name())
 			}
 			return nil
 		},

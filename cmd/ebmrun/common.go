@@ -51,6 +51,12 @@ const (
 	ortTraining = "ort-training"
 )
 
+// The types that networks compute in.
+const (
+	float32s = "float32"
+	bfloat16 = "bf16"
+)
+
 func newCommon(stdout, stderr io.Writer) *common {
 	c := &common{out: stdout, errOut: stderr, screen: &screen{w: stderr}, now: time.Now, reported: map[string]bool{}}
 	c.interrupt = &interrupt{stop: make(chan struct{})}
@@ -66,7 +72,7 @@ func (c *common) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.provider, "provider", runtime.Auto, "execution provider: "+strings.Join(providers, ", "))
 	f.StringVar(&c.ortLibrary, "ort-library", "", "ONNX Runtime library, a file or folder (default: found as doctor shows)")
 	f.StringVar(&c.gradients, "gradients", "builtin", "where gradient graphs come from: builtin, or ort-training (ONNX Runtime 1.19.2's own, see setup)")
-	f.StringVar(&c.precision, "precision", "float32", "type that networks compute in: float32")
+	f.StringVar(&c.precision, "precision", "float32", "type that networks compute in while sampling: float32, or bf16 (provider openvino)")
 	f.BoolVar(&c.quiet, "quiet", false, "no progress and no remarks, only results, warnings and errors")
 	f.StringVar(&c.logFormat, "log-format", "text", "what progress and logs look like: text, json (one object a line)")
 }
@@ -92,8 +98,10 @@ func (c *common) check() error {
 		return fmt.Errorf("--gradients: wanted builtin or ort-training, got %q", c.gradients)
 	case c.gradients == ortTraining && !slices.Contains([]string{runtime.Auto, runtime.CPU, runtime.CUDA}, c.provider):
 		return fmt.Errorf("--gradients ort-training runs on the providers cpu and cuda, got --provider %s", c.provider)
-	case c.precision != "float32":
-		return fmt.Errorf("--precision %s: this build computes in float32 only", c.precision)
+	case c.precision != float32s && c.precision != bfloat16:
+		return fmt.Errorf("--precision: wanted float32 or bf16, got %q", c.precision)
+	case c.precision == bfloat16 && c.provider != runtime.Auto && c.provider != runtime.OpenVINO:
+		return fmt.Errorf("--precision bf16: only provider openvino computes in another type than the graph's, got --provider %s", c.provider)
 	}
 	return nil
 }

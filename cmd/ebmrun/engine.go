@@ -6,6 +6,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
 	"ebmrun/runtime"
 	"ebmrun/runtime/ort"
@@ -79,6 +80,9 @@ func (c *common) options() runtime.Options {
 	o := runtime.Options{Provider: c.provider, Threads: c.threads, OnReport: c.logReport}
 	if c.provider == refProvider {
 		o.Provider = runtime.CPU
+	}
+	if c.precision == bfloat16 {
+		o.Provider, o.Precision = runtime.OpenVINO, graphs.BFloat16
 	}
 	return o
 }

@@ -78,7 +78,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"systems", "--gradients", "ort-training", "--provider", "openvino"}, "cpu and cuda"},
 		{[]string{"grad", "m.onnx", "-o", "g.onnx", "--gradients", "ort-training"}, "only builtin"},
 		{[]string{"systems", "--gradients", "other"}, "builtin"},
-		{[]string{"systems", "--precision", "bfloat16"}, "float32 only"},
+		{[]string{"systems", "--precision", "int8"}, "float32 or bf16"},
+		{[]string{"train", "abp", "--precision", "bf16"}, "train computes in float32"},
+		{[]string{"bench", "sr16", "--precision", "bf16", "--provider", "cpu"}, "only provider openvino"},
 		{[]string{"systems", "--log-format", "xml"}, "text or json"},
 	} {
 		r := ebmrun(t, c.args...)
