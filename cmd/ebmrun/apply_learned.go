@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ebmrun/graphs"
 	"ebmrun/training"
 	"ebmrun/training/data"
 )
@@ -318,36 +317,26 @@ scale of learning.`,
 		"ebmrun apply translate runs/edges --data ./edges -o translated.png",
 		func(ctx context.Context, a *applied) error {
 			l := a.Learned.(training.Translator)
-			if name == "" || n < 1 {
-				return badInput(errors.New("wanted --data, what to translate, and --n of at least 1"))
+			if n < 1 {
+				return badInput(fmt.Errorf("--n: wanted at least 1, got %d", n))
 			}
-			to := a.Dims
-			if a.From != nil {
-				a.Dims = a.From
-			}
-			a.dim = graphs.Size(a.Dims)
-			set, err := a.examples(ctx, name, n)
+			source, truth, err := a.sources(ctx, name, n)
 			if err != nil {
 				return err
 			}
-			from := a.Dims
-			a.Dims, a.dim = to, graphs.Size(to)
-			y, err := l.Translate(ctx, set.X, c.seed)
+			y, err := l.Translate(ctx, source, c.seed)
 			if err != nil {
 				return err
 			}
 			path := a.beside(".npy")
-			if err := data.WriteNPY(path, y, append([]int{len(y) / a.dim}, to...)...); err != nil {
+			if err := data.WriteNPY(path, y, append([]int{len(y) / a.dim}, a.Dims...)...); err != nil {
 				return err
 			}
 			c.say("wrote " + path)
-			if slices.Equal(from, to) {
-				return a.show(a.out, set.X, y)
-			}
-			return a.show(a.out, y)
+			return a.translations(source, y, truth)
 		})
 	fl := cmd.Flags()
-	fl.StringVar(&name, "data", "", "what to translate: a name, folder or file")
+	fl.StringVar(&name, "data", "", "what to translate: a name, folder or file; of pairs, what is given (default: held-out pairs of the run's data)")
 	fl.IntVar(&n, "n", 8, "examples at most")
 	return cmd
 }

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ebmrun/training/data"
+)
+
+// TestPairedSystems: each system that learns from pairs or from two domains trains from
+// the command line, resumes, and translates what it was given; without what it needs it is
+// refused in one line.
+func TestPairedSystems(t *testing.T) {
+	const energy = "spec={layers: [{filters: 2, kernel: 4, stride: 4}, {filters: 1, kernel: 4}], activation: swish}"
+	maps := "translator_spec={filters: [2, 2], skip: true, activation: leaky}"
+	draft := "generator_spec={codes: 2, filters: [2, 2], skip: true, activation: leaky}"
+	for _, c := range []struct {
+		system   string
+		sources  []string
+		settings []string
+		apply    []string
+		dims     []int // of two translations
+		networks []string
+		missing  string
+	}{
+		{"conditional-coopnets", []string{"--data", "synthetic/fill16"}, []string{draft}, nil, []int{1, 16, 16}, []string{"energy-given", "initialiser"}, ""},
+		{"salcoopnets", []string{"--data", "synthetic/salient", "--size", "16"}, []string{draft, "supervision=scribbles", "warm=1", "recover={steps: 1, step: 0.01, noise: 1}", "draws=2"}, nil, []int{1, 16, 16}, []string{"energy-given"}, "--given"},
+		{"cycle-coopnets", []string{"--data", "synthetic/ab16-a", "--data-b", "synthetic/ab16-b"}, []string{maps}, []string{"--data", "synthetic/ab16-a"}, []int{1, 16, 16}, []string{"energy-a", "translator-ab"}, "--data-b"},
+		{"sequence-cycle-coopnets", []string{"--data", "synthetic/seq16-a", "--data-b", "synthetic/seq16-b"},
+			[]string{maps, "predictor_spec={filters: [2, 2], skip: true, activation: leaky}"}, []string{"--data", "synthetic/seq16-a"}, []int{1, 12, 16, 16}, []string{"translator-next-a"}, "--data-b"},
+	} {
+		t.Run(c.system, func(t *testing.T) {
+			run := filepath.Join(t.TempDir(), "run")
+			args := append([]string{"train", c.system}, c.sources...)
+			args = append(args, "--limit", "8", "--provider", "ref", "--quiet", "--out", run, "--steps", "2", "--set", "batch=2", "--set", energy, "--set", "langevin.steps=2")
+			for _, s := range c.settings {
+				args = append(args, "--set", s)
+			}
+			ebmrun(t, args...).wantOut(t)
+			ebmrun(t, "train", c.system, "--resume", "--out", run, "--steps", "3", "--quiet").wantOut(t)
+			out := filepath.Join(t.TempDir(), "y.png")
+			apply(t, "translate", run, append(c.apply, "--n", "2", "-o", out)...).wantOut(t)
+			if c.apply == nil {
+				apply(t, "translate", run, "--n", "2", "-o", out).wantOut(t, "mean squared error")
+			}
+			want := 2
+			for _, d := range c.dims {
+				want *= d
+			}
+			y, err := data.ReadNPY(strings.TrimSuffix(out, ".png") + ".npy")
+			if err == nil && y.N*y.Dim() != want {
+				t.Errorf("translations of %d×%v, wanted %d of %v", y.N, y.Dims(), 2, c.dims)
+			}
+			written(t, out)
+			var names []string
+			for _, n := range c.networks {
+				names = append(names, n+".onnx")
+			}
+			exported(t, run, "-o", filepath.Join(t.TempDir(), "x")).wantOut(t, names...)
+			if c.missing != "" {
+				ebmrun(t, "train", c.system, "--data", map[bool]string{true: "synthetic/seq16-a", false: "synthetic/ab16-a"}[c.system == "sequence-cycle-coopnets"],
+					"--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, c.missing)
+			}
+		})
+	}
+	ebmrun(t, "train", "conditional-coopnets", "--data", "synthetic/glyph16", "--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, "--given", "classes")
+	labels := filepath.Join(t.TempDir(), "labels")
+	ebmrun(t, "train", "conditional-coopnets", "--preset", "labels-16", "--data", "synthetic/glyph16", "--limit", "8", "--provider", "ref", "--quiet", "--out", labels, "--steps", "2",
+		"--set", "batch=2", "--set", energy, "--set", draft, "--set", "langevin.steps=2").wantOut(t)
+	ebmrun(t, "sample", labels, "--provider", "ref", "--quiet", "--n", "4", "-o", filepath.Join(t.TempDir(), "s.png")).wantOut(t)
+}
