@@ -51,7 +51,7 @@ func init() { cobra.EnableCommandSorting = false }
 var writesGraphs = map[string]bool{"grad": true, "export": true, "demo": true}
 
 // samples are the verbs that only run networks, and may do so in a shorter type.
-var samples = map[string]bool{"sample": true, "apply": true, "bench": true}
+var samples = map[string]bool{"sample": true, "apply": true, "eval": true, "bench": true}
 
 // newRoot assembles the command tree over c.
 func newRoot(c *common) *cobra.Command {

@@ -31,13 +31,13 @@ func TestTinyIsing(t *testing.T) {
 		}
 		for name, move := range map[string]func(*rand.Rand, []uint8){"gibbs": m.Sweep, "metropolis": m.Metropolis} {
 			x, sum := make([]uint8, 9), 0.0
-			const sweeps = 20000
+			const sweeps = 200000
 			for i := range sweeps {
 				move(sampler.Stream(1, 0, uint64(i)), x)
 				s := m.Statistics(x)
 				sum += (s[0] + s[1]) / sweeps
 			}
-			if math.Abs(sum-c.products) > 0.1 {
+			if math.Abs(sum-c.products) > 0.05 {
 				t.Errorf("β = %g, %s: products %.4f, wanted %.4f", c.beta, name, sum, c.products)
 			}
 		}
