@@ -38,6 +38,7 @@ var Suites = []Suite{
 	ConditionalCoopNets,
 	CycleCoopNets,
 	SalCoopNets,
+	SequenceCycleCoopNets,
 	LatentEBM,
 	VAE,
 	CoopVAEBM,
