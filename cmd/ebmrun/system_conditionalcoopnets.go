@@ -103,11 +103,13 @@ func startConditional(ctx context.Context, e environment, settings any) (*job, e
 	if err == nil && e.given == nil {
 		err = errors.New("conditional-coopnets: wanted conditions: --given, or classes: -1 in the settings")
 	}
-	if err == nil {
-		err = reachable(true, e.set)
-	}
 	if err != nil {
 		return nil, badInput(err)
+	}
+	if spec, err := c.GeneratorNet(); err == nil {
+		if err := reachable(spec.Tanh, e.set); err != nil {
+			return nil, badInput(err)
+		}
 	}
 	net, err := solverOf(ctx, e, c)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,9 +105,10 @@ func domainsOf(ctx context.Context, e environment, c *cyclecoopnets.Config) (d d
 
 func startCycle(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*cyclecoopnets.Config)
-	err := errors.Join(reachable(true, e.set), reachable(true, e.b))
-	if err != nil {
-		return nil, badInput(err)
+	if spec, err := c.TranslatorNet(); err == nil {
+		if err := cmp.Or(reachable(spec.Tanh, e.set), reachable(spec.Tanh, e.b)); err != nil {
+			return nil, badInput(err)
+		}
 	}
 	d, err := domainsOf(ctx, e, c)
 	if err != nil {

@@ -17,11 +17,13 @@ func presetSaliency(name string, dims []int, examples int) (any, error) {
 func startSaliency(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*salcoopnets.Config)
 	err := c.Check()
-	if err == nil {
-		err = reachable(true, e.set)
-	}
 	if err != nil {
 		return nil, badInput(err)
+	}
+	if spec, err := c.GeneratorNet(); err == nil {
+		if err := reachable(spec.Tanh, e.set); err != nil {
+			return nil, badInput(err)
+		}
 	}
 	part := c.Config
 	part.Sabotage = ""

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +43,10 @@ func clipsOf(ctx context.Context, e environment, c *sequencecyclecoopnets.Config
 
 func startSequence(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*sequencecyclecoopnets.Config)
-	if err := errors.Join(reachable(true, e.set), reachable(true, e.b)); err != nil {
-		return nil, badInput(err)
+	if spec, err := c.TranslatorNet(); err == nil {
+		if err := cmp.Or(reachable(spec.Tanh, e.set), reachable(spec.Tanh, e.b)); err != nil {
+			return nil, badInput(err)
+		}
 	}
 	d, _, err := clipsOf(ctx, e, c)
 	if err != nil {

@@ -111,19 +111,21 @@ func BuildEnergy(s energy.Spec, dims, given []int, sigma float64, seed uint64) (
 // example. The first of Filters is at full size, each further one at half the size of
 // the one before. The code joins at the bottom, the same at every place of it; after
 // it come Blocks residual blocks. On the way up the maps of the way down are joined,
-// where Skip. A vector as condition has no way down: it joins the code.
+// where Skip. A vector as condition has no way down: it joins the code. The values go
+// through tanh where Tanh; where much of an example lies at the ends of its range, a tanh
+// that saturates there learns no more.
 type Spec struct {
 	Codes      int    `yaml:"codes"`
 	Filters    []int  `yaml:"filters"`
 	Blocks     int    `yaml:"blocks,omitempty"`
 	Skip       bool   `yaml:"skip"`
+	Tanh       bool   `yaml:"tanh"`
 	Norm       string `yaml:"norm,omitempty"` // after convolutions: instance, or none
 	Activation string `yaml:"activation"`
 	Init       string `yaml:"init,omitempty"`
 }
 
-// Build makes the network for examples and conditions of the given dimensions. Its
-// values go through tanh.
+// Build makes the network for examples and conditions of the given dimensions.
 func Build(s Spec, dims, given []int, seed uint64) (*Generator, error) {
 	if err := fits(dims, given); err != nil {
 		return nil, err
@@ -147,7 +149,10 @@ func Build(s Spec, dims, given []int, seed uint64) (*Generator, error) {
 	}
 	b := builder{net, s}
 	h := b.up(b.down(z, input(net, Given, given), dims, given), len(given) == 3)
-	h = net.Tanh(net.Conv("out", h, nn.Conv{Filters: dims[0], Kernel: 3, Stride: 1, Pad: 1}))
+	h = net.Conv("out", h, nn.Conv{Filters: dims[0], Kernel: 3, Stride: 1, Pad: 1})
+	if s.Tanh {
+		h = net.Tanh(h)
+	}
 	net.Output(generator.X, h)
 	g, err := net.Graph()
 	if err != nil {
@@ -228,8 +233,9 @@ var Nets = map[string]struct {
 	"unet-64":   {"64×64, 8 codes: 16-32-64-64, joined", unet(8, 16, 32, 64, 64)},
 	"resnet-16": {"16×16 to 32×32, without codes: 16-32, 2 residual blocks", resnet(2, 16, 32)},
 	"resnet-64": {"64×64, without codes: 16-32-64, 3 residual blocks", resnet(3, 16, 32, 64)},
-	"resnet-9":  {"the published translator's size: 64-128-256, 9 residual blocks", resnet(9, 64, 128, 256)},
-	"next-16":   {"the next frame of small clips, without codes: 16-32, joined", unet(0, 16, 32)},
+	"resnet-9": {"the published translator's size: 64-128-256, 9 residual blocks, tanh",
+		Spec{Filters: []int{64, 128, 256}, Blocks: 9, Norm: "instance", Activation: "relu", Tanh: true}},
+	"next-16": {"the next frame of small clips, without codes: 16-32, joined", unet(0, 16, 32)},
 }
 
 func unet(codes int, filters ...int) Spec {

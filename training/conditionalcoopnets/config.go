@@ -105,7 +105,7 @@ func small(net, gen string, steps int) Config {
 		Net: net, Init: gen, Steps: steps, Batch: 32, Sigma: 0.3,
 		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}},
 		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1},
-		Teach:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}},
+		Teach:    training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10},
 		Truth:    0.5, TruthEnd: 0.2, ScoreL2: 0.05,
 	}
 }
@@ -117,7 +117,7 @@ func published(net, gen string) Config {
 	c.Batch = 50
 	c.Langevin = training.Langevin{Steps: 20, Step: 0.002}
 	c.Reference.Sigma, c.ScoreL2, c.Truth, c.TruthEnd = 0.016, 0, 0.2, 0.2
-	c.Optim.LR, c.Optim.Clip, c.Teach.LR = 0.003, 0, 2e-4
+	c.Optim.LR, c.Optim.Clip, c.Teach.LR, c.Teach.Clip = 0.003, 0, 2e-4, 0
 	c.Guard.MaxValue = 1e7
 	return c
 }
