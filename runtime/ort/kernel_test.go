@@ -1,6 +1,6 @@
 //go:build cgo
 
-package ort_test
+package ort
 
 import (
 	"errors"
@@ -9,20 +9,12 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
 	"ebmrun/runtime"
-	"ebmrun/runtime/enginetest"
-	"ebmrun/runtime/ort"
-	"ebmrun/runtime/ortlib"
 )
 
 // A gradient in float64 runs: no Transpose is fused into its products, for which
 // the library has no kernel. A net that it has no kernel for is told by op and type.
 func TestKernelsOfOtherTypes(t *testing.T) {
-	lib, err := ortlib.Find("")
-	enginetest.Unavailable(t, err)
-	e, err := ort.Open(lib.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := runtime.Check(engineFor(t))
 	net := func(typ graphs.DType, rank int) *graphs.Model {
 		b := graphs.NewBuilder(&graphs.Graph{Name: "net"})
 		shape := graphs.MakeShape(2, 3, 4, 4)[4-rank:]
@@ -53,7 +45,7 @@ func TestKernelsOfOtherTypes(t *testing.T) {
 		}
 		p.Close()
 	}
-	_, err = e.Compile(t.Context(), net(graphs.BFloat16, 2), runtime.Options{})
+	_, err := e.Compile(t.Context(), net(graphs.BFloat16, 2), runtime.Options{})
 	var missing *runtime.KernelError
 	if !errors.As(err, &missing) || missing.Op != "MatMul" || missing.Type != graphs.BFloat16 {
 		t.Errorf("got %v", err)

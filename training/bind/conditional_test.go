@@ -28,7 +28,7 @@ func wave(n int, phase float64) []float32 {
 // the product of their gradients with it.
 func alongWeights(t *testing.T, params []optim.Param, refresh func(), f func() float64) (numeric, exact float64) {
 	t.Helper()
-	const h = 5e-4
+	const h = 2e-4
 	move := func(h float32) {
 		for _, p := range params {
 			for i, d := range wave(len(p.W), 0.3) {
