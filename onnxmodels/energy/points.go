@@ -7,9 +7,10 @@ import (
 	"ebmrun/onnxmodels/nn"
 )
 
-// Points describes f(X) = g(mean over points of h(point)) for sets of points
+// Points describes f(X) = N·g(mean over points of h(point)) for sets of points
 // [batch, N, 3], whose order does not matter (Xie, Xu, Zheng, Zhu, Wu,
-// "Generative PointNet", CVPR 2021). Nothing in it depends on a point's place in
+// "Generative PointNet", CVPR 2021, without the factor N: with it the slope in one
+// point does not shrink with their number). Nothing in it depends on a point's place in
 // the set, so there is no normalisation over points.
 type Points struct {
 	Each  []int `yaml:"each"`  // widths of h, the same for every point
@@ -36,5 +37,5 @@ func (p *Points) score(net *nn.Net, activation string, x *graphs.Value) *graphs.
 	}
 	h = net.Dense("top", h, 1)
 	defer net.Prefix(net.Prefix("score"))
-	return net.SumAll(h)
+	return net.SumAll(net.Scale(h, float64(n)))
 }

@@ -43,9 +43,9 @@ func (c *Config) Check() error {
 func small(net string, steps int) Config {
 	c := Config{Config: generativeconvnet.Config{
 		Net: net, Steps: steps, Batch: 32,
-		Langevin: training.Langevin{Steps: 32, Step: 0.05, Noise: 0.3, Clamp: [2]float64{-1, 1}, Fused: true},
+		Langevin: training.Langevin{Steps: 48, Step: 0.1, Noise: 0.1, Clamp: [2]float64{-1, 1}, Fused: true},
 		Chains:   generativeconvnet.Chains{Init: generativeconvnet.FromNoise, Start: generativeconvnet.Gaussian},
-		Optim:    training.Optim{LR: 1e-3, Betas: [2]float64{0.9, 0.999}, Clip: 100},
+		Optim:    training.Optim{LR: 5e-3, Betas: [2]float64{0.9, 0.999}, Decay: 0.1},
 		Guard:    training.Guard{MaxValue: 1e7},
 	}}
 	c.Reference.Sigma, c.Data.Noise = 0.3, 0.01
@@ -56,7 +56,7 @@ func small(net string, steps int) Config {
 // published has the settings of the released code.
 func published() Config {
 	c := small("points-medium", 2000)
-	c.Batch, c.Optim.LR, c.Optim.Clip = 128, 5e-4, 0
+	c.Batch, c.Optim.LR, c.Optim.Decay = 128, 5e-4, 0
 	c.Langevin = training.Langevin{Steps: 64, Step: 0.01, Noise: 1, Clamp: [2]float64{-1, 1}}
 	return c
 }
@@ -66,7 +66,7 @@ var Presets = map[string]struct {
 	Title  string
 	Config Config
 }{
-	"points":    {"sets of a few hundred points", small("points-small", 500)},
+	"points":    {"sets of a few hundred points", small("points-small", 600)},
 	"published": {"2,048 points, released code of the authors", published()},
 }
 

@@ -107,9 +107,9 @@ func TestLearning(t *testing.T) {
 	held := surfaces(t, 80)
 	run := func(sabotage string) float64 {
 		s := system(t, config(func(c *pointnet.Config) {
-			c.Langevin.Steps, c.Langevin.Step, c.Sabotage, c.Optim.LR, c.Steps = 15, 0.08, sabotage, 5e-3, 300
+			c.Langevin.Steps, c.Sabotage, c.Steps = 15, sabotage, 120
 		}))
-		for range 300 {
+		for range 120 {
 			if _, err := s.Step(t.Context()); err != nil {
 				return math.Inf(1)
 			}
