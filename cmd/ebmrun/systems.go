@@ -98,6 +98,8 @@ var systems = []system{
 		presetSaliency, startSaliency, openSaliency},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
 		presetLatentEBM, startLatentEBM, openLatentEBM},
+	{"generative-swin", "Saliency maps by a vision transformer with an energy-based prior of its codes", "Zhang, Xie, Barnes, Li, NeurIPS 2021",
+		presetSwin, startSwin, openSwin},
 	{"flow", "Normalizing flow by maximum likelihood: Glow, RealNVP, Flow++ couplings", "Kingma, Dhariwal, NeurIPS 2018; Dinh, Sohl-Dickstein, Bengio, ICLR 2017",
 		presetFlow, startFlow, openFlow},
 	{"coopflow", "Cooperative learning of a Langevin flow and a normalizing flow", "Xie, Zhu, Li, Li, ICLR 2022",

@@ -29,6 +29,7 @@ var intakes = map[string]intake{
 	"conditional-coopnets":    {given: allowed},
 	"cycle-coopnets":          {b: wanted},
 	"salcoopnets":             {given: wanted},
+	"generative-swin":         {given: wanted},
 	"sequence-cycle-coopnets": {kinds: []data.Kind{data.Video}, b: wanted},
 	"video":                   {kinds: []data.Kind{data.Video}},
 	"voxelnet":                {kinds: []data.Kind{data.Voxels}},

@@ -88,11 +88,14 @@ func (b *network) present(m *graphs.Model) *graphs.Model {
 // Under puts a learned prior of the codes in the place of N(0, I): from now on
 // [Generator.Posterior] is the field of prior's U(z) + ‖mask·(target − g(z))‖²/(2σ²),
 // one graph that reads the present weights of both.
-func (g *Generator) Under(prior *Energy) error {
+func (g *Generator) Under(prior *Energy) error { return g.under(g.model, prior) }
+
+// under does so with a generator of the same weights that takes further inputs.
+func (g *Generator) under(model *generator.Model, prior *Energy) error {
 	if prior.frozen {
 		return fmt.Errorf("bind: a frozen prior cannot be learned with a generator")
 	}
-	m, err := g.model.PosteriorUnder(prior.model, g.sigma)
+	m, err := model.PosteriorUnder(prior.model, g.sigma)
 	if err != nil {
 		return err
 	}

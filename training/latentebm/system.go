@@ -38,6 +38,8 @@ type System struct {
 	Model
 	Data *data.Loader
 	Exam exam.Exam
+	// Observe, if not nil, sees the batch that an iteration learns from before it begins.
+	Observe func(b data.Batch)
 
 	set    *data.Set
 	origin training.Origin
@@ -58,8 +60,13 @@ type System struct {
 
 // New assembles the system. The generator's Posterior must be under the prior.
 func New(c Config, p training.Energy, g training.Generator, set *data.Set, seed uint64) (*System, error) {
+	return NewAs("latent-ebm", c, p, g, set, seed)
+}
+
+// NewAs is New for a system of another name.
+func NewAs(name string, c Config, p training.Energy, g training.Generator, set *data.Set, seed uint64) (*System, error) {
 	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("latent-ebm: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
 		if o.Over == 0 {
@@ -68,19 +75,19 @@ func New(c Config, p training.Energy, g training.Generator, set *data.Set, seed 
 	}
 	learn, err := c.Optim.New()
 	if err != nil {
-		return nil, fmt.Errorf("latent-ebm: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	teach, err := c.Teach.New()
 	if err != nil {
-		return nil, fmt.Errorf("latent-ebm: teach: %w", err)
+		return nil, fmt.Errorf("%s: teach: %w", name, err)
 	}
 	loader, err := data.NewLoader(set, c.Batch, seed)
 	if err != nil {
-		return nil, fmt.Errorf("latent-ebm: %w", err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	n, d := c.Batch, g.Codes()
 	s := &System{Model: Model{Config: c, Prior: p, Generator: g, Dim: set.Dim()}, Data: loader, Exam: exam.Exam{Seed: seed, Learned: set, Codes: d},
-		set: set, origin: training.OriginOf("latent-ebm", seed, set), noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach,
+		set: set, origin: training.OriginOf(name, seed, set), noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach,
 		ids: sampler.Chains(0, n), z: make([]float32, 2*n*d), known: training.Ones(n * set.Dim()),
 		contrast: make([]float32, 2*n), fit: make([]float32, n), score: make([]float32, 2*n), errs: make([]float32, n)}
 	for i := range n {
@@ -105,7 +112,11 @@ func (s *System) Slow(factor float64) { s.learn.Slow(factor); s.teach.Slow(facto
 
 // Step implements [training.System].
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
-	x := s.Data.Next().X
+	batch := s.Data.Next()
+	if s.Observe != nil {
+		s.Observe(batch)
+	}
+	x := batch.X
 
 	// z⁻ ~ p(z): short run on U from p0.
 	s.begin(s.noise.Fork(prior), s.negative.X, s.ids, math.MaxUint64-uint64(s.iter))

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	weightfile "ebmrun/export/weights"
+	"ebmrun/graphs"
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/onnxmodels/swin"
+	"ebmrun/runtime"
+	"ebmrun/training/bind"
+	"ebmrun/training/generativeswin"
+	"ebmrun/training/latentebm"
+)
+
+func presetSwin(name string, dims []int, examples int) (any, error) {
+	c, err := generativeswin.For(name, dims, examples)
+	return &c, err
+}
+
+// swinPairOf builds and binds the prior of codes and the generator of maps under it.
+// Trained weights are read where learning begins.
+func swinPairOf(ctx context.Context, e environment, c *generativeswin.Config, trained string) (*bind.Energy, *bind.EncodedGenerator, error) {
+	if err := c.Check(); err != nil {
+		return nil, nil, err
+	}
+	spec, err := c.Network()
+	if err != nil {
+		return nil, nil, err
+	}
+	gm, err := swin.Build(spec, e.dims, e.given, e.seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	if trained != "" {
+		official, _, err := weightfile.Read(trained)
+		if err == nil {
+			err = swin.Put(gm.Model.Model, official)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	pm, err := energy.Build(c.PriorNet(), []int{gm.Codes}, c.Reference.Sigma, e.seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := bind.New(ctx, pm, e.engine, e.bind)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := bind.NewEncoded(ctx, gm, e.engine, e.bind.Runtime, c.Residual(graphs.Size(e.dims)), p)
+	if err != nil {
+		return nil, nil, errors.Join(err, p.Close())
+	}
+	return p, g, nil
+}
+
+func startSwin(ctx context.Context, e environment, settings any) (*job, error) {
+	c := settings.(*generativeswin.Config)
+	spec, err := c.Network()
+	if err == nil {
+		err = reachable(spec.Tanh, e.set)
+	}
+	if err != nil {
+		return nil, badInput(err)
+	}
+	p, g, err := swinPairOf(ctx, e, c, c.Weights)
+	if err != nil {
+		return nil, badInput(err)
+	}
+	s, err := generativeswin.New(*c, p, g, e.set, e.seed)
+	if err != nil {
+		return nil, errors.Join(badInput(err), p.Close(), g.Close())
+	}
+	s.Held = e.held
+	return &job{
+		System: s, steps: c.Steps, guard: c.Guard,
+		remarks: []string{
+			fmt.Sprintf("prior of %d codes: %d parameters; generator %s: %d parameters; maps of %v given %v",
+				g.Codes(), countParams(p.Params()), c.Generator, countParams(g.Params()), e.dims, e.given),
+			"prior: " + c.Prior.String(),
+			"posterior: " + c.Posterior.String(),
+		},
+		reports: func() map[string]runtime.Report {
+			all := map[string]runtime.Report{}
+			for kind, r := range p.Reports() {
+				all["prior: "+kind] = r
+			}
+			maps.Copy(all, g.Reports())
+			return all
+		},
+		close: func() error { return errors.Join(p.Close(), g.Close()) },
+	}, nil
+}
+
+func openSwin(ctx context.Context, e environment, settings any, r *openedRun) error {
+	c := settings.(*generativeswin.Config)
+	p, g, err := swinPairOf(ctx, e, c, "")
+	if err != nil {
+		return err
+	}
+	r.release = func() error { return errors.Join(p.Close(), g.Close()) }
+	m, err := generativeswin.NewModel(*c, p, g, graphs.Size(e.dims), graphs.Size(e.given))
+	if err != nil {
+		return err
+	}
+	if err := latentebm.RestoreNets(p, g.Given(nil), r.State); err != nil {
+		return err
+	}
+	prior, err := p.Model(nil)
+	if err != nil {
+		return err
+	}
+	r.Learned, r.From, r.Langevin, r.Residual = m, e.given, c.Posterior, c.Sigma
+	r.Networks = map[string]*graphs.Model{"prior": prior.Model, "generator-given": g.Model().Model}
+	return nil
+}

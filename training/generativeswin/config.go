@@ -1,0 +1,125 @@
+package generativeswin
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"ebmrun/onnxmodels/swin"
+	"ebmrun/training"
+	"ebmrun/training/latentebm"
+)
+
+// Config are the settings of the system: those of a learned prior of codes, where the
+// generator is a named network of package swin, and an example a saliency map.
+type Config struct {
+	latentebm.Config `yaml:",inline"`
+
+	Swin    *swin.Spec `yaml:"swin_spec,omitempty"` // in place of a named network
+	Weights string     `yaml:"weights,omitempty"`   // file of a trained transformer's weights to begin with, by their official names
+	Draws   int        `yaml:"draws"`               // maps whose mean is a prediction
+}
+
+// Mean is a way to spoil learning: the likelihood of the code is the mean over the pixels
+// of a batch, not their sum for each example.
+const Mean = "mean"
+
+// latent is the part that learning a prior knows.
+func (c *Config) latent() latentebm.Config {
+	part := c.Config
+	if part.Sabotage == Mean {
+		part.Sabotage = ""
+	}
+	return part
+}
+
+// Check reports the first setting that makes no sense.
+func (c *Config) Check() error {
+	part := c.latent()
+	if err := part.Check(); err != nil {
+		return err
+	}
+	if c.GenSpec != nil {
+		return fmt.Errorf("generator_spec: wanted swin_spec, of a network that looks at pictures")
+	}
+	if c.Draws < 1 {
+		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
+	}
+	return nil
+}
+
+// Network is the generator's description.
+func (c *Config) Network() (swin.Spec, error) {
+	if c.Swin != nil {
+		return *c.Swin, nil
+	}
+	return swin.ByName(c.Generator)
+}
+
+// Residual is the deviation of the residual that codes are inferred with, for maps of so
+// many pixels.
+func (c *Config) Residual(pixels int) float64 {
+	if c.Sabotage == Mean {
+		return c.Sigma * math.Sqrt(float64(pixels*c.Batch))
+	}
+	return c.Sigma
+}
+
+func small(net string) Config {
+	c := Config{Draws: 8}
+	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 0.3
+	c.Reference.Sigma = 1
+	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}
+	c.Posterior = training.Langevin{Steps: 5, Step: 0.1, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
+	c.Infer = 20
+	c.Optim = training.Optim{LR: 1e-4, Betas: [2]float64{0.5, 0.999}}
+	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 100, Decay: 0.05}
+	return c
+}
+
+// published has the settings of the authors' released code, with the likelihood of the
+// paper and the deviation in the scale from −1 to 1. The rate, which the authors halve
+// from the twentieth of thirty epochs on, falls along a cosine.
+func published(net string) Config {
+	c := small(net)
+	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6
+	c.Posterior.GradClip, c.Infer = 0, c.Posterior.Steps
+	c.Optim.LR = 6e-5
+	c.Teach = training.Optim{LR: 6e-5, Betas: [2]float64{0.5, 0.999}, Decay: 0.01}
+	return c
+}
+
+// Presets is the table of settings with a name.
+var Presets = map[string]struct {
+	Title  string
+	Config Config
+}{
+	"maps-16":       {"16×16 maps", small("swin-16")},
+	"maps-32":       {"32×32 maps", small("swin-32")},
+	"maps-64":       {"64×64 maps", small("swin-64")},
+	"published-16":  {"chains and rates of the released code, 16×16", published("swin-16")},
+	"published-32":  {"the same, 32×32", published("swin-32")},
+	"published-64":  {"the same, 64×64", published("swin-64")},
+	"published-224": {"the same, 224×224, on Swin-T", published("swin-tiny")},
+	"published-384": {"released code, 384×384, on Swin-B", published("swin-base")},
+}
+
+// For returns the settings for maps of the given dimensions: "small" and "paper" pick
+// the preset that fits, any other name is a key of [Presets].
+func For(name string, dims []int, _ int) (Config, error) {
+	side := 0
+	if len(dims) == 3 {
+		side = dims[1]
+	}
+	pick := name
+	if kind, ok := map[string]string{"": "maps", "small": "maps", "paper": "published"}[name]; ok {
+		pick = fmt.Sprintf("%s-%d", kind, side)
+	}
+	p, ok := Presets[pick]
+	if !ok {
+		return Config{}, fmt.Errorf("generative-swin: no preset %q for maps of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+	}
+	return p.Config, nil
+}
