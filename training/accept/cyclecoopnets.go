@@ -133,7 +133,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 		}
 		off := training.MSE(x, target.X) / same
 		if arm != Works {
-			it.Check(arm, "squared error to the true translation, share of no translation's", off, AtLeast(0.35), fmt.Sprintf("%.0f %% have the ground of b", 100*calls(x)))
+			it.Check(arm, "squared error to the true translation, share of no translation's", off, AtLeast(0.1), fmt.Sprintf("%.0f %% have the ground of b", 100*calls(x)))
 			continue
 		}
 		cycle := 0.0
@@ -142,7 +142,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 		}
 		it.Check(arm, "translations that have the ground of b", calls(x), AtLeast(0.9), "")
 		it.Check(arm, "overlap of the glyph before and after", ious(x, 0), AtLeast(0.7), fmt.Sprintf("%.2f with another's", ious(x, 1)))
-		it.Check(arm, "squared error to the true translation, share of no translation's", off, AtMost(0.35), "")
+		it.Check(arm, "squared error to the true translation, share of no translation's", off, AtMost(0.1), "")
 		it.Check(arm, "absolute error there and back", cycle, AtMost(0.08), "")
 		n := 16 * dim
 		row := func(x []float32) record.Images { return pictures(held, x[:n], side, 16) }

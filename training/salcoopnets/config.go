@@ -79,7 +79,7 @@ func small(net, gen string, steps int) Config {
 	c.Langevin = training.Langevin{Steps: 8, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}}
 	c.Inference = training.Langevin{Steps: 3, Step: 0.02, Noise: 1, GradClip: 1e3}
 	c.Optim = training.Optim{LR: 5e-4, Betas: [2]float64{0.5, 0.999}, Clip: 1}
-	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 100}
+	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05}
 	c.Truth, c.TruthEnd, c.ScoreL2 = 1, 0.3, 0.05
 	return c
 }
@@ -107,12 +107,12 @@ var Presets = map[string]struct {
 	Title  string
 	Config Config
 }{
-	"maps-16":      {"16×16 maps", small("coop-16", "unet-16", 600)},
-	"maps-32":      {"32×32 maps", small("coop-32", "unet-32", 600)},
-	"maps-64":      {"64×64 maps", small("coop-64", "unet-64", 600)},
-	"scribbles-16": {"16×16 maps known on strokes", scribbles(small("coop-16", "unet-16", 600))},
-	"scribbles-32": {"32×32 maps known on strokes", scribbles(small("coop-32", "unet-32", 600))},
-	"scribbles-64": {"64×64 maps known on strokes", scribbles(small("coop-64", "unet-64", 600))},
+	"maps-16":      {"16×16 maps", small("coop-16", "unet-16", 1000)},
+	"maps-32":      {"32×32 maps", small("coop-32", "unet-32", 1000)},
+	"maps-64":      {"64×64 maps", small("coop-64", "unet-64", 1000)},
+	"scribbles-16": {"16×16 maps known on strokes", scribbles(small("coop-16", "unet-16", 1000))},
+	"scribbles-32": {"32×32 maps known on strokes", scribbles(small("coop-32", "unet-32", 1000))},
+	"scribbles-64": {"64×64 maps known on strokes", scribbles(small("coop-64", "unet-64", 1000))},
 	"published-16": {"sampling and learning rates of the released code, 16×16", published("coop-16", "unet-16")},
 	"published-32": {"the same, 32×32", published("coop-32", "unet-32")},
 	"published-64": {"the same, 64×64", published("coop-64", "unet-64")},

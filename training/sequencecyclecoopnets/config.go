@@ -66,8 +66,8 @@ func (c *Config) Maps(a, b []int, seed uint64) (*conditional.Mappings, error) {
 
 // of takes a preset for pictures.
 func of(pictures string, batch int) Config {
-	c := Config{Config: cyclecoopnets.Presets[pictures].Config, Predictor: "next-16", Predict: 1, Through: 10}
-	c.Batch, c.Cycle = batch, 0
+	c := Config{Config: cyclecoopnets.Presets[pictures].Config, Predictor: "next-16", Predict: 1, Through: 1}
+	c.Batch, c.Cycle, c.Warm = batch, 0, 150
 	return c
 }
 
