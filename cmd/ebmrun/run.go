@@ -112,7 +112,7 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	if err != nil {
 		return nil, err
 	}
-	e := environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims, given: dimsOf(set.Given), dimsB: dimsOf(b)}
+	e := environment{engine: engine, say: c.say, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims, given: dimsOf(set.Given), dimsB: dimsOf(b)}
 	if err := row.open(ctx, e, settings, r); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

@@ -18,13 +18,13 @@ func presetDeepFRAME(name string, dims []int, examples int) (any, error) {
 
 // deepFRAMEOf builds the energy on the network that the settings name, for
 // pictures whose values lie between lo and hi.
-func deepFRAMEOf(ctx context.Context, c *deepframe.Config, dims []int, lo, hi float32) (*onnxmodels.Model, error) {
-	net, err := backbone.Load(c.Backbone, weightsOf(ctx))
+func deepFRAMEOf(ctx context.Context, e environment, c *deepframe.Config, lo, hi float32) (*onnxmodels.Model, error) {
+	net, err := backbone.Load(c.Backbone, weightsOf(ctx, e.say))
 	if err != nil {
 		return nil, err
 	}
 	pixels := backbone.Pixels{Lo: float64(lo), Hi: float64(hi)}
-	m, err := energy.Linear(dims, c.Reference.Sigma, c.Stationary, net.Features(pixels))
+	m, err := energy.Linear(e.dims, c.Reference.Sigma, c.Stationary, net.Features(pixels))
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, err
 	if err := c.Check(); err != nil {
 		return nil, badInput(err)
 	}
-	m, err := deepFRAMEOf(ctx, c, e.dims, e.set.Lo, e.set.Hi)
+	m, err := deepFRAMEOf(ctx, e, c, e.set.Lo, e.set.Hi)
 	if err != nil {
 		return nil, badInput(err)
 	}
@@ -65,7 +65,7 @@ func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, err
 
 func openDeepFRAME(ctx context.Context, e environment, settings any, r *openedRun) error {
 	c := settings.(*deepframe.Config)
-	m, err := deepFRAMEOf(ctx, c, e.dims, r.Lo, r.Hi)
+	m, err := deepFRAMEOf(ctx, e, c, r.Lo, r.Hi)
 	if err != nil {
 		return err
 	}

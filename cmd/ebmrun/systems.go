@@ -33,6 +33,7 @@ type system struct {
 // An environment is what a system is assembled from.
 type environment struct {
 	engine runtime.Engine
+	say    func(line string) // remarks, such as on what is downloaded
 	bind   bind.Options
 	seed   uint64
 	set    *data.Set

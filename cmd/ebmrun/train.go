@@ -251,7 +251,7 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		return err
 	}
 	jb, err := row.start(ctx, environment{
-		engine: engine, bind: bind.Options{Runtime: c.options()}, seed: c.seed, judge: j,
+		engine: engine, say: c.say, bind: bind.Options{Runtime: c.options()}, seed: c.seed, judge: j,
 		set: set, held: held, dims: dimsOf(set), given: dimsOf(set.Given), b: b, heldB: heldB, dimsB: dimsOf(b),
 	}, settings)
 	if err != nil {

@@ -188,7 +188,7 @@ func (c *common) try(ctx context.Context, row system, f trainFlags, set, held *d
 	if err != nil {
 		return t, err
 	}
-	jb, err := row.start(ctx, environment{engine: engine, bind: bind.Options{Runtime: c.options()}, seed: c.seed, set: set, held: held, dims: dimsOf(set)}, settings)
+	jb, err := row.start(ctx, environment{engine: engine, say: c.say, bind: bind.Options{Runtime: c.options()}, seed: c.seed, set: set, held: held, dims: dimsOf(set)}, settings)
 	if err != nil {
 		return t, err
 	}

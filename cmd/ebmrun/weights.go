@@ -8,10 +8,10 @@ import (
 )
 
 // weightsOf gives the path of a named network's file, obtained where it is not
-// there yet.
-func weightsOf(ctx context.Context) func(name string) (string, error) {
+// there yet, which say is told of.
+func weightsOf(ctx context.Context, say func(string)) func(name string) (string, error) {
 	return func(name string) (string, error) {
-		path, err := data.Obtain(ctx, name, nil)
+		path, err := data.Obtain(ctx, name, say)
 		if err != nil {
 			return "", fmt.Errorf("the network %s is not there, and `ebmrun data %s` obtains it: %w", name, name, err)
 		}
