@@ -43,7 +43,7 @@ cannot be differentiated is refused by name, with exit status 2 and no file.`,
 	f.StringVar(&o.Of, "of", "", "output to differentiate (default: the only float output)")
 	f.StringSliceVar(&o.Wrt, "wrt", nil, "inputs, or weights by name, to differentiate with respect to (default: all float inputs)")
 	f.BoolVar(&o.Params, "wrt-params", false, "also with respect to every float weight that the output depends on")
-	f.BoolVar(&o.ParamsAsInputs, "params-as-inputs", false, "make the weights inputs of the same names")
+	f.BoolVar(&o.ParamsAsInputs, "params-as-inputs", false, "make the weights inputs of the same names: those that --wrt names, all if it names none or with --wrt-params")
 	f.BoolVar(&o.StraightThrough, "straight-through", false, "let slopes pass quantization unchanged, as if it did not round")
 	f.BoolVar(&o.VJP, "vjp", false, "weigh the output's elements by an input cotangent/OUTPUT")
 	f.BoolVar(&o.Recompute, "recompute", false, "compute parts of the model again on the way back instead of keeping their values: less memory, more time")

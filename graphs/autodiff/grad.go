@@ -15,7 +15,7 @@ type Options struct {
 	Of             string   // output; "" means the only float output
 	Wrt            []string // inputs (or weights by name); nil means every float input
 	Params         bool     // also every float initializer that Of depends on, but bounds of Clip and scales of Resize
-	ParamsAsInputs bool     // weights become graph inputs of the same names
+	ParamsAsInputs bool     // weights become graph inputs of the same names: those that Wrt names, all if it names none or with Params
 	VJP            bool     // an input cotangent/<Of> weighs the output's elements
 
 	// Recompute computes parts of the forward pass again on the way back instead
@@ -133,7 +133,13 @@ func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
 	name := of.Name
 	inputs := g.Inputs
 	if o.ParamsAsInputs {
-		if _, err := passes.WeightsToInputs(g); err != nil {
+		var named []string
+		for _, v := range wrt {
+			if v.Const != nil && !o.Params && g.Input(v.Name) == nil {
+				named = append(named, v.Name)
+			}
+		}
+		if _, err := passes.WeightsToInputs(g, named...); err != nil {
 			return nil, err
 		}
 	}
