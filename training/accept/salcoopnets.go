@@ -201,7 +201,7 @@ func saliencyScribbles(ctx context.Context, e Env, it *Item) error {
 		if c.Steps = 600; arm == background {
 			c.Steps /= 2
 		}
-		c.Warm = c.Steps / 3
+		c.Warm, c.Revise = c.Steps/3, 4*c.Steps/5
 		if arm == strokes {
 			c.Warm = c.Steps
 		}
@@ -229,7 +229,7 @@ func saliencyScribbles(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, "S-measure", m.S, AtMost(0.6), "")
 			case Works:
 				some := train.Head(100)
-				whole, err := s.Learned().Recover(ctx, some.Given.X, some.Beside["scribbles"].X, e.Seed, 0)
+				whole, err := s.Learned().Recover(ctx, some.Given.X, some.Beside["scribbles"].X, e.Seed, uint64(c.Steps))
 				if err != nil {
 					return err
 				}

@@ -230,9 +230,9 @@ func (s *System) warm(ctx context.Context, initialiser training.Generator, obser
 	return training.Metrics{training.Value: 0, "generator/grad_norm": norm, "fit": training.Mean(s.errs) / float64(s.Dim)}, nil
 }
 
-// share of the true examples in what is taught now.
+// share of the true examples in what is taught now; it falls after the warm-up.
 func (s *System) share() float32 {
-	done := min(1, float64(s.iter)/float64(s.Config.Steps))
+	done := min(1, float64(s.iter-s.Warm)/float64(max(1, s.Config.Steps-s.Warm)))
 	return float32(s.Config.Truth + (s.Config.TruthEnd-s.Config.Truth)*done)
 }
 

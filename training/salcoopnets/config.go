@@ -20,6 +20,9 @@ type Config struct {
 	// Warm is the iterations in which the generator learns from scribbles alone, before
 	// maps are recovered and the energy begins to learn.
 	Warm int `yaml:"warm"`
+	// Revise is the iteration from which the energy revises recovered maps: before, it
+	// has to learn.
+	Revise int `yaml:"revise"`
 	// Recover is the inference of the code behind a map of which scribbles are known.
 	Recover training.Langevin `yaml:"recover"`
 	// Draws are the maps whose mean is a prediction.
@@ -64,6 +67,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("classes: a saliency map is drawn from a picture: wanted 0, got %d", c.Classes)
 	case c.Warm < 0 || !weak && c.Warm > 0:
 		return fmt.Errorf("warm: wanted 0 or more iterations, and 0 under full supervision, got %d", c.Warm)
+	case c.Revise < 0:
+		return fmt.Errorf("revise: wanted an iteration, got %d", c.Revise)
 	case c.Draws < 1:
 		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
 	case c.Sabotage == Background && !weak:
@@ -85,7 +90,7 @@ func small(net, gen string, steps int) Config {
 }
 
 func scribbles(c Config) Config {
-	c.Supervision, c.Warm = Scribbles, c.Steps/3
+	c.Supervision, c.Warm, c.Revise = Scribbles, c.Steps/3, 4*c.Steps/5
 	c.Recover = training.Langevin{Steps: 5, Step: 0.02, Noise: 1, GradClip: 1e3}
 	return c
 }

@@ -75,8 +75,8 @@ func (m *Model) Predict(ctx context.Context, pictures []float32, seed uint64) (m
 }
 
 // Recover completes maps of which strokes are known, 0 being unknown: the code that
-// explains them is inferred, what the generator makes of it is revised, and what is
-// known stays in every step.
+// explains them is inferred, what the generator makes of it is revised, from iteration
+// t = Revise on, and what is known stays in every step.
 func (m *Model) Recover(ctx context.Context, pictures, strokes []float32, seed, t uint64) ([]float32, error) {
 	out := make([]float32, 0, len(strokes))
 	noise := sampler.Noise{Seed: seed}
@@ -108,6 +108,10 @@ func (m *Model) Recover(ctx context.Context, pictures, strokes []float32, seed, 
 		st, err := sampler.NewState(x, m.Dim, ids)
 		if err != nil {
 			return err
+		}
+		if t < uint64(m.config.Revise) {
+			out = append(out, x...)
+			return nil
 		}
 		st.T = t * uint64(m.config.Langevin.Steps)
 		if _, err := m.Revise(ctx, given, st, noise.Fork(revised), paste); err != nil {
