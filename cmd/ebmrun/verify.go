@@ -186,6 +186,17 @@ func binders(e *accept.Env, engine runtime.Engine, o runtime.Options) {
 		}
 		return net, init, solver{net, init}.Close, nil
 	}
+	e.BindEncoded = func(ctx context.Context, prior *onnxmodels.Model, g *conditional.Generator, sigma float64) (training.Energy, training.ConditionalGenerator, func() error, error) {
+		p, err := bind.New(ctx, prior, engine, bind.Options{Runtime: o})
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		b, err := bind.NewEncoded(ctx, g, engine, o, sigma, p)
+		if err != nil {
+			return nil, nil, nil, errors.Join(err, p.Close())
+		}
+		return p, b, func() error { return errors.Join(p.Close(), b.Close()) }, nil
+	}
 	e.BindMappings = func(ctx context.Context, m *conditional.Mappings) (accept.BoundMappings, error) {
 		return bind.NewMappings(ctx, m, engine, o)
 	}

@@ -138,6 +138,7 @@ type Env struct {
 	BindFlow        func(ctx context.Context, m *flow.Model) (BoundFlow, error)
 	BindAutoencoder func(ctx context.Context, m *encoder.Model, g *generator.Model, sigma float64) (Autoencoder, error)
 	BindConditional func(ctx context.Context, m *conditional.Energy, g *conditional.Generator, sigma float64) (training.ConditionalEnergy, training.ConditionalGenerator, func() error, error)
+	BindEncoded     func(ctx context.Context, prior *onnxmodels.Model, g *conditional.Generator, sigma float64) (training.Energy, training.ConditionalGenerator, func() error, error) // as BindLatent, under conditions
 	BindMappings    func(ctx context.Context, m *conditional.Mappings) (BoundMappings, error)
 
 	Say  func(line string)                        // remarks on the way; may be nil

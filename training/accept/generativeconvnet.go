@@ -40,6 +40,7 @@ var Suites = []Suite{
 	SalCoopNets,
 	SequenceCycleCoopNets,
 	LatentEBM,
+	GenerativeSwin,
 	VAE,
 	CoopVAEBM,
 	Flow,

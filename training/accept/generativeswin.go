@@ -1,0 +1,226 @@
+package accept
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/onnxmodels/swin"
+	"ebmrun/training"
+	"ebmrun/training/data"
+	"ebmrun/training/generativeswin"
+	"ebmrun/training/record"
+)
+
+// GenerativeSwin is the acceptance of generative-swin. The arms: M takes the likelihood of
+// a code for a mean over the pixels of a batch, so that codes mean nothing; D learns and
+// is tested with the depths of other pictures.
+var GenerativeSwin = Suite{"generative-swin", []Part{
+	{"maps", "shapes on textured ground of 32×32: maps, and what is uncertain in them", false, swinMaps},
+	{"depth", "shapes that their colours hide, with their depth and without", false, swinDepth},
+}}
+
+const (
+	asMean   = "M"
+	deranged = "D"
+)
+
+// swinArm learns an arm for so many iterations and hands the system to use.
+func (e Env) swinArm(ctx context.Context, what, arm string, steps int, set *data.Set, use func(*generativeswin.Model, error) error) error {
+	c, err := generativeswin.For("small", set.Dims(), set.N)
+	if err != nil {
+		return err
+	}
+	if c.Steps = steps; arm == asMean {
+		c.Sabotage = generativeswin.Mean
+	}
+	spec, err := c.Network()
+	if err != nil {
+		return err
+	}
+	gm, err := swin.Build(spec, set.Dims(), set.Given.Dims(), e.Seed)
+	if err != nil {
+		return err
+	}
+	pm, err := energy.Build(c.PriorNet(), []int{gm.Codes}, c.Reference.Sigma, e.Seed)
+	if err != nil {
+		return err
+	}
+	p, g, free, err := e.BindEncoded(ctx, pm, gm, c.Residual(set.Dim()))
+	if err != nil {
+		return err
+	}
+	s, err := generativeswin.New(c, p, g, set, e.Seed)
+	if err != nil {
+		return errors.Join(err, free())
+	}
+	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
+	if err == nil {
+		err = use(s.Learned(), ended)
+	}
+	return errors.Join(err, free())
+}
+
+func swinMaps(ctx context.Context, e Env, it *Item) error {
+	train, held, err := e.salientSets(ctx)
+	if err != nil {
+		return err
+	}
+	const used = "difference of maps of two codes, pictures of two shapes"
+	for _, arm := range []string{Works, asMean} {
+		steps := 600
+		if arm != Works {
+			steps = 200
+		}
+		if err := e.swinArm(ctx, "maps", arm, steps, train, func(m *generativeswin.Model, ended error) error {
+			if ended != nil {
+				it.Check(arm, used, math.Inf(1), AtMost(0.02), endedBy(ended))
+				return nil
+			}
+			var draws [2][]float32
+			for i := range draws {
+				if draws[i], err = m.Maps(ctx, held.Given.X, e.Seed+uint64(i), true); err != nil {
+					return err
+				}
+			}
+			var differ []float32
+			for i, l := range held.Labels {
+				for j := range held.Dim() {
+					if k := i*held.Dim() + j; l == 1 {
+						differ = append(differ, float32(math.Abs(float64(draws[0][k]-draws[1][k])))/2)
+					}
+				}
+			}
+			if arm != Works {
+				it.Check(arm, used, training.Mean(differ), AtMost(0.02), "must not be used")
+				return nil
+			}
+			p, err := m.Predict(ctx, held.Given.X, e.Seed)
+			if err != nil {
+				return err
+			}
+			got, err := generativeswin.Measure(p.Mean, held)
+			if err != nil {
+				return err
+			}
+			inside, outside := undecided(held, p.Epistemic)
+			it.Check(arm, "mean absolute error", got.MAE, AtMost(0.06), fmt.Sprintf("mean F %.3g", got.MeanF))
+			it.Check(arm, "S-measure", got.S, AtLeast(0.83), "")
+			it.Check(arm, "mean E-measure", got.MeanE, AtLeast(0.88), "")
+			it.Check(arm, used, training.Mean(differ), AtLeast(0.05), "")
+			it.Check(arm, "epistemic entropy within either of two shapes, share of that on the ground", inside/outside, AtLeast(3), fmt.Sprintf("%.3g, %.3g", inside, outside))
+			it.Check(arm, "area under the curve of total entropy as a detector of wrong pixels", detects(held, p), AtLeast(0.75), "")
+			return e.swinPicture("swin-maps", held, p)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// detects is the chance that a pixel on the wrong side of 0 has more entropy than one on
+// the right side.
+func detects(set *data.Set, p *generativeswin.Prediction) float64 {
+	order := make([]int, len(p.Total))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		switch {
+		case p.Total[a] < p.Total[b]:
+			return -1
+		case p.Total[a] > p.Total[b]:
+			return 1
+		}
+		return a - b
+	})
+	var wrong, right, below float64
+	for _, i := range order {
+		if (p.Mean[i] > 0) != (set.X[i] > 0) {
+			wrong, below = wrong+1, below+right
+			continue
+		}
+		right++
+	}
+	return below / (wrong * right)
+}
+
+func (e Env) swinPicture(name string, set *data.Set, p *generativeswin.Prediction) error {
+	n := min(12, set.N)
+	m := n * set.Dim()
+	img, err := record.Strip(2, 2, generativeswin.Rows(set.Head(n), &generativeswin.Prediction{Mean: p.Mean[:m], Deviation: p.Deviation[:m]})...)
+	return e.show(name, img, err)
+}
+
+// channels is a set with other channels of its pictures: with depth false the colours
+// alone, else with the depth of the picture so many places further.
+func channels(set *data.Set, depth bool, further int) *data.Set {
+	out, given, plane := *set, *set.Given, set.H*set.W
+	given.C, given.X = 3, nil
+	if depth {
+		given.C = 4
+	}
+	for i := range set.N {
+		given.X = append(given.X, set.Given.At(i)[:3*plane]...)
+		if depth {
+			given.X = append(given.X, set.Given.At((i + further) % set.N)[3*plane:]...)
+		}
+	}
+	out.Given = &given
+	return &out
+}
+
+func swinDepth(ctx context.Context, e Env, it *Item) error {
+	train, err := data.Load(ctx, "synthetic/salient-depth", data.Options{Seed: e.Seed})
+	if err != nil {
+		return err
+	}
+	held, err := data.Load(ctx, "synthetic/salient-depth", data.Options{Seed: e.Seed, Part: "test", Limit: 200})
+	if err != nil {
+		return err
+	}
+	// mean absolute errors on pictures whose colours hide the shape, and on others
+	type errs struct{ hidden, plain float64 }
+	found := map[string]errs{}
+	for _, a := range []struct {
+		arm     string
+		depth   bool
+		further int
+	}{{"rgb", false, 0}, {Works, true, 0}, {deranged, true, 1}} {
+		part := channels(held, a.depth, a.further)
+		if err := e.swinArm(ctx, "depth", a.arm, 400, channels(train, a.depth, a.further), func(m *generativeswin.Model, ended error) error {
+			if ended != nil {
+				return fmt.Errorf("%s: %w", a.arm, ended)
+			}
+			p, err := m.Predict(ctx, part.Given.X, e.Seed)
+			if err != nil {
+				return err
+			}
+			var hidden, plain []float32
+			for k, v := range p.Mean {
+				off := float32(math.Abs(float64(v-held.X[k]))) / 2
+				if held.Labels[k/held.Dim()] == 2 {
+					hidden = append(hidden, off)
+				} else {
+					plain = append(plain, off)
+				}
+			}
+			found[a.arm] = errs{training.Mean(hidden), training.Mean(plain)}
+			if a.arm == Works {
+				return e.swinPicture("swin-depth", part, p)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	rgb := found["rgb"]
+	const gain = "mean absolute error on hidden shapes, share of that without depth"
+	it.Check(Works, gain, found[Works].hidden/rgb.hidden, AtMost(0.6), fmt.Sprintf("%.3g, %.3g", found[Works].hidden, rgb.hidden))
+	it.Check(Works, "mean absolute error on other shapes above that without depth", found[Works].plain-rgb.plain, AtMost(0.01), fmt.Sprintf("%.3g, %.3g", found[Works].plain, rgb.plain))
+	it.Check(deranged, gain, found[deranged].hidden/rgb.hidden, AtLeast(0.9), "must not help")
+	return nil
+}
