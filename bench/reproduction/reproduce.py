@@ -360,8 +360,58 @@ def coopflow(run):
     return step
 
 
+def multigrid(run):
+    c, sides = run.c, run.c["Grids"]
+    fs = [lambda x, k=k, spec=spec: convolutions(run, f"weights{k + 1}", spec, x) for k, spec in enumerate(c["Specs"])]
+
+    def step(i, x):
+        x = x + c["Data"]["Noise"] * run.noise(1000, range(len(x)), i, *x.shape[1:])
+        losses, samples = {}, F.adaptive_avg_pool2d(x, sides[0])
+        for k, f in enumerate(fs):
+            begun = samples.repeat_interleave(sides[k + 1] // sides[k], 2).repeat_interleave(sides[k + 1] // sides[k], 3)
+            samples = run.langevin(c["Langevin"], tilted(f, c["Reference"]["Sigma"]), begun, k + 1, range(len(x)), i * c["Langevin"]["Steps"])
+            losses[f"optim{k + 1}"] = contrast(f, F.adaptive_avg_pool2d(x, sides[k + 1]), samples, c["ScoreL2"])
+        return losses
+
+    return step
+
+
+def unet(run, prefix, spec, given, z):
+    """A picture of a condition, halved once, with the code at the bottom."""
+    act = ACTIVATIONS[spec["Activation"]]
+
+    def conv(name, h, kernel=3, **how):
+        b = run.weight(f"{prefix}/{name}.bias")
+        return F.conv2d(h, run.weight(f"{prefix}/{name}.weight", len(b), h.shape[1], kernel, kernel), b, padding=1, **how)
+
+    full = act(conv("down1", given))
+    low = act(conv("down2", full, 4, stride=2))
+    low = act(conv("bottom", torch.cat([low, z[:, :, None, None].expand(-1, -1, *low.shape[2:])], 1)))
+    b = run.weight(f"{prefix}/up1.bias")
+    h = act(F.conv_transpose2d(low, run.weight(f"{prefix}/up1.weight", low.shape[1], len(b), 4, 4), b, stride=2, padding=1))
+    return torch.tanh(conv("out", act(conv("join1", torch.cat([h, full], 1)))))
+
+
+def conditional_coopnets(run):
+    c = run.c
+
+    def step(i, x):
+        given, chains = x.flip(3), range(len(x))
+        f = lambda x: convolutions(run, "weights", c["Spec"], torch.cat([x, given], 1))  # noqa: E731
+        g = lambda z: unet(run, "generator", c["InitSpec"], given, z)  # noqa: E731
+        z = run.noise(1, chains, i, c["InitSpec"]["Codes"])
+        revised = run.langevin(c["Langevin"], tilted(f, c["Reference"]["Sigma"]), g(z), 2, chains, i * c["Langevin"]["Steps"])
+        share = c["Truth"] + (c["TruthEnd"] - c["Truth"]) * i / c["Steps"]
+        goal = torch.lerp(revised, x, share)
+        z = run.langevin(c["Inference"], posterior(run, g, goal, c["Sigma"]), z, 3, chains, i * c["Inference"]["Steps"])
+        return {"optim": contrast(f, x, revised), "teach": squares(goal, g(z)).mean() / (2 * c["Sigma"] ** 2)}
+
+    return step
+
+
 RULES = {"generative-convnet": generative_convnet, "abp": abp, "coopnets": coopnets, "latent-ebm": latent_ebm, "vae": vae,
-         "coopvaebm": coopvaebm, "flow": flow, "coopflow": coopflow}  # fmt: skip
+         "coopvaebm": coopvaebm, "flow": flow, "coopflow": coopflow, "multigrid": multigrid,
+         "conditional-coopnets": conditional_coopnets}  # fmt: skip
 
 
 def main(start, out, *names):
@@ -371,7 +421,7 @@ def main(start, out, *names):
         run = Run(start, name)
         optimizers = {}
         for prefix, key in run.moved.items():
-            s = run.c[key.capitalize()]
+            s = run.c[key.rstrip("0123456789").capitalize()]
             optimizers[key] = torch.optim.Adam(list(run.of(prefix).values()), lr=s["LR"], betas=s["Betas"], eps=1e-8)
         moved = {k: v for p in run.moved for k, v in run.of(p).items()}
         keep = {k: v for k, v in run.file.items() if k.startswith("start/")}

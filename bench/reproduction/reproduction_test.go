@@ -22,6 +22,7 @@ import (
 
 	"ebmrun/export/weights"
 	"ebmrun/graphs"
+	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/energy"
 	nets "ebmrun/onnxmodels/flow"
@@ -34,6 +35,7 @@ import (
 	"ebmrun/training/abp"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
+	"ebmrun/training/conditionalcoopnets"
 	"ebmrun/training/coopflow"
 	"ebmrun/training/coopnets"
 	"ebmrun/training/coopvaebm"
@@ -41,6 +43,7 @@ import (
 	"ebmrun/training/flow"
 	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/latentebm"
+	"ebmrun/training/multigrid"
 	"ebmrun/training/vae"
 )
 
@@ -59,12 +62,14 @@ const (
 // The networks: 8×8 pictures, smooth activations.
 var (
 	dims      = []int{1, 8, 8}
-	picture   = energy.Spec{Activation: "swish", Layers: []energy.Layer{{Filters: 4, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 6, Kernel: 3, Pad: 1}, {Filters: 1, Kernel: 4}}}
+	picture   = energy.Spec{Activation: "swish", Layers: []energy.Layer{{Filters: 4, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 4, Kernel: 3, Pad: 1}, {Filters: 1, Kernel: 4}}}
 	drawing   = generator.Spec{Codes: 3, Start: 2, Filters: 4, Activation: "gelu", Tanh: true, Layers: []generator.Layer{{Filters: 4, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}
 	reading   = encoder.Spec{Activation: "tanh", Layers: []encoder.Layer{{Filters: 4, Kernel: 4, Stride: 2, Pad: 1}}}
+	half      = energy.Spec{Activation: "swish", Layers: []energy.Layer{{Filters: 4, Kernel: 3, Pad: 1}, {Filters: 1, Kernel: 4}}} // 4×4
+	drafting  = conditional.Spec{Codes: 3, Filters: []int{3, 4}, Skip: true, Activation: "swish", Tanh: true}
 	bijection = nets.Spec{Levels: 256, Dequantize: nets.Uniform, Bound: 0.9, Plain: true,
-		Layers:   []nets.Layer{{Kind: nets.Steps, N: 2, By: nets.Checkerboard}, {Kind: nets.Squeeze}, {Kind: nets.Steps, N: 1}, {Kind: nets.Leave}, {Kind: nets.Steps, N: 1}},
-		Coupling: nets.Coupling{Kind: nets.Tanh, Hidden: 4, Activation: "swish"}}
+		Layers:   []nets.Layer{{Kind: nets.Steps, N: 1, By: nets.Checkerboard}, {Kind: nets.Squeeze}, {Kind: nets.Steps, N: 1}, {Kind: nets.Leave}, {Kind: nets.Steps, N: 1}},
+		Coupling: nets.Coupling{Kind: nets.Tanh, Hidden: 3, Activation: "swish"}}
 
 	revision  = training.Langevin{Steps: 5, Step: 0.1, Noise: 0.5}
 	bounded   = training.Langevin{Steps: 5, Step: 0.1, Noise: 0.5, Clamp: [2]float64{-1, 1}} // a logit ends soon after
@@ -173,6 +178,38 @@ var systems = map[string]struct {
 		s, err := coopflow.New(c, m.energy(picture, dims, c.Reference.Sigma), m.flow(), set, seed)
 		return s, c, err
 	}, map[string]string{"weights": "optim", "flow": "teach"}, coopflow.Flip},
+	"multigrid": {func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
+		c := multigrid.Config{Grids: []int{1, 4, 8}, Specs: []energy.Spec{half, picture}, Bins: 8, Steps: steps, Batch: batch, Langevin: revision, Optim: adam, ScoreL2: 0.05, Sabotage: sabotage}
+		c.Reference.Sigma, c.Data.Noise = 0.7, 0.05
+		s, err := multigrid.New(c, []training.Energy{m.energy(half, []int{1, 4, 4}, c.Reference.Sigma), m.energy(picture, dims, c.Reference.Sigma)}, set, seed)
+		return s, c, err
+	}, map[string]string{"weights1": "optim1", "weights2": "optim2"}, multigrid.Flip},
+	"conditional-coopnets": {func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
+		c := conditionalcoopnets.Config{Spec: &picture, InitSpec: &drafting, Steps: steps, Batch: batch, Langevin: revision, Inference: inference, Sigma: 0.5, Truth: 0.5, TruthEnd: 0.1,
+			Optim: adam, Teach: slower, Sabotage: sabotage}
+		c.Reference.Sigma = 0.7
+		e, err := conditional.BuildEnergy(picture, dims, dims, c.Reference.Sigma, seed)
+		must(m.t, e, err)
+		g, err := conditional.Build(drafting, dims, dims, seed)
+		must(m.t, g, err)
+		solver, err := bind.NewConditional(m.t.Context(), e, m.engine, bind.Options{})
+		must(m.t, solver, err)
+		initialiser, err := bind.NewConditionalGenerator(m.t.Context(), g, m.engine, runtime.Options{}, c.Sigma)
+		must(m.t, initialiser, err)
+		s, err := conditionalcoopnets.New(c, solver, initialiser, mirrored(set), seed)
+		return s, c, err
+	}, map[string]string{"weights": "optim", "generator": "teach"}, conditionalcoopnets.Flip},
+}
+
+// mirrored gives each picture its mirror image as a condition.
+func mirrored(set *data.Set) *data.Set {
+	pairs, given := *set, *set
+	given.X = slices.Clone(set.X)
+	for i := 0; i < len(given.X); i += set.W {
+		slices.Reverse(given.X[i : i+set.W])
+	}
+	pairs.Given = &given
+	return &pairs
 }
 
 // floats are the float32 tensors of a state, by name. They share its memory.
