@@ -55,7 +55,7 @@ func (n *net) join(a, b *graphs.Value, by string) *graphs.Value {
 
 // Kinds of couplings.
 const (
-	Sigmoid  = "sigmoid"  // y = (b + t)·s with s = sigmoid(r + 2): Glow
+	Sigmoid  = "sigmoid"  // y = (b + t)·s with s = (1 + sigmoid(r + 2))/2: Glow, bounded
 	Tanh     = "tanh"     // y = (b + t)·s with log s = α·tanh r, α learned: RealNVP
 	Logistic = "logistic" // y = (logit F(b) + t)·s with log s = α·tanh r and F the distribution function of a mixture of logistics: Flow++
 )
@@ -229,11 +229,17 @@ func (n *net) parameter(p *graphs.Value, i int64) *graphs.Value {
 	return n.Squeeze(n.slice(p, 1, i, i+1), 1)
 }
 
+// smallest bounds the scale of a sigmoid coupling from below, where Glow lets it come
+// to 0: inverses of such couplings explode on draws unlike the data (Behrmann, Vicol,
+// Wang, Grosse, Jacobsen, AISTATS 2021, who bound it so).
+const smallest = 0.5
+
 // affine is t and log s.
 func (l coupling) affine(n *net, p *graphs.Value) (shift, scale *graphs.Value) {
 	shift, scale = n.parameter(p, 0), n.parameter(p, 1)
 	if l.Kind == Sigmoid {
-		return shift, logSigmoid(n, n.Add(scale, n.Scalar(scale, 2)))
+		scale = n.Sigmoid(n.Add(scale, n.Scalar(scale, 2)))
+		return shift, n.Log(n.Add(n.Scale(scale, 1-smallest), n.Scalar(scale, smallest)))
 	}
 	dims := perChannel(shift, n.channels(shift))
 	return shift, n.Mul(n.filled(l.name+".scale", 1, dims...), n.Tanh(scale))

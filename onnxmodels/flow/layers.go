@@ -375,9 +375,6 @@ func size(h *graphs.Value) float64 {
 
 func softplus(n *net, x *graphs.Value) *graphs.Value { return n.Op("Softplus", []*graphs.Value{x}) }
 
-// logSigmoid is log(1/(1+exp(−x))).
-func logSigmoid(n *net, x *graphs.Value) *graphs.Value { return n.Neg(softplus(n, n.Neg(x))) }
-
 // gaussian is log N(z; 0, 1) [batch].
 func gaussian(n *net, z *graphs.Value) *graphs.Value {
 	return n.Sub(n.Scale(n.SumAll(n.Mul(z, z)), -0.5), n.Scalar(z, size(z)*math.Log(2*math.Pi)/2))

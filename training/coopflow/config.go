@@ -130,7 +130,9 @@ func pre(c Config, flow, alone int) Config {
 func plane(net, flow string) Config {
 	c := small(net, flow, 256, 2000)
 	c.Langevin = training.Langevin{Steps: 30, Step: 0.1, Noise: 1, Fused: true}
-	c.Reference.Sigma, c.ScoreL2 = 4, 0
+	c.Optim = training.Optim{LR: 3e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05}
+	c.Teach = training.Optim{LR: 3e-3, Clip: 100, Warmup: 20, Decay: 0.05}
+	c.Reference.Sigma, c.ScoreL2 = 2, 0
 	return c
 }
 
