@@ -71,8 +71,12 @@ func decode(b []byte, ext *folder) (*graphs.Model, error) {
 	if err := scan(b, p.ProtoReflect().Descriptor()); err != nil {
 		return nil, err
 	}
+	b, raws := lift(b)
 	if err := proto.Unmarshal(b, p); err != nil {
 		return nil, fmt.Errorf("not a model: %w", err)
+	}
+	for i, b := range raws {
+		p.Graph.Initializer[i].RawData = b
 	}
 	return (&decoder{ext: ext}).model(p)
 }

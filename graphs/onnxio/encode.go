@@ -13,6 +13,10 @@ import (
 
 type encoder struct {
 	ext *dataFile // nil if all tensors are embedded
+
+	// The initializers of the model's graph whose raw elements are left out, to
+	// be written by [stream]; nil if none are.
+	later map[*onnxpb.TensorProto]*graphs.Tensor
 }
 
 // wire returns a copy of the message a part was read from, or an empty one.
@@ -205,7 +209,7 @@ func (e *encoder) graph(g *graphs.Graph, outer *scope, depth int) (*onnxpb.Graph
 		p.Input = append(p.Input, valueInfo(v, w.inputs[v.Name]))
 	}
 	for _, v := range g.Inits {
-		tp, err := e.tensor(v.Const)
+		tp, err := e.initializer(v.Const, depth)
 		if err != nil {
 			return nil, fmt.Errorf("initializer %s: %w", q(v.Name), err)
 		}
@@ -223,6 +227,18 @@ func (e *encoder) graph(g *graphs.Graph, outer *scope, depth int) (*onnxpb.Graph
 	}
 	p.ValueInfo = valueInfos(g, w, sc)
 	return p, nil
+}
+
+// initializer encodes a tensor, or most of it: see the field later.
+func (e *encoder) initializer(t *graphs.Tensor, depth int) (*onnxpb.TensorProto, error) {
+	if e.later == nil || depth > 0 {
+		return e.tensor(t)
+	}
+	p, bare, err := e.bare(t)
+	if bare {
+		e.later[p] = t
+	}
+	return p, err
 }
 
 // valueInfos are the declarations read from a file, less those of values that

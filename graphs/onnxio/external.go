@@ -176,19 +176,16 @@ func (d *dataFile) wants(t *graphs.Tensor, f form) bool {
 
 // add appends the elements of t and makes p refer to them.
 func (d *dataFile) add(p *onnxpb.TensorProto, t *graphs.Tensor) error {
-	b, err := graphs.EncodeRaw(t)
-	if err != nil {
-		return err
-	}
+	n, err := rawSize(t), error(nil)
 	if d.tmp == nil {
 		if d.tmp, err = createTemp(d.path); err != nil {
 			return err
 		}
 	}
-	if len(b) >= minExternal {
+	if n >= minExternal {
 		d.off = (d.off + pageSize - 1) / pageSize * pageSize
 	}
-	if _, err := d.tmp.WriteAt(b, d.off); err != nil {
+	if err := writeRaw(io.NewOffsetWriter(d.tmp, d.off), t); err != nil {
 		return err
 	}
 	p.DataLocation = onnxpb.TensorProto_EXTERNAL.Enum()
@@ -196,11 +193,11 @@ func (d *dataFile) add(p *onnxpb.TensorProto, t *graphs.Tensor) error {
 	for _, e := range [][2]string{
 		{"location", filepath.Base(d.path)},
 		{"offset", strconv.FormatInt(d.off, 10)},
-		{"length", strconv.Itoa(len(b))},
+		{"length", strconv.Itoa(n)},
 	} {
 		p.ExternalData = append(p.ExternalData, &onnxpb.StringStringEntryProto{Key: proto.String(e[0]), Value: proto.String(e[1])})
 	}
-	d.off += int64(len(b))
+	d.off += int64(n)
 	return nil
 }
 

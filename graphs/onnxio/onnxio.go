@@ -116,10 +116,17 @@ func Encode(m *graphs.Model) ([]byte, error) {
 }
 
 func marshal(p *onnxpb.ModelProto) ([]byte, error) {
-	if n := proto.Size(p); n > maxFile {
-		return nil, fmt.Errorf("model needs %d bytes, a file holds at most %d without external data", n, maxFile)
+	if err := fitsFile(proto.Size(p)); err != nil {
+		return nil, err
 	}
 	return proto.MarshalOptions{Deterministic: true}.Marshal(p)
+}
+
+func fitsFile(n int) error {
+	if n > maxFile {
+		return fmt.Errorf("model needs %d bytes, a file holds at most %d without external data", n, maxFile)
+	}
+	return nil
 }
 
 // Write writes a .onnx file; nothing is seen under the path until it is
@@ -140,11 +147,12 @@ func write(path string, m *graphs.Model, all bool) (err error) {
 	}()
 	ext := &dataFile{path: path + ".data", all: all}
 	defer ext.abort()
-	p, err := (&encoder{ext: ext}).model(m)
+	e := &encoder{ext: ext, later: map[*onnxpb.TensorProto]*graphs.Tensor{}}
+	p, err := e.model(m)
 	if err != nil {
 		return err
 	}
-	b, err := marshal(p)
+	parts, err := split(p, e.later)
 	if err != nil {
 		return err
 	}
@@ -153,7 +161,7 @@ func write(path string, m *graphs.Model, all bool) (err error) {
 		return err
 	}
 	defer os.Remove(f.Name())
-	if _, err = f.Write(b); err == nil {
+	if err = stream(f, parts); err == nil {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {

@@ -1,6 +1,7 @@
 package onnxio
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,6 +73,8 @@ func (d *decoder) tensor(p *onnxpb.TensorProto) (*graphs.Tensor, error) {
 		p.RawData = nil
 	case typed:
 		setTyped(p, t.Type, nil)
+	case verbatim:
+		p.RawData = bytes.Clone(p.RawData) // may be the file's
 	}
 	p.Dims = nil
 	return t, nil
@@ -237,11 +240,23 @@ func narrow[D, S int8 | int16 | int32 | uint8 | uint16 | uint32 | uint64](v []S)
 
 // tensor encodes t in the form it was read from; raw if it was made in memory.
 func (e *encoder) tensor(t *graphs.Tensor) (*onnxpb.TensorProto, error) {
+	p, bare, err := e.bare(t)
+	if err != nil || !bare {
+		return p, err
+	}
+	if p.RawData, err = graphs.EncodeRaw(t); p.RawData == nil {
+		p.RawData = []byte{}
+	}
+	return p, err
+}
+
+// bare is [encoder.tensor] that leaves raw elements out and says so.
+func (e *encoder) bare(t *graphs.Tensor) (p *onnxpb.TensorProto, bare bool, err error) {
 	if t == nil {
-		return nil, errors.New("tensor is missing")
+		return nil, false, errors.New("tensor is missing")
 	}
 	if err := checkData(t); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	p, f := &onnxpb.TensorProto{}, raw
 	if w, ok := t.Wire.(*tensorWire); ok && w.proto.GetDataType() == int32(t.Type) {
@@ -253,27 +268,23 @@ func (e *encoder) tensor(t *graphs.Tensor) (*onnxpb.TensorProto, error) {
 		p.Dims[i] = int64(n)
 	}
 	if f == verbatim {
-		return p, nil
+		return p, false, nil
 	}
 	if t.Type == graphs.String {
 		setTyped(p, t.Type, t.Data)
-		return p, nil
+		return p, false, nil
 	}
 	if e.ext.wants(t, f) {
-		return p, e.ext.add(p, t)
+		return p, false, e.ext.add(p, t)
 	}
 	if f == external {
 		p.DataLocation, p.ExternalData = nil, nil
 	}
 	if f == typed {
 		setTyped(p, t.Type, t.Data)
-		return p, nil
+		return p, false, nil
 	}
-	var err error
-	if p.RawData, err = graphs.EncodeRaw(t); p.RawData == nil {
-		p.RawData = []byte{}
-	}
-	return p, err
+	return p, true, nil
 }
 
 // checkData reports elements of another type or number than t declares.
