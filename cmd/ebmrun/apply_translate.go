@@ -72,6 +72,13 @@ func (a *applied) translations(source, y, truth []float32) error {
 	if from == nil {
 		from = to
 	}
+	if len(from) == 3 && from[0] == 4 { // what is nearer is not shown
+		plane, colours := from[1]*from[2], make([]float32, 0, len(source)/4*3)
+		for x := source; len(x) > 0; x = x[4*plane:] {
+			colours = append(colours, x[:3*plane]...)
+		}
+		source, from = colours, []int{3, from[1], from[2]}
+	}
 	most := to // of channels
 	if len(from) == 3 && len(to) == 3 && from[0] > to[0] {
 		most = from

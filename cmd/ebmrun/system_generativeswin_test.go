@@ -1,0 +1,34 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+
+	"ebmrun/training/data"
+)
+
+// TestGenerativeSwin trains from the command line with and without depth, resumes,
+// translates and exports; without pictures it is refused in one line.
+func TestGenerativeSwin(t *testing.T) {
+	for _, from := range []string{"synthetic/salient", "synthetic/salient-depth"} {
+		run := filepath.Join(t.TempDir(), "run")
+		args := []string{"train", "generative-swin", "--data", from, "--size", "16", "--limit", "6", "--provider", "ref", "--quiet", "--out", run, "--steps", "1"}
+		for _, s := range []string{"batch=2", "hidden=[4]", "draws=2", "prior.steps=2", "posterior.steps=2",
+			"swin_spec={patch: 4, embed: 4, depths: [2, 1], heads: [1, 2], window: 2, codes: 2, features: 2, reduction: 2, dilations: [1]}"} {
+			args = append(args, "--set", s)
+		}
+		ebmrun(t, args...).wantOut(t)
+		ebmrun(t, "train", "generative-swin", "--resume", "--out", run, "--steps", "2", "--quiet").wantOut(t)
+		out := filepath.Join(t.TempDir(), "maps")
+		apply(t, "translate", run, "--n", "2", "-o", out+".png").wantOut(t, "2 examples: mean squared error")
+		x, err := data.ReadNPY(out + ".npy")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.N*x.Dim() != 2*256 {
+			t.Errorf("%s: %d maps of %d values", from, x.N, x.Dim())
+		}
+		exported(t, run, "-o", filepath.Join(t.TempDir(), "x")).wantOut(t, "generator-given.onnx", "prior.onnx")
+	}
+	ebmrun(t, "train", "generative-swin", "--data", "synthetic/blob16", "--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, "--given")
+}
