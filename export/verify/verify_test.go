@@ -3,14 +3,17 @@ package verify_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"ebmrun/export/onnxfile"
 	"ebmrun/export/verify"
 	"ebmrun/export/weights"
+	"ebmrun/graphs"
 	"ebmrun/graphs/onnxio"
 	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels"
@@ -167,6 +170,53 @@ func TestWeights(t *testing.T) {
 		}
 		if _, err := verify.Weights(save(weights.Of(other.Model)), m.Model); !errors.Is(err, verify.ErrDiffers) {
 			t.Errorf("%s: other weights passed: %v", name, err)
+		}
+	}
+}
+
+// TestJumpingSlopes: a network of ReLU units is held to the relative L2 distance
+// of its gradient, one of smooth units to every value, and errors are found in both.
+func TestJumpingSlopes(t *testing.T) {
+	for _, c := range []struct {
+		activation string
+		spoil      func(g []float32) // weights of each value of grad/x, 1 before
+		fails      bool
+	}{
+		{"relu", func(g []float32) { g[3] += 5e-4 }, false}, // as where a unit takes the other side
+		{"swish", func(g []float32) { g[3] += 5e-4 }, true},
+		{"relu", func(g []float32) {
+			for i := range g {
+				g[i] += 2e-3
+			}
+		}, true},
+		{"relu", func(g []float32) { g[3] = -1 }, true},
+		{"relu", func(g []float32) { g[3] = float32(math.NaN()) }, true},
+	} {
+		m := build(t, c.activation, 4)
+		file := filepath.Join(t.TempDir(), "energy-grad.onnx")
+		if err := onnxfile.Gradient(file, m, meta); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := check(t, file, m); err != nil {
+			t.Errorf("%s, as written: %v", c.activation, err)
+		}
+		bad, err := onnxio.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoilt := []float32{1, 1, 1, 1}
+		c.spoil(spoilt)
+		b := graphs.NewBuilder(bad.Graph)
+		right := bad.Graph.Output(onnxmodels.GradX)
+		right.Name = "right"
+		wrong := b.Op("Mul", []*graphs.Value{right, b.Const(graphs.Of(spoilt, 4))})
+		wrong.Name = onnxmodels.GradX
+		bad.Graph.Outputs[slices.Index(bad.Graph.Outputs, right)] = wrong
+		if err := onnxio.Write(file, bad); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := check(t, file, m); errors.Is(err, verify.ErrDiffers) != c.fails {
+			t.Errorf("%s, factors %v: wanted failure %v, got %v", c.activation, spoilt, c.fails, err)
 		}
 	}
 }
