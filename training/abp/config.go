@@ -3,8 +3,6 @@ package abp
 import (
 	"fmt"
 	"math"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -156,14 +154,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 			pick = "points"
 		}
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("abp: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("abp", Presets, pick, name, dims)
+	return p.Config, err
 }

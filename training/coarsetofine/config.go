@@ -3,8 +3,6 @@ package coarsetofine
 import (
 	"fmt"
 	"math"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -175,14 +173,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", dims[len(dims)-1])
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("coarse-to-fine: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("coarse-to-fine", Presets, pick, name, dims)
+	return p.Config, err
 }

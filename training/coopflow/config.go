@@ -2,9 +2,6 @@ package coopflow
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	nets "ebmrun/onnxmodels/flow"
@@ -128,10 +125,10 @@ func pre(c Config, flow, alone int) Config {
 
 // plane revises with noise, without which points collapse to modes.
 func plane(net, flow string) Config {
-	c := small(net, flow, 256, 2000)
+	c := small(net, flow, 256, 3000)
 	c.Langevin = training.Langevin{Steps: 30, Step: 0.1, Noise: 1, Fused: true}
-	c.Optim = training.Optim{LR: 3e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05}
-	c.Teach = training.Optim{LR: 3e-3, Clip: 100, Warmup: 20, Decay: 0.05}
+	c.Optim = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.02}
+	c.Teach = training.Optim{LR: 2e-3, Clip: 100, Warmup: 20, Decay: 0.02}
 	c.Reference.Sigma, c.ScoreL2 = 2, 0
 	return c
 }
@@ -181,9 +178,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", dims[1])
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		return Config{}, fmt.Errorf("coopflow: no preset %q for examples of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("coopflow", Presets, pick, name, dims)
+	return p.Config, err
 }

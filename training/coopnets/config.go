@@ -2,8 +2,6 @@ package coopnets
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
@@ -136,14 +134,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", dims[1])
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("coopnets: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("coopnets", Presets, pick, name, dims)
+	return p.Config, err
 }

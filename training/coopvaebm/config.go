@@ -2,9 +2,7 @@ package coopvaebm
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
@@ -145,9 +143,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", dims[1])
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		return Config{}, fmt.Errorf("coopvaebm: no preset %q for examples of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("coopvaebm", Presets, pick, name, dims)
+	return p.Config, err
 }

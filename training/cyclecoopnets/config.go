@@ -2,8 +2,6 @@ package cyclecoopnets
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
@@ -159,14 +157,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", side)
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("cycle-coopnets: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("cycle-coopnets", Presets, pick, name, dims)
+	return p.Config, err
 }

@@ -2,8 +2,6 @@ package deepframe
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/backbone"
 	"ebmrun/training"
@@ -134,14 +132,6 @@ func For(name string, dims []int, examples int) (Config, error) {
 	case "paper":
 		name = kind
 	}
-	p, ok := Presets[name]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("deep-frame: no preset %q; there are %s", name, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("deep-frame", Presets, name, name, dims)
+	return p.Config, err
 }

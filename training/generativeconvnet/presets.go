@@ -1,9 +1,7 @@
 package generativeconvnet
 
 import (
-	"fmt"
 	"sort"
-	"strings"
 
 	"ebmrun/training"
 	"ebmrun/training/data"
@@ -124,11 +122,8 @@ func For(name string, dims []int, examples int) (Config, error) {
 	default:
 		pick = name
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		return Config{}, fmt.Errorf("generative-convnet: no preset %q for examples of %v; there are %s", name, dims, strings.Join(presetNames(), ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("generative-convnet", Presets, pick, name, dims)
+	return p.Config, err
 }
 
 func presetNames() []string {

@@ -2,10 +2,7 @@ package generativeswin
 
 import (
 	"fmt"
-	"maps"
 	"math"
-	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/swin"
 	"ebmrun/training"
@@ -117,9 +114,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	if kind, ok := map[string]string{"": "maps", "small": "maps", "paper": "published"}[name]; ok {
 		pick = fmt.Sprintf("%s-%d", kind, side)
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		return Config{}, fmt.Errorf("generative-swin: no preset %q for maps of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("generative-swin", Presets, pick, name, dims)
+	return p.Config, err
 }

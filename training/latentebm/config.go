@@ -2,9 +2,6 @@ package latentebm
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
@@ -158,9 +155,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", dims[1])
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		return Config{}, fmt.Errorf("latent-ebm: no preset %q for examples of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("latent-ebm", Presets, pick, name, dims)
+	return p.Config, err
 }

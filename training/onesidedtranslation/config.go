@@ -3,8 +3,6 @@ package onesidedtranslation
 import (
 	"fmt"
 	"math"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -125,14 +123,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = "published"
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("one-sided-translation: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("one-sided-translation", Presets, pick, name, dims)
+	return p.Config, err
 }

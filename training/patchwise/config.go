@@ -3,8 +3,6 @@ package patchwise
 import (
 	"fmt"
 	"math"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -154,14 +152,9 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = "published"
 	}
-	p, ok := Presets[pick]
-	if !ok || len(dims) != 3 {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("patchwise: no preset %q for examples of %v; there are %s", name, dims, strings.Join(names, ", "))
+	if len(dims) != 3 {
+		pick = ""
 	}
-	return p.Config, nil
+	p, err := training.Preset("patchwise", Presets, pick, name, dims)
+	return p.Config, err
 }

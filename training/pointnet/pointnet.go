@@ -8,8 +8,6 @@ package pointnet
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"ebmrun/training"
 	"ebmrun/training/data"
@@ -77,16 +75,11 @@ func For(name string, dims []int, _ int) (Config, error) {
 	if pick == "" {
 		pick = name
 	}
-	p, ok := Presets[pick]
-	if !ok || len(dims) != 2 {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		return Config{}, fmt.Errorf("pointnet: no preset %q for examples of %v; there are %s, for sets of points [N, 3]", name, dims, strings.Join(names, ", "))
+	if len(dims) != 2 {
+		pick = ""
 	}
-	return p.Config, nil
+	p, err := training.Preset("pointnet", Presets, pick, name, dims)
+	return p.Config, err
 }
 
 // System is the learning system.

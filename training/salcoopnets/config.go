@@ -2,8 +2,6 @@ package salcoopnets
 
 import (
 	"fmt"
-	"sort"
-	"strings"
 
 	"ebmrun/training"
 	"ebmrun/training/conditionalcoopnets"
@@ -134,14 +132,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	if kind, ok := map[string]string{"": "maps", "small": "maps", "scribbles": "scribbles", "paper": "published"}[name]; ok {
 		pick = fmt.Sprintf("%s-%d", kind, side)
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("salcoopnets: no preset %q for maps of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("salcoopnets", Presets, pick, name, dims)
+	return p.Config, err
 }

@@ -1,9 +1,8 @@
 package sequencecyclecoopnets
 
 import (
+	"ebmrun/training"
 	"fmt"
-	"sort"
-	"strings"
 
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/training/cyclecoopnets"
@@ -98,14 +97,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", side)
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		return Config{}, fmt.Errorf("sequence-cycle-coopnets: no preset %q for clips of %v; there are %s", name, dims, strings.Join(names, ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("sequence-cycle-coopnets", Presets, pick, name, dims)
+	return p.Config, err
 }

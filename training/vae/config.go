@@ -2,9 +2,6 @@ package vae
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
@@ -140,9 +137,6 @@ func For(name string, dims []int, _ int) (Config, error) {
 			pick = "points"
 		}
 	}
-	p, ok := Presets[pick]
-	if !ok {
-		return Config{}, fmt.Errorf("vae: no preset %q for examples of %v; there are %s", name, dims, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
-	}
-	return p.Config, nil
+	p, err := training.Preset("vae", Presets, pick, name, dims)
+	return p.Config, err
 }

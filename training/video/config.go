@@ -3,7 +3,6 @@ package video
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -93,14 +92,9 @@ func For(name string, dims []int, _ int) (Config, error) {
 	if pick == "" {
 		pick = name
 	}
-	p, ok := Presets[pick]
-	if !ok || len(dims) != 4 {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		return Config{}, fmt.Errorf("video: no preset %q for examples of %v; there are %s, for clips [C, D, H, W]", name, dims, strings.Join(names, ", "))
+	if len(dims) != 4 {
+		pick = ""
 	}
-	return p.Config, nil
+	p, err := training.Preset("video", Presets, pick, name, dims)
+	return p.Config, err
 }

@@ -2,8 +2,6 @@ package voxelnet
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -97,14 +95,9 @@ func For(name string, dims []int, _ int) (Config, error) {
 	case "paper":
 		pick = fmt.Sprintf("published-%d", dims[len(dims)-1])
 	}
-	p, ok := Presets[pick]
-	if !ok || len(dims) != 4 {
-		var names []string
-		for n := range Presets {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		return Config{}, fmt.Errorf("voxelnet: no preset %q for examples of %v; there are %s, for volumes [1, D, H, W]", name, dims, strings.Join(names, ", "))
+	if len(dims) != 4 {
+		pick = ""
 	}
-	return p.Config, nil
+	p, err := training.Preset("voxelnet", Presets, pick, name, dims)
+	return p.Config, err
 }
