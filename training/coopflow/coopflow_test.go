@@ -144,7 +144,7 @@ func config(change func(c *coopflow.Config)) coopflow.Config {
 	c := coopflow.Config{Steps: 400, Every: 1, Batch: 200, Begin: 50,
 		Langevin: training.Langevin{Steps: 10, Step: 0.15, Noise: 1},
 		Optim:    training.Optim{Name: "sgd", LR: 0.05}, Teach: training.Optim{Name: "sgd", LR: 0.05},
-		Search: coopflow.Search{Steps: 200, Rate: 0.05, Fall: 0.99}}
+		Search: coopflow.Search{Steps: 200, Rate: 0.05, Fall: 0.99, Starts: 2}}
 	if change != nil {
 		change(&c)
 	}

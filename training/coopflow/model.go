@@ -88,31 +88,37 @@ func (m Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) 
 	if _, ok := m.Energy.(shortrun.Curver); !ok {
 		return nil, fmt.Errorf("coopflow: the energy has no second-order products, which the way back through the chain needs")
 	}
-	draft, err := m.Flow.Draw(ctx, len(x)/dim, seed)
-	if err != nil {
-		return nil, err
+	out, least := make([]float32, len(x)), make([]float64, len(x)/dim)
+	for i := range least {
+		least[i] = math.Inf(1)
 	}
-	out := make([]float32, len(x))
-	return out, training.Blocks(len(x)/dim, block, func(first, end int) error {
-		a, b := first*dim, end*dim
-		var known []float32
-		if mask != nil {
-			known = mask[a:b]
+	for k := range m.Search.Starts {
+		draft, err := m.Flow.Draw(ctx, len(x)/dim, seed+uint64(k))
+		if err != nil {
+			return nil, err
 		}
-		return m.find(ctx, draft[a:b], x[a:b], known, out[a:b])
-	})
+		err = training.Blocks(len(x)/dim, block, func(first, end int) error {
+			a, b := first*dim, end*dim
+			var known []float32
+			if mask != nil {
+				known = mask[a:b]
+			}
+			return m.find(ctx, draft[a:b], x[a:b], known, least[first:end], out[a:b])
+		})
+		if err != nil || mask == nil {
+			return out, err // whole examples need no second start
+		}
+	}
+	return out, nil
 }
 
-// find moves drafts and writes the best revision of each on the way to best.
-func (m Model) find(ctx context.Context, draft, x, known, best []float32) error {
+// find moves drafts and writes to best the revisions on the way whose error is less
+// than least.
+func (m Model) find(ctx context.Context, draft, x, known []float32, least []float64, best []float32) error {
 	k := m.Langevin.Kernel()
 	g := shortrun.Generator{Field: m.Energy, Kernel: k, K: m.Langevin.Steps, Dim: m.Flow.Dim}
 	p := []optim.Param{{Name: "draft", W: draft, G: make([]float32, len(draft))}}
 	descend := optim.Chain(optim.Adam(0.9, 0.999, 1e-8), optim.LearningRate(optim.Exponential(m.Search.Rate, m.Search.Fall, 1)))
-	least := make([]float64, len(draft)/m.Flow.Dim)
-	for i := range least {
-		least[i] = math.Inf(1)
-	}
 	for i := 0; ; i++ {
 		loss, slope, made, err := g.SlopeKnown(ctx, draft, x, known)
 		if err != nil {

@@ -53,7 +53,7 @@ func (c *Config) Network() (flow.Spec, error) {
 
 func small(net string, batch, steps int) Config {
 	return Config{Net: net, Steps: steps, Batch: batch, Begin: 256,
-		Optim: training.Optim{LR: 1e-3, Clip: 100, Decay: 0.05, Warmup: 20}}
+		Optim: training.Optim{LR: 2e-3, Clip: 100, Decay: 0.05, Warmup: 20}}
 }
 
 func plane(net string) Config {
@@ -78,9 +78,9 @@ var Presets = map[string]struct {
 	"points-realnvp": {"points in the plane, RealNVP", plane("realnvp-2d")},
 	"points-flowpp":  {"points in the plane, mixtures of logistics", plane("flowpp-2d")},
 	"pictures-16":    {"16×16 pictures, Glow", small("glow-16", 64, 1000)},
-	"pictures-28":    {"28×28 pictures, Glow", small("glow-28", 64, 1000)},
+	"pictures-28":    {"28×28 pictures, Glow", small("glow-28", 32, 1000)},
 	"pictures-32":    {"32×32 pictures, Glow", small("glow-32", 32, 1000)},
-	"realnvp-28":     {"28×28 pictures, RealNVP", small("realnvp-28", 64, 1000)},
+	"realnvp-28":     {"28×28 pictures, RealNVP", small("realnvp-28", 32, 1000)},
 	"flowpp-28":      {"28×28 pictures, Flow++ couplings and variational dequantization", small("flowpp-28", 32, 1000)},
 	"flowpp-32":      {"32×32 pictures, Flow++ couplings and variational dequantization", small("flowpp-32", 32, 1000)},
 	"published-28":   {"Glow's depth and width, 28×28, 2 scales", published("glow-28-published")},
