@@ -483,6 +483,7 @@ func TestCheck(t *testing.T) {
 		"every":           func(c *coopflow.Config) { c.Every = 0 },
 		"batch":           func(c *coopflow.Config) { c.Batch = 0 },
 		"begin":           func(c *coopflow.Config) { c.Begin = 1 },
+		"piece":           func(c *coopflow.Config) { c.Piece = -1 },
 		"step: ":          func(c *coopflow.Config) { c.Step = math.NaN() },
 		"reference.sigma": func(c *coopflow.Config) { c.Reference.Sigma = -1 },
 		"score_l2":        func(c *coopflow.Config) { c.ScoreL2 = -1 },

@@ -178,7 +178,7 @@ func (s *System) revise(ctx context.Context) (sampler.Info, error) {
 // likelihood is one step of the flow on −mean log q(x).
 func (s *System) likelihood(ctx context.Context, x []float32, m training.Metrics) error {
 	s.noise.Fork(filling).Normals(s.between, s.ids, uint64(s.iter))
-	if err := s.Flow.Flow.Learn(ctx, x, s.between, s.pull, s.bound); err != nil {
+	if err := training.LearnFlow(ctx, s.Flow.Flow, s.Config.Piece, x, s.between, s.pull, s.bound); err != nil {
 		return err
 	}
 	norm, err := s.teach.Update(s.Flow.Flow.Params())

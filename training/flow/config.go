@@ -13,6 +13,7 @@ type Config struct {
 	Spec  *flow.Spec     `yaml:"spec,omitempty"`
 	Steps int            `yaml:"steps"` // learning iterations
 	Batch int            `yaml:"batch"` // examples per iteration
+	Piece int            `yaml:"piece"` // examples that the flow learns from at one time, which bounds memory; 0 is all
 	Begin int            `yaml:"begin"` // examples that the normalisations of activations are set by
 	Optim training.Optim `yaml:"optim"`
 	Guard training.Guard `yaml:"guard"`
@@ -35,6 +36,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
 	case c.Batch < 1:
 		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
+	case c.Piece < 0:
+		return fmt.Errorf("piece: wanted 0 or more examples, got %d", c.Piece)
 	case c.Begin < 2:
 		return fmt.Errorf("begin: wanted at least 2 examples, got %d", c.Begin)
 	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
@@ -62,9 +65,10 @@ func plane(net string) Config {
 	return c
 }
 
-// published has Glow's sizes and rate.
+// published has Glow's sizes and rate. 64 examples at one time would need 17 GB.
 func published(net string) Config {
 	c := small(net, 64, 200000)
+	c.Piece = 16
 	c.Optim = training.Optim{LR: 1e-3, Warmup: 1000, Clip: 100}
 	return c
 }
@@ -78,7 +82,7 @@ var Presets = map[string]struct {
 	"points-realnvp": {"points in the plane, RealNVP", plane("realnvp-2d")},
 	"points-flowpp":  {"points in the plane, mixtures of logistics", plane("flowpp-2d")},
 	"pictures-16":    {"16×16 pictures, Glow", small("glow-16", 64, 1000)},
-	"pictures-28":    {"28×28 pictures, Glow", small("glow-28", 32, 1000)},
+	"pictures-28":    {"28×28 pictures, Glow", small("glow-28", 32, 2500)},
 	"pictures-32":    {"32×32 pictures, Glow", small("glow-32", 32, 1000)},
 	"realnvp-28":     {"28×28 pictures, RealNVP", small("realnvp-28", 32, 1000)},
 	"flowpp-28":      {"28×28 pictures, Flow++ couplings and variational dequantization", small("flowpp-28", 32, 1000)},

@@ -211,6 +211,26 @@ func TestStep(t *testing.T) {
 	}
 }
 
+// TestPieces: learning in pieces gives the same bounds and slopes.
+func TestPieces(t *testing.T) {
+	f := newAffine(0)
+	x, w := numbers(t, 7, 0).X, []float32{1, -2, 3, 0.5, 1, 1, -1}
+	noise, want, got := make([]float32, 7), make([]float32, 7), make([]float32, 7)
+	if err := training.LearnFlow(t.Context(), f, 0, x, noise, w, want); err != nil {
+		t.Fatal(err)
+	}
+	slopes := []float32{f.p[0].G[0], f.p[1].G[0]}
+	if err := training.LearnFlow(t.Context(), f, 3, x, noise, w, got); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("bounds %v, wanted %v", got, want)
+	}
+	for i, p := range f.p {
+		near(t, "slope of "+p.Name, float64(p.G[0]), float64(slopes[i]), 1e-6)
+	}
+}
+
 // TestBits: values that are uniform over 256 levels take 8 bits each, whatever the
 // range; levels of [−1, 1] add log₂ 127.5 to bits of the density.
 func TestBits(t *testing.T) {
@@ -390,6 +410,7 @@ func TestCheck(t *testing.T) {
 		"steps":    func(c *flow.Config) { c.Steps = 0 },
 		"batch":    func(c *flow.Config) { c.Batch = 0 },
 		"begin":    func(c *flow.Config) { c.Begin = 1 },
+		"piece":    func(c *flow.Config) { c.Piece = -1 },
 		"sabotage": func(c *flow.Config) { c.Sabotage = "tickle" },
 	} {
 		c := config(change)

@@ -88,7 +88,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	s.noise.Fork(filling).Normals(s.between, s.ids, uint64(s.iter))
 
 	// ∇ of −mean log p(x + noise)
-	if err := s.Flow.Learn(ctx, s.x, s.between, s.pull, s.bound); err != nil {
+	if err := training.LearnFlow(ctx, s.Flow, s.Config.Piece, s.x, s.between, s.pull, s.bound); err != nil {
 		return nil, err
 	}
 	norm := optim.Norm(s.Flow.Params())
