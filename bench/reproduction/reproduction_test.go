@@ -173,7 +173,7 @@ var systems = map[string]struct {
 	}, map[string]string{"flow": "optim"}, flow.Flip},
 	"coopflow": {func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
 		c := coopflow.Config{Spec: &picture, NetSpec: &bijection, Steps: steps, Every: 1, Batch: batch, Begin: 16, Langevin: bounded, Optim: adam, Teach: slower, Sabotage: sabotage,
-			Search: coopflow.Search{Steps: 1, Rate: 0.1, Fall: 1}}
+			Search: coopflow.Search{Steps: 1, Rate: 0.1, Fall: 1, Starts: 1}}
 		c.Reference.Sigma = 0.7
 		s, err := coopflow.New(c, m.energy(picture, dims, c.Reference.Sigma), m.flow(), set, seed)
 		return s, c, err
