@@ -3,6 +3,8 @@ package training
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"ebmrun/training/checkpoint"
@@ -124,4 +126,38 @@ func (o Origin) Check(s *checkpoint.State) (data.Position, error) {
 		return m.Position, fmt.Errorf("%s: the checkpoint was learned from other data or another scale (hash %.12s, wanted %.12s)", o.System, m.Data, o.Data)
 	}
 	return m.Position, nil
+}
+
+// A Keep is what a system saves beside the weights of its networks: the memory of
+// its optimizers, by the names that it is saved under, and the place in its data.
+type Keep struct {
+	Origin     Origin
+	Data       *data.Loader
+	Optimizers map[string]*Optimizer
+}
+
+// Save puts it into a checkpoint, with the settings.
+func (k Keep) Save(st *checkpoint.State, config any) error {
+	for name, o := range k.Optimizers {
+		o.Save(st, name)
+	}
+	return k.Origin.Save(st, k.Data, config)
+}
+
+// Restore takes it back, after nets has put the weights back, and refuses a
+// checkpoint of another origin before anything changes.
+func (k Keep) Restore(st *checkpoint.State, nets func(*checkpoint.State) error) error {
+	position, err := k.Origin.Check(st)
+	if err != nil {
+		return err
+	}
+	if err := nets(st); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.Optimizers)) {
+		if err := k.Optimizers[name].Restore(st, name); err != nil {
+			return err
+		}
+	}
+	return k.Data.Seek(position)
 }

@@ -63,25 +63,19 @@ func (l levels) describe(names []string) string {
 	return "energies: " + strings.Join(parts, "; ")
 }
 
-// Reports tells what the programs of every level run on.
-func (l levels) Reports() map[string]runtime.Report {
-	all := map[string]runtime.Report{}
+// bound are the levels as networks, each under its dimensions.
+func (l levels) bound() (all networks) {
 	for _, e := range l {
-		for what, r := range e.Reports() {
-			all[fmt.Sprintf("%v, %s", e.Dims(), what)] = r
-		}
+		all = append(all, titled{e, fmt.Sprint(e.Dims()) + ", "})
 	}
 	return all
 }
 
+// Reports tells what the programs of every level run on.
+func (l levels) Reports() map[string]runtime.Report { return l.bound().Reports() }
+
 // Close frees every level.
-func (l levels) Close() error {
-	var errs []error
-	for _, e := range l {
-		errs = append(errs, e.Close())
-	}
-	return errors.Join(errs...)
-}
+func (l levels) Close() error { return l.bound().Close() }
 
 // export hands the energies to a run as networks, the finest as "energy" and the others
 // named after their sides. None is the run's model: chains from noise on the finest

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"ebmrun/graphs"
@@ -25,15 +24,10 @@ type solver struct {
 	initialiser *bind.ConditionalGenerator
 }
 
-func (s solver) Close() error {
-	return errors.Join(s.ConditionalEnergy.Close(), s.initialiser.Close())
-}
+func (s solver) both() networks { return networks{s.ConditionalEnergy, s.initialiser} }
 
-func (s solver) Reports() map[string]runtime.Report {
-	all := s.ConditionalEnergy.Reports()
-	maps.Copy(all, s.initialiser.Reports())
-	return all
-}
+func (s solver) Close() error                       { return s.both().Close() }
+func (s solver) Reports() map[string]runtime.Report { return s.both().Reports() }
 
 // networks are the models to export.
 func (s solver) networks() (map[string]*graphs.Model, error) {

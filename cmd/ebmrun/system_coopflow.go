@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/energy"
-	"ebmrun/runtime"
 	"ebmrun/training/bind"
 	"ebmrun/training/coopflow"
 	"ebmrun/training/flow"
@@ -57,10 +55,7 @@ func startCoopFlow(ctx context.Context, e environment, settings any) (*job, erro
 	if err != nil {
 		return nil, errors.Join(badInput(err), net.Close(), f.Close())
 	}
-	s.Exam.Held = e.held
-	if e.judge != nil {
-		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
-	}
+	e.examine(&s.Exam)
 	variant := "from scratch"
 	if c.Pretrain > 0 {
 		variant = fmt.Sprintf("the flow learns from data for %d iterations, then the energy alone for %d", c.Pretrain, c.Alone)
@@ -73,12 +68,8 @@ func startCoopFlow(ctx context.Context, e environment, settings any) (*job, erro
 			"revision: " + c.Langevin.String(),
 			"variant: " + variant,
 		},
-		reports: func() map[string]runtime.Report {
-			all := net.Reports()
-			maps.Copy(all, f.Reports())
-			return all
-		},
-		close: func() error { return errors.Join(net.Close(), f.Close()) },
+		reports: networks{net, f}.Reports,
+		close:   networks{net, f}.Close,
 	}, nil
 }
 
@@ -88,7 +79,7 @@ func openCoopFlow(ctx context.Context, e environment, settings any, r *openedRun
 	if err != nil {
 		return err
 	}
-	r.release = func() error { return errors.Join(net.Close(), f.Close()) }
+	r.release = networks{net, f}.Close
 	if err := coopflow.RestoreNets(net, f, r.State); err != nil {
 		return err
 	}

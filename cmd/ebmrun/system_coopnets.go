@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
-	"ebmrun/runtime"
 	"ebmrun/training/bind"
 	"ebmrun/training/coopnets"
 )
@@ -83,12 +81,8 @@ func startCoopNets(ctx context.Context, e environment, settings any) (*job, erro
 			"revision: " + c.Langevin.String(),
 			"variant: " + variant,
 		},
-		reports: func() map[string]runtime.Report {
-			all := net.Reports()
-			maps.Copy(all, g.Reports())
-			return all
-		},
-		close: func() error { return errors.Join(net.Close(), g.Close()) },
+		reports: networks{net, g}.Reports,
+		close:   networks{net, g}.Close,
 	}, nil
 }
 
@@ -98,7 +92,7 @@ func openCoopNets(ctx context.Context, e environment, settings any, r *openedRun
 	if err != nil {
 		return err
 	}
-	r.release = func() error { return errors.Join(net.Close(), g.Close()) }
+	r.release = networks{net, g}.Close
 	if err := coopnets.RestoreNets(net, g, r.State); err != nil {
 		return err
 	}

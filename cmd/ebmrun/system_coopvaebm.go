@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/energy"
-	"ebmrun/runtime"
 	"ebmrun/training/bind"
 	"ebmrun/training/coopvaebm"
 )
@@ -52,10 +50,7 @@ func startCoopVAEBM(ctx context.Context, e environment, settings any) (*job, err
 	if err != nil {
 		return nil, errors.Join(badInput(err), net.Close(), a.Close())
 	}
-	s.Exam.Held = e.held
-	if e.judge != nil {
-		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
-	}
+	e.examine(&s.Exam)
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
@@ -63,12 +58,8 @@ func startCoopVAEBM(ctx context.Context, e environment, settings any) (*job, err
 				c.Net, countParams(net.Params()), c.Encoder, c.Generator, countParams(a.Params()), a.Codes(), e.dims),
 			"revision: " + c.Langevin.String(),
 		},
-		reports: func() map[string]runtime.Report {
-			all := net.Reports()
-			maps.Copy(all, a.Reports())
-			return all
-		},
-		close: func() error { return errors.Join(net.Close(), a.Close()) },
+		reports: networks{net, a}.Reports,
+		close:   networks{net, a}.Close,
 	}, nil
 }
 
@@ -78,7 +69,7 @@ func openCoopVAEBM(ctx context.Context, e environment, settings any, r *openedRu
 	if err != nil {
 		return err
 	}
-	r.release = func() error { return errors.Join(net.Close(), a.Close()) }
+	r.release = networks{net, a}.Close
 	if err := coopvaebm.RestoreNets(net, a, r.State); err != nil {
 		return err
 	}

@@ -40,13 +40,7 @@ func (d domains) Close() error {
 }
 
 func (d domains) Reports() map[string]runtime.Report {
-	all := d.maps.Reports()
-	for name, e := range map[string]*bind.Energy{"a: ": d.a, "b: ": d.b} {
-		for k, r := range e.Reports() {
-			all[name+k] = r
-		}
-	}
-	return all
+	return networks{d.maps, titled{d.a, "a: "}, titled{d.b, "b: "}}.Reports()
 }
 
 // networks are the models to export beside the energy of domain b.

@@ -43,10 +43,7 @@ func startFlow(ctx context.Context, e environment, settings any) (*job, error) {
 	if err != nil {
 		return nil, errors.Join(badInput(err), f.Close())
 	}
-	s.Exam.Held = e.held
-	if e.judge != nil {
-		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
-	}
+	e.examine(&s.Exam)
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{fmt.Sprintf("flow %s: %d parameters for examples of %v; %s", c.Net, countParams(f.Params()), e.dims, filledBy(spec))},

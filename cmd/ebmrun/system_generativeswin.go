@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	weightfile "ebmrun/export/weights"
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/swin"
-	"ebmrun/runtime"
 	"ebmrun/training/bind"
 	"ebmrun/training/generativeswin"
 	"ebmrun/training/latentebm"
@@ -85,15 +83,8 @@ func startSwin(ctx context.Context, e environment, settings any) (*job, error) {
 			"prior: " + c.Prior.String(),
 			"posterior: " + c.Posterior.String(),
 		},
-		reports: func() map[string]runtime.Report {
-			all := map[string]runtime.Report{}
-			for kind, r := range p.Reports() {
-				all["prior: "+kind] = r
-			}
-			maps.Copy(all, g.Reports())
-			return all
-		},
-		close: func() error { return errors.Join(p.Close(), g.Close()) },
+		reports: networks{titled{p, "prior: "}, g}.Reports,
+		close:   networks{p, g}.Close,
 	}, nil
 }
 
@@ -103,7 +94,7 @@ func openSwin(ctx context.Context, e environment, settings any, r *openedRun) er
 	if err != nil {
 		return err
 	}
-	r.release = func() error { return errors.Join(p.Close(), g.Close()) }
+	r.release = networks{p, g}.Close
 	m, err := generativeswin.NewModel(*c, p, g, graphs.Size(e.dims), graphs.Size(e.given))
 	if err != nil {
 		return err

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
-	"ebmrun/runtime"
 	"ebmrun/training/bind"
 	"ebmrun/training/latentebm"
 )
@@ -60,10 +58,7 @@ func startLatentEBM(ctx context.Context, e environment, settings any) (*job, err
 	if err != nil {
 		return nil, errors.Join(badInput(err), p.Close(), g.Close())
 	}
-	s.Exam.Held = e.held
-	if e.judge != nil {
-		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
-	}
+	e.examine(&s.Exam)
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
@@ -72,15 +67,8 @@ func startLatentEBM(ctx context.Context, e environment, settings any) (*job, err
 			"prior: " + c.Prior.String(),
 			"posterior: " + c.Posterior.String(),
 		},
-		reports: func() map[string]runtime.Report {
-			all := map[string]runtime.Report{}
-			for kind, r := range p.Reports() {
-				all["prior: "+kind] = r
-			}
-			maps.Copy(all, g.Reports())
-			return all
-		},
-		close: func() error { return errors.Join(p.Close(), g.Close()) },
+		reports: networks{titled{p, "prior: "}, g}.Reports,
+		close:   networks{p, g}.Close,
 	}, nil
 }
 
@@ -90,7 +78,7 @@ func openLatentEBM(ctx context.Context, e environment, settings any, r *openedRu
 	if err != nil {
 		return err
 	}
-	r.release = func() error { return errors.Join(p.Close(), g.Close()) }
+	r.release = networks{p, g}.Close
 	if err := latentebm.RestoreNets(p, g, r.State); err != nil {
 		return err
 	}

@@ -52,10 +52,7 @@ func startVAE(ctx context.Context, e environment, settings any) (*job, error) {
 	if err != nil {
 		return nil, errors.Join(badInput(err), a.Close())
 	}
-	s.Exam.Held = e.held
-	if e.judge != nil {
-		s.Exam.Judge, s.Exam.JudgeN = e.judge.Measure, e.judge.N
-	}
+	e.examine(&s.Exam)
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{fmt.Sprintf("encoder %s and generator %s: %d parameters, %d codes for examples of %v",

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"text/tabwriter"
 
@@ -12,6 +14,7 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
+	"ebmrun/training/exam"
 	"ebmrun/training/judge"
 	"ebmrun/training/optim"
 )
@@ -55,6 +58,55 @@ type job struct {
 	remarks []string // what a newcomer should read in the manifest
 	reports func() map[string]runtime.Report
 	close   func() error
+}
+
+// examine has a system measured with what there is.
+func (e environment) examine(x *exam.Exam) {
+	x.Held = e.held
+	if e.judge != nil {
+		x.Judge, x.JudgeN = e.judge.Measure, e.judge.N
+	}
+}
+
+// A bound network tells what it runs on, and holds programs until it is closed.
+type bound interface {
+	Reports() map[string]runtime.Report
+	Close() error
+}
+
+// networks are those of one system.
+type networks []bound
+
+// Reports are those of all networks.
+func (n networks) Reports() map[string]runtime.Report {
+	all := map[string]runtime.Report{}
+	for _, b := range n {
+		maps.Copy(all, b.Reports())
+	}
+	return all
+}
+
+// Close closes all networks.
+func (n networks) Close() error {
+	var errs []error
+	for _, b := range n {
+		errs = append(errs, b.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// titled puts a name before what a network's programs are for.
+type titled struct {
+	bound
+	name string
+}
+
+func (l titled) Reports() map[string]runtime.Report {
+	all := map[string]runtime.Report{}
+	for what, r := range l.bound.Reports() {
+		all[l.name+what] = r
+	}
+	return all
 }
 
 // systems is every learning system, in the order of the tutorial's chapters.

@@ -239,34 +239,27 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	return append(pics, training.Picture{Tag: "drafts", Images: record.Images{Data: x, N: 100, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}}), nil
 }
 
+// keep is what is saved beside the weights.
+func (s *System) keep() training.Keep {
+	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach}}
+}
+
 // Save implements [training.System]. Chains begin at fresh drafts, so networks,
 // optimizers and the place in the data are all there is.
 func (s *System) Save() (*checkpoint.State, error) {
 	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
 	training.SaveParams(st, "weights", s.Energy.Params())
 	training.SaveParams(st, "flow", s.Flow.Flow.Params())
-	s.learn.Save(st, "optim")
-	s.teach.Save(st, "teach")
-	return st, s.origin.Save(st, s.Data, s.Config)
+	return st, s.keep().Save(st, s.Config)
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	position, err := s.origin.Check(st)
-	if err != nil {
-		return err
-	}
-	if err := RestoreNets(s.Energy, s.Flow.Flow, st); err != nil {
-		return err
-	}
-	if err := s.learn.Restore(st, "optim"); err != nil {
-		return err
-	}
-	if err := s.teach.Restore(st, "teach"); err != nil {
+	if err := s.keep().Restore(st, func(st *checkpoint.State) error { return RestoreNets(s.Energy, s.Flow.Flow, st) }); err != nil {
 		return err
 	}
 	s.iter = st.Step
-	return s.Data.Seek(position)
+	return nil
 }
 
 // RestoreNets puts the weights of a checkpoint into both networks.

@@ -154,26 +154,23 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	return s.Exam.Pictures(ctx, s.Model, s.set)
 }
 
+// keep is what is saved beside the weights.
+func (s *System) keep() training.Keep {
+	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.learn}}
+}
+
 // Save implements [training.System].
 func (s *System) Save() (*checkpoint.State, error) {
 	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
 	training.SaveParams(st, "flow", s.Flow.Params())
-	s.learn.Save(st, "optim")
-	return st, s.origin.Save(st, s.Data, s.Config)
+	return st, s.keep().Save(st, s.Config)
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	position, err := s.origin.Check(st)
-	if err != nil {
-		return err
-	}
-	if err := training.RestoreParams(st, "flow", s.Flow.Params()); err != nil {
-		return err
-	}
-	if err := s.learn.Restore(st, "optim"); err != nil {
+	if err := s.keep().Restore(st, func(st *checkpoint.State) error { return training.RestoreParams(st, "flow", s.Flow.Params()) }); err != nil {
 		return err
 	}
 	s.iter = st.Step
-	return s.Data.Seek(position)
+	return nil
 }
