@@ -111,9 +111,9 @@ func weightsOf(g *graphs.Graph) (names []string) {
 // TestEnergies compares the slopes of every named energy, in its input and its weights.
 func TestEnergies(t *testing.T) {
 	e := open(t)
-	r := rand.New(rand.NewPCG(1, 2))
 	for name, dims := range map[string][]int{"digits28": {1, 28, 28}, "coop-28": {1, 28, 28}, "short-run-32": {3, 32, 32}, "mlp": {2}} {
 		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 2))
 			spec, err := energy.ByName(name)
 			if err != nil {
 				t.Fatal(err)
@@ -132,9 +132,9 @@ func TestEnergies(t *testing.T) {
 // TestGenerators does the same for generators, whose ConvTranspose is rewritten.
 func TestGenerators(t *testing.T) {
 	e := open(t)
-	r := rand.New(rand.NewPCG(3, 4))
 	for name, dims := range map[string][]int{"deconv16": {1, 16, 16}, "deconv28": {1, 28, 28}, "deconv32": {3, 32, 32}} {
 		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(3, 4))
 			spec, err := generator.ByName(name)
 			if err != nil {
 				t.Fatal(err)
@@ -153,7 +153,6 @@ func TestGenerators(t *testing.T) {
 // TestLower compares rewritten ops with the ops themselves, values and slopes.
 func TestLower(t *testing.T) {
 	e := open(t)
-	r := rand.New(rand.NewPCG(5, 6))
 	type attrs = []*graphs.Attr
 	is := graphs.IntsAttr
 	for name, c := range map[string]struct {
@@ -170,6 +169,7 @@ func TestLower(t *testing.T) {
 		"volume":         {[]int{1, 2, 3, 4, 2}, []int{2, 2, 2, 2, 2}, attrs{is("kernel_shape", 2, 2, 2), is("strides", 2, 2, 2)}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(5, 6))
 			b := graphs.NewBuilder(&graphs.Graph{Name: "test"})
 			x := b.Input("x", graphs.Float32, append(graphs.Shape{graphs.Sym("batch")}, graphs.MakeShape(c.x[1:]...)...))
 			b.Output("y", b.Op("ConvTranspose", []*graphs.Value{x, b.Weight("w", noise(r, c.w...)), b.Weight("bias", noise(r, c.w[1]*groupsOf(c.attrs)))}, c.attrs...))
@@ -183,6 +183,7 @@ func TestLower(t *testing.T) {
 		})
 	}
 	t.Run("Resize", func(t *testing.T) {
+		r := rand.New(rand.NewPCG(5, 6))
 		b := graphs.NewBuilder(&graphs.Graph{Name: "test"})
 		x := b.Input("x", graphs.Float32, append(graphs.Shape{graphs.Sym("batch")}, graphs.MakeShape(2, 3, 4)...))
 		b.Output("y", b.Op("Resize", []*graphs.Value{x, nil, b.Const(graphs.Of([]float32{1, 1, 2, 3}, 4))},
