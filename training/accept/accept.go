@@ -92,12 +92,17 @@ type Item struct {
 	Name  string
 	Exact bool
 	Out   []Check
+
+	say func(format string, args ...any)
 }
 
 // Check compares a number with its limit.
 func (i *Item) Check(arm, what string, got float64, want Limit, remark string) {
-	i.Out = append(i.Out, Check{Item: i.Name, What: what, Arm: arm, Exact: i.Exact, Got: Number(got), Want: want.text,
-		Met: want.meets(got), Remark: remark, meets: want.meets})
+	c := Check{Item: i.Name, What: what, Arm: arm, Exact: i.Exact, Got: Number(got), Want: want.text,
+		Met: want.meets(got), Remark: remark, meets: want.meets}
+	if i.Out = append(i.Out, c); i.say != nil {
+		i.say("%s", strings.Join(c.cells(), " | "))
+	}
 }
 
 // An Energy is a bound energy network.
@@ -196,7 +201,7 @@ func (s Suite) Run(ctx context.Context, e Env, only ...string) ([]Check, error) 
 			continue
 		}
 		e.say("%s: %s", p.Name, p.Title)
-		it := &Item{Name: p.Name, Exact: p.Exact}
+		it := &Item{Name: p.Name, Exact: p.Exact, say: e.say}
 		if err := p.Run(ctx, e, it); err != nil {
 			return out, fmt.Errorf("accept: %s: %s: %w", s.System, p.Name, err)
 		}

@@ -107,6 +107,8 @@ func onePicture(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "patch-SWD of samples, share of U's", got/untrained, AtLeast(0.7), "")
 		default:
 			it.Check(arm, "patch-SWD of samples of 48×72, share of U's", got/untrained, AtMost(0.35), fmt.Sprintf("%.4g", got))
+			sharp := diag.Steepness(x, side, wide) / diag.Steepness(set.X, side, side)
+			it.Check(arm, "differences of neighbours in samples, squared, share of the picture's", sharp, Within(0.5, 1.5), "blurred ones have less")
 			if err := e.brickTasks(ctx, it, s, set, large, x); err != nil {
 				return err
 			}
@@ -147,8 +149,8 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 		return err
 	}
 	it.Check(Works, "PSNR of the enlarged picture made small again, dB", back, Reported, "")
-	truth, bicubic := steepness(large.X, 2*side), steepness(pyramid.Resize(set.X, side, side, 2*side, 2*side), 2*side)
-	off := math.Abs(steepness(up, 2*side)-truth) / math.Abs(bicubic-truth)
+	truth, bicubic := diag.Steepness(large.X, 2*side, 2*side), diag.Steepness(pyramid.Resize(set.X, side, side, 2*side, 2*side), 2*side, 2*side)
+	off := math.Abs(diag.Steepness(up, 2*side, 2*side)-truth) / math.Abs(bicubic-truth)
 	it.Check(Works, "error of its gradient energy, share of the bicubic picture's", off, Reported, "")
 	// four colours in, patches of the picture out
 	paint := slices.Clone(set.X)
@@ -200,17 +202,6 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	it.Check(Works, "largest change outside it", changed, AtMost(0), "")
 	img, err := record.Strip(2, 2, pictures(set, append(append(append(append(append(slices.Clone(set.X), ends[len(ends)-1]...), same...), paint...), painted...), append(composite, mended...)...), side, 7))
 	return e.show("bricks", img, err)
-}
-
-// steepness is the mean square of differences between neighbours.
-func steepness(x []float32, side int) float64 {
-	sum := 0.0
-	for i := 1; i < len(x); i++ {
-		if i%side > 0 {
-			sum += math.Pow(float64(x[i]-x[i-1]), 2)
-		}
-	}
-	return sum / float64(len(x))
 }
 
 // shifted is the highest correlation of a with b moved round by any number of pixels.

@@ -213,7 +213,7 @@ func clip(train *data.Set) (*Judge, error) {
 }
 
 func texture(train *data.Set) (*Judge, error) {
-	j := &Judge{Name: "patch_swd", N: 1}
+	j, steep := &Judge{Name: "patch_swd", N: 1}, diag.Steepness(train.X, train.H, train.W)
 	half := train.H / 2 * train.W
 	if train.C == 1 && train.H >= 16 {
 		// the floor: the upper half against the lower
@@ -225,7 +225,7 @@ func texture(train *data.Set) (*Judge, error) {
 	}
 	j.measure = func(x []float32) (training.Metrics, error) {
 		d, err := diag.PatchSWD(train.X, train.H, train.W, x, train.H, train.W, train.C, 1)
-		return training.Metrics{"patch_swd": d}, err
+		return training.Metrics{"patch_swd": d, "sharpness": diag.Steepness(x, train.H, train.W) / max(steep, 1e-9)}, err
 	}
 	return j, nil
 }

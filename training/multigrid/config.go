@@ -30,6 +30,7 @@ type Config struct {
 		Noise float64 `yaml:"noise"` // deviation of the noise added to every data batch
 	} `yaml:"data"`
 	Optim    training.Optim `yaml:"optim"` // one for each grid
+	EMA      float64        `yaml:"ema"`   // decay of the averaged weights that draw; 0 draws with the last
 	ScoreL2  float64        `yaml:"score_l2"`
 	Guard    training.Guard `yaml:"guard"`
 	Sabotage string         `yaml:"sabotage,omitempty"` // flip or freeze
@@ -63,6 +64,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
 	case !(c.Data.Noise >= 0):
 		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
+	case !(c.EMA >= 0 && c.EMA < 1):
+		return fmt.Errorf("ema: wanted a decay from 0 to below 1, got %g", c.EMA)
 	case !(c.ScoreL2 >= 0):
 		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
 	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:

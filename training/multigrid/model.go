@@ -43,6 +43,11 @@ func NewModel(c Config, energies []training.Energy, channels int) (*Model, error
 			return nil, fmt.Errorf("multigrid: %w", err)
 		}
 		v.Frozen = c.Sabotage == Freeze
+		if c.EMA > 0 {
+			if err := v.Average(c.EMA); err != nil {
+				return nil, fmt.Errorf("multigrid: %w", err)
+			}
+		}
 		m.Levels = append(m.Levels, v)
 	}
 	return m, nil
@@ -138,7 +143,7 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 // what only learning needs.
 func (m *Model) Restore(st *checkpoint.State) error {
 	for k, v := range m.Levels {
-		if err := pyramid.RestoreEnergy(v.Energy, st, k+1); err != nil {
+		if err := v.RestoreLearned(st, k+1); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ func networks(t testing.TB, e runtime.Engine, fused bool) *multigrid.System {
 			{Layers: []energy.Layer{{Filters: 4, Kernel: 3, Pad: 1, Norm: "instance"}, {Filters: 1, Kernel: 4}}, Activation: "swish"},
 			{Layers: []energy.Layer{{Filters: 4, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 1, Kernel: 4}}, Activation: "swish"},
 		},
-		Bins: 4, Steps: 10, Batch: 6, ScoreL2: 0.1,
+		Bins: 4, Steps: 10, Batch: 6, ScoreL2: 0.1, EMA: 0.9,
 		Langevin: training.Langevin{Steps: 3, Step: 0.2, Noise: 1, GradClip: 1, Clamp: [2]float64{-1, 1}, Fused: fused},
 		Optim:    training.Optim{LR: 1e-2, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
 	}
@@ -127,7 +127,7 @@ func TestForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"weights1/layer1.weight", "weights2/layer2.weight", "colours", "optim2.slow"} {
+	for _, name := range []string{"weights1/layer1.weight", "weights2/layer2.weight", "colours", "optim2.slow", "average1/w/layer1.weight"} {
 		part := training.CopyState(st)
 		delete(part.Tensors, name)
 		if err := s.Restore(part); err == nil || !strings.Contains(err.Error(), name) {

@@ -122,6 +122,15 @@ func (s *System) observe() []float32 {
 	return x
 }
 
+// Draw implements [training.Drawer], with averaged weights where they are kept.
+func (s *System) Draw(ctx context.Context, n int, seed uint64) (x []float32, err error) {
+	err = pyramid.Averaged(s.Levels, func() error {
+		x, err = s.Model.Draw(ctx, n, seed)
+		return err
+	})
+	return x, err
+}
+
 // Evaluate implements [training.Evaluator].
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if s.Judge == nil {
@@ -141,7 +150,11 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	ends, err := s.draw(ctx, 0, s.noise.Seed)
+	var ends [][]float32
+	err = pyramid.Averaged(s.Levels, func() error {
+		ends, err = s.draw(ctx, 0, s.noise.Seed)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

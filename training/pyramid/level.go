@@ -19,6 +19,7 @@ type Level struct {
 	Frozen   bool // Learn updates nothing
 
 	opt    *training.Optimizer
+	ema    *optim.EMA // nil without an average
 	fused  *sampler.Fused
 	state  *sampler.State
 	params []optim.Param // those that are learned
@@ -41,6 +42,35 @@ func NewLevel(e training.Energy, c, h, w int, l training.Langevin, o training.Op
 		v.fused = &sampler.Fused{Chain: f.Chain(l.Kernel()), K: l.Steps}
 	}
 	return v, nil
+}
+
+// Average begins an exponential moving average of the weights that are learned, which
+// keeps the share decay of itself at every update.
+func (v *Level) Average(decay float64) error {
+	v.ema = optim.NewEMA(decay)
+	return v.ema.Update(v.params)
+}
+
+// Averaged calls do with averaged weights, where they are kept, in place of the last.
+func Averaged(levels []*Level, do func() error) error {
+	swap(levels)
+	defer swap(levels)
+	return do()
+}
+
+func swap(levels []*Level) {
+	for _, v := range levels {
+		if v.ema == nil {
+			continue
+		}
+		for _, p := range v.params {
+			mean := v.ema.Weights(p.Name)
+			for j := range mean {
+				p.W[j], mean[j] = mean[j], p.W[j]
+			}
+		}
+		v.Energy.Refresh()
+	}
 }
 
 // Dim is the number of values of one picture.
@@ -93,7 +123,10 @@ func (v *Level) Learn(ctx context.Context, x, w []float32, l2 float64) (score []
 		return nil, 0, err
 	}
 	v.Energy.Refresh()
-	return score, norm, nil
+	if v.ema != nil {
+		err = v.ema.Update(v.params)
+	}
+	return score, norm, err
 }
 
 // Slow multiplies the level's learning rate.
@@ -107,6 +140,9 @@ func (v *Level) Save(st *checkpoint.State, number int) {
 	if m, ok := v.Energy.(optim.Stateful); ok {
 		training.SaveMemory(st, fmt.Sprintf("energy%d", number), m)
 	}
+	if v.ema != nil {
+		training.SaveMemory(st, fmt.Sprintf("average%d", number), v.ema)
+	}
 }
 
 // Restore takes them back.
@@ -114,7 +150,36 @@ func (v *Level) Restore(st *checkpoint.State, number int) error {
 	if err := v.opt.Restore(st, fmt.Sprintf("optim%d", number)); err != nil {
 		return err
 	}
-	return RestoreEnergy(v.Energy, st, number)
+	if err := RestoreEnergy(v.Energy, st, number); err != nil || v.ema == nil {
+		return err
+	}
+	return v.restoreAverage(st, number)
+}
+
+func (v *Level) restoreAverage(st *checkpoint.State, number int) error {
+	name := fmt.Sprintf("average%d", number)
+	for _, p := range v.params {
+		if _, err := checkpoint.Values[float32](st, name+"/w/"+p.Name, len(p.W)); err != nil {
+			return err
+		}
+	}
+	return training.RestoreMemory(st, name, v.ema)
+}
+
+// RestoreLearned takes back only what drawing needs: the averaged weights where they
+// were kept, else the last.
+func (v *Level) RestoreLearned(st *checkpoint.State, number int) error {
+	if err := RestoreEnergy(v.Energy, st, number); err != nil || v.ema == nil {
+		return err
+	}
+	if err := v.restoreAverage(st, number); err != nil {
+		return err
+	}
+	for _, p := range v.params {
+		copy(p.W, v.ema.Weights(p.Name))
+	}
+	v.Energy.Refresh()
+	return nil
 }
 
 // RestoreEnergy puts the weights of a level into an energy.

@@ -24,6 +24,7 @@ var glossary = []term{
 	{"Bits per dimension", "Negative log-likelihood of held-out data. Lower is better.", true, []string{"bpd", "bits_per_dim", "nll"}},
 	{"Reconstruction error", "Mean squared error between data and what the model makes of it. Lower is better.", true, []string{"mse", "reconstruction", "recon", "rmse", "fit"}},
 	{"Moment gap", "Relative difference between the mean features of data and of samples. Lower is better.", true, []string{"moment_gap"}},
+	{"Sharpness", "Squared differences of neighbouring pixels in samples, over those in the picture: 1 is as sharp as the picture, less is blurred.", false, []string{"sharpness"}},
 	{"Energy distance", "Distance between the distributions of data and of samples; zero only if they are equal. Lower is better.", true, []string{"energy_distance", "mmd", "mmd2", "swd", "patch_swd"}},
 	{"Accuracy", "Share of right answers on held-out data.", true, []string{"accuracy", "acc", "auprc"}},
 	{"Divergence from the true density", "Kullback-Leibler divergence on a grid, where the true density is known. Lower is better.", true, []string{"kl", "kl_grid"}},
