@@ -9,7 +9,6 @@ import (
 	"ebmrun/runtime"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/filters"
 	"ebmrun/training/maxent"
 	"ebmrun/training/sparseframe"
 )
@@ -58,27 +57,23 @@ func startSparseFrame(ctx context.Context, e environment, settings any) (*job, e
 func openSparseFrame(ctx context.Context, e environment, settings any, r *openedRun) error {
 	c := settings.(*sparseframe.Config)
 	h, w := e.dims[1], e.dims[2]
-	taps, theta, logZ, err := sparseframe.Taps(*c, r.State, h, w)
+	t, err := sparseframe.Open(*c, r.State, h, w)
 	if err != nil {
 		return err
 	}
-	net, err := atomsOf(ctx, e, taps)
+	net, err := atomsOf(ctx, e, t.Taps())
 	if err != nil {
 		return err
 	}
-	for j, v := range theta {
+	for j, v := range t.Theta {
 		net.Params()[0].W[j] = float32(v)
 	}
 	net.Refresh()
 	// pictures are normalised one by one: no scale leads back
 	r.Gain, r.Offset, r.Lo, r.Hi = 1, 0, -8, 8
-	half := 0
-	for _, s := range c.Scales {
-		half = max(half, filters.Reach(s))
-	}
 	return restoreMaxent(&c.Config, net, 1, r, func(m *maxent.Model) error {
-		m.LogZ = logZ
-		m.Prepare = func(x []float32) []float32 { return c.Prepare(x, h, w, half) }
+		m.LogZ = t.LogZ
+		m.Prepare = func(x []float32) []float32 { return c.Prepare(x, h, w, t.Half()) }
 		return nil
 	})
 }

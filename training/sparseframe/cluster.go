@@ -54,7 +54,7 @@ func expect(ctx context.Context, c Config, set *data.Set, k, iterations int, see
 			}
 			total += scores[next[i]][i]
 		}
-		reseed(next, scores)
+		Reseed(next, scores)
 		if slices.Equal(next, assigned) {
 			break
 		}
@@ -75,7 +75,7 @@ func (c *Config) scoresOf(ctx context.Context, set *data.Set, assigned []int, q 
 	if err != nil {
 		return nil, err
 	}
-	s, err := assemble(*c, sub, seed)
+	s, err := assemble(*c, sub, seed, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +87,8 @@ func (c *Config) scoresOf(ctx context.Context, set *data.Set, assigned []int, q 
 	return s.Scores(set), nil
 }
 
-// reseed begins empty clusters anew from the pictures that their own templates score lowest.
-func reseed(assigned []int, scores [][]float64) {
+// Reseed begins empty clusters anew from the pictures that their own templates score lowest.
+func Reseed(assigned []int, scores [][]float64) {
 	count := make([]int, len(scores))
 	for _, a := range assigned {
 		count[a]++

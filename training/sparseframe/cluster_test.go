@@ -39,7 +39,7 @@ func TestCluster(t *testing.T) {
 
 func TestReseed(t *testing.T) {
 	assigned := []int{0, 0, 0}
-	reseed(assigned, [][]float64{{3, 1, 2}, {0, 0, 0}})
+	Reseed(assigned, [][]float64{{3, 1, 2}, {0, 0, 0}})
 	if !slices.Equal(assigned, []int{0, 1, 0}) {
 		t.Errorf("an empty cluster was begun anew as %v", assigned)
 	}

@@ -10,8 +10,8 @@ import (
 // An Atom is a wavelet of a dictionary at a place.
 type Atom struct{ Filter, Y, X int }
 
-// A dictionary is Gabor wavelets at all places of pictures of h×w where they fit.
-type dictionary struct {
+// A Dictionary is Gabor wavelets at all places of pictures of h×w where they fit.
+type Dictionary struct {
 	h, w, half   int // of pictures; wavelets are of 2·half+1
 	oh, ow       int // places: (h−2·half)·(w−2·half)
 	orientations int
@@ -19,12 +19,15 @@ type dictionary struct {
 	normal       [][2]float64 // across the wave's crests, of each filter
 	gram         [][]float32  // ⟨B_a, B_b moved by d⟩, [a·filters + b][(4·half+1)²]
 
-	shift, turn int // how far a wavelet may move along its normal, and turn
+	moves [][]move // what a wavelet of each filter may become in a picture
 }
 
-// newDictionary holds cosine and sine waves of every scale and orientation, each padded to the largest size.
-func newDictionary(c *Config, h, w int) (*dictionary, error) {
-	d := &dictionary{h: h, w: w, orientations: c.Orientations, shift: c.Shift, turn: c.Turn}
+// A move turns a wavelet into one of another filter at a place so far away.
+type move struct{ filter, dy, dx int }
+
+// NewDictionary holds cosine and sine waves of every scale and orientation, each padded to the largest size.
+func NewDictionary(c *Config, h, w int) (*Dictionary, error) {
+	d := &Dictionary{h: h, w: w, orientations: c.Orientations}
 	for _, s := range c.Scales {
 		d.half = max(d.half, filters.Reach(s))
 	}
@@ -47,7 +50,25 @@ func newDictionary(c *Config, h, w int) (*dictionary, error) {
 	if d.oh, d.ow = h-2*d.half, w-2*d.half; d.oh < 1 || d.ow < 1 || len(d.bank) == 0 {
 		return nil, fmt.Errorf("wavelets of %d×%d do not fit into pictures of %d×%d", size, size, h, w)
 	}
-	reach := 4*d.half + 1
+	// along the normal, and turned
+	for k := range d.bank {
+		var all []move
+		for turn := -c.Turn; turn <= c.Turn; turn++ {
+			for s := -c.Shift; s <= c.Shift; s++ {
+				all = append(all, move{d.Turned(k, turn), int(math.Round(float64(s) * d.normal[k][0])), int(math.Round(float64(s) * d.normal[k][1]))})
+			}
+		}
+		d.moves = append(d.moves, all)
+	}
+	return d, nil
+}
+
+// grams works out the table of inner products, once: it is not needed to respond.
+func (d *Dictionary) grams() [][]float32 {
+	if d.gram != nil {
+		return d.gram
+	}
+	size, reach := 2*d.half+1, 4*d.half+1
 	wide := size + 4*d.half
 	for _, a := range d.bank {
 		pad := make([]float32, wide*wide)
@@ -60,32 +81,45 @@ func newDictionary(c *Config, h, w int) (*dictionary, error) {
 			d.gram = append(d.gram, g)
 		}
 	}
-	return d, nil
+	return d.gram
+}
+
+// Filters is the number of wavelets at a place.
+func (d *Dictionary) Filters() int { return len(d.bank) }
+
+// Half is the number of pixels of a wavelet on each side of its middle.
+func (d *Dictionary) Half() int { return d.half }
+
+// Turned is a filter turned by so many orientations, from the x axis towards the y axis, which points down.
+func (d *Dictionary) Turned(filter, turn int) int {
+	scale, in := filter/(2*d.orientations), filter%(2*d.orientations)
+	o := ((in/2+turn)%d.orientations + d.orientations) % d.orientations
+	return (scale*d.orientations+o)*2 + in%2
 }
 
 // inner is ⟨B_a, B_b⟩.
-func (d *dictionary) inner(a, b Atom) float32 {
+func (d *Dictionary) inner(a, b Atom) float32 {
 	dy, dx := b.Y-a.Y, b.X-a.X
 	if max(dy, -dy) > 2*d.half || max(dx, -dx) > 2*d.half {
 		return 0
 	}
-	return d.gram[a.Filter*len(d.bank)+b.Filter][(dy+2*d.half)*(4*d.half+1)+dx+2*d.half]
+	return d.grams()[a.Filter*len(d.bank)+b.Filter][(dy+2*d.half)*(4*d.half+1)+dx+2*d.half]
 }
 
-// index is an atom's place in a map of responses [filters, oh, ow]; atom is its inverse.
-func (d *dictionary) index(a Atom) int { return (a.Filter*d.oh+a.Y-d.half)*d.ow + a.X - d.half }
+// Index is an atom's place in a map of responses [filters, oh, ow]; atom is its inverse.
+func (d *Dictionary) Index(a Atom) int { return (a.Filter*d.oh+a.Y-d.half)*d.ow + a.X - d.half }
 
-func (d *dictionary) atom(i int) Atom {
+func (d *Dictionary) atom(i int) Atom {
 	return Atom{i / (d.oh * d.ow), i/d.ow%d.oh + d.half, i%d.ow + d.half}
 }
 
-// fits reports whether an atom lies inside the pictures.
-func (d *dictionary) fits(a Atom) bool {
+// Fits reports whether an atom lies inside the pictures.
+func (d *Dictionary) Fits(a Atom) bool {
 	return a.Y >= d.half && a.Y < d.h-d.half && a.X >= d.half && a.X < d.w-d.half
 }
 
-// responses are ⟨x, B⟩ of all atoms [filters, oh, ow].
-func (d *dictionary) responses(x []float32) []float32 {
+// Responses are ⟨x, B⟩ of all atoms [filters, oh, ow].
+func (d *Dictionary) Responses(x []float32) []float32 {
 	n := d.oh * d.ow
 	r := make([]float32, len(d.bank)*n)
 	for k, f := range d.bank {
@@ -95,7 +129,7 @@ func (d *dictionary) responses(x []float32) []float32 {
 }
 
 // add puts c·B into a picture.
-func (d *dictionary) add(x []float32, a Atom, c float32) {
+func (d *Dictionary) add(x []float32, a Atom, c float32) {
 	size := 2*d.half + 1
 	for y := range size {
 		row := x[(a.Y-d.half+y)*d.w+a.X-d.half:][:size]
@@ -106,7 +140,7 @@ func (d *dictionary) add(x []float32, a Atom, c float32) {
 }
 
 // taps is an atom as a picture.
-func (d *dictionary) taps(atoms []Atom) []float32 {
+func (d *Dictionary) taps(atoms []Atom) []float32 {
 	out := make([]float32, len(atoms)*d.h*d.w)
 	for j, a := range atoms {
 		d.add(out[j*d.h*d.w:(j+1)*d.h*d.w], a, 1)
@@ -115,40 +149,46 @@ func (d *dictionary) taps(atoms []Atom) []float32 {
 }
 
 // moved calls f with every atom that a may have become in a picture: moved along its normal, turned.
-func (d *dictionary) moved(a Atom, f func(Atom)) {
-	scale, in := a.Filter/(2*d.orientations), a.Filter%(2*d.orientations)
-	for turn := -d.turn; turn <= d.turn; turn++ {
-		o := ((in/2+turn)%d.orientations + d.orientations) % d.orientations
-		k := (scale*d.orientations+o)*2 + in%2
-		for s := -d.shift; s <= d.shift; s++ {
-			b := Atom{k, a.Y + int(math.Round(float64(s)*d.normal[a.Filter][0])), a.X + int(math.Round(float64(s)*d.normal[a.Filter][1]))}
-			if d.fits(b) {
-				f(b)
-			}
+func (d *Dictionary) moved(a Atom, f func(Atom)) {
+	for _, m := range d.moves[a.Filter] {
+		if b := (Atom{m.filter, a.Y + m.dy, a.X + m.dx}); d.Fits(b) {
+			f(b)
 		}
 	}
 }
 
 // best is the atom that a became in a picture with the given responses, and the size of its response.
-func (d *dictionary) best(r []float32, a Atom) (at Atom, most float32) {
+func (d *Dictionary) best(r []float32, a Atom) (at Atom, most float32) {
 	most = -1
-	d.moved(a, func(b Atom) {
-		v := r[d.index(b)]
+	for _, m := range d.moves[a.Filter] {
+		b := Atom{m.filter, a.Y + m.dy, a.X + m.dx}
+		if !d.Fits(b) {
+			continue
+		}
+		v := r[d.Index(b)]
 		if v < 0 {
 			v = -v
 		}
 		if v > most {
 			at, most = b, v
 		}
-	})
+	}
 	return at, most
 }
 
-// maxima are the sizes of the responses of all atoms, each moved to its best.
-func (d *dictionary) maxima(r []float32) []float32 {
-	out := make([]float32, len(r))
-	for i := range out {
-		_, out[i] = d.best(r, d.atom(i))
+// Maxima are the sizes of the responses of all atoms, each moved to its best.
+func (d *Dictionary) Maxima(r []float32) []float32 {
+	out, n := make([]float32, len(r)), d.oh*d.ow
+	for k := range d.bank {
+		for _, m := range d.moves[k] {
+			from, to := r[m.filter*n:(m.filter+1)*n], out[k*n:(k+1)*n]
+			for y := max(0, -m.dy); y < min(d.oh, d.oh-m.dy); y++ {
+				row, at := to[y*d.ow:(y+1)*d.ow], from[(y+m.dy)*d.ow:(y+m.dy+1)*d.ow]
+				for x := max(0, -m.dx); x < min(d.ow, d.ow-m.dx); x++ {
+					row[x] = max(row[x], at[x+m.dx], -at[x+m.dx])
+				}
+			}
+		}
 	}
 	return out
 }
@@ -156,15 +196,18 @@ func (d *dictionary) maxima(r []float32) []float32 {
 // pursue selects m atoms shared by all pictures, by matching pursuit (responses r of each are used up): the
 // atom that explains most of all pictures, each at its own moved place, whose explained part is then taken
 // off every picture.
-func (d *dictionary) pursue(r [][]float32, m int) (atoms []Atom) {
+func (d *Dictionary) pursue(r [][]float32, m int) (atoms []Atom) {
 	gain, each := make([]float32, len(r[0])), make([][]float32, len(r))
 	for n := range r {
-		each[n] = d.maxima(r[n])
+		each[n] = d.Maxima(r[n])
 		for i, v := range each[n] {
 			gain[i] += v * v
 		}
 	}
-	n := len(d.bank)
+	n, shift := len(d.bank), 0
+	for _, to := range d.moves[0] {
+		shift = max(shift, to.dy, to.dx)
+	}
 	for range m {
 		best := 0
 		for i, v := range gain {
@@ -179,23 +222,23 @@ func (d *dictionary) pursue(r [][]float32, m int) (atoms []Atom) {
 		atoms = append(atoms, a)
 		for p := range r {
 			b, _ := d.best(r[p], a)
-			c := r[p][d.index(b)]
+			c := r[p][d.Index(b)]
 			y0, y1 := max(d.half, b.Y-2*d.half), min(d.h-d.half-1, b.Y+2*d.half)
 			x0, x1 := max(d.half, b.X-2*d.half), min(d.w-d.half-1, b.X+2*d.half)
 			for k := range n {
-				g := d.gram[b.Filter*n+k]
+				g := d.grams()[b.Filter*n+k]
 				for y := y0; y <= y1; y++ {
-					row, out := g[(y-b.Y+2*d.half)*(4*d.half+1)+x0-b.X+2*d.half:], r[p][d.index(Atom{k, y, x0}):]
+					row, out := g[(y-b.Y+2*d.half)*(4*d.half+1)+x0-b.X+2*d.half:], r[p][d.Index(Atom{k, y, x0}):]
 					for x := range x1 - x0 + 1 {
 						out[x] -= c * row[x]
 					}
 				}
 			}
 			for k := range n {
-				for y := max(d.half, y0-d.shift); y <= min(d.h-d.half-1, y1+d.shift); y++ {
-					for x := max(d.half, x0-d.shift); x <= min(d.w-d.half-1, x1+d.shift); x++ {
+				for y := max(d.half, y0-shift); y <= min(d.h-d.half-1, y1+shift); y++ {
+					for x := max(d.half, x0-shift); x <= min(d.w-d.half-1, x1+shift); x++ {
 						at := Atom{k, y, x}
-						i := d.index(at)
+						i := d.Index(at)
 						_, v := d.best(r[p], at)
 						gain[i] += v*v - each[p][i]*each[p][i]
 						each[p][i] = v

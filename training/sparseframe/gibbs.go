@@ -1,19 +1,96 @@
 package sparseframe
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 
 	"ebmrun/training/sampler"
 )
 
-// A template is a model of selected atoms, p(x) = exp(Σ_j θ_j·|⟨x, B_j⟩|)·N(0, I)/Z.
-type template struct {
-	*dictionary
+// A Template is a model of selected atoms, p(x) = exp(Σ_j θ_j·|⟨x, B_j⟩|)·N(0, I)/Z.
+type Template struct {
+	*Dictionary
 	Atoms []Atom
 	Theta []float64
+	LogZ  float64
 
 	near [][]near // atoms that overlap each
+}
+
+// NewTemplate is atoms of a dictionary with their weights and log Z.
+func NewTemplate(d *Dictionary, atoms []Atom, theta []float64, logZ float64) (*Template, error) {
+	t := &Template{Dictionary: d, LogZ: logZ}
+	if len(atoms) != len(theta) {
+		return nil, fmt.Errorf("sparse-frame: %d atoms and %d weights", len(atoms), len(theta))
+	}
+	for _, a := range atoms {
+		if a.Filter < 0 || a.Filter >= len(d.bank) || !d.Fits(a) {
+			return nil, fmt.Errorf("sparse-frame: atom %v is not of this dictionary", a)
+		}
+		t.add(a)
+	}
+	copy(t.Theta, theta)
+	return t, nil
+}
+
+// Score is log p(x)/q(x) of a picture by its responses, atoms moved to their best place.
+func (t *Template) Score(r []float32) float64 {
+	f := -t.LogZ
+	for j, a := range t.Atoms {
+		_, v := t.best(r, a)
+		f += t.Theta[j] * float64(v)
+	}
+	return f
+}
+
+// Draw is n pictures after so many sweeps from noise, [n, h·w].
+func (t *Template) Draw(n, sweeps int, seed uint64) (x []float32) {
+	for _, c := range t.draw(n, sweeps, seed) {
+		x = append(x, c.x...)
+	}
+	return x
+}
+
+// Bars draws each atom as a bar, as bright as its weight; Sketch does so where the atoms have moved to in a
+// picture of the given responses, as bright as what they explain of it.
+func (t *Template) Bars() []float32 { return t.bars(t.Atoms, t.Theta) }
+
+// Sketch is described with Bars.
+func (t *Template) Sketch(r []float32) []float32 {
+	at, bright := make([]Atom, len(t.Atoms)), make([]float64, len(t.Atoms))
+	for j, a := range t.Atoms {
+		b, v := t.best(r, a)
+		at[j], bright[j] = b, t.Theta[j]*float64(v)
+	}
+	return t.bars(at, bright)
+}
+
+func (t *Template) bars(atoms []Atom, bright []float64) []float32 {
+	out, most := make([]float32, t.h*t.w), 1e-9
+	for _, v := range bright {
+		most = max(most, v)
+	}
+	for j, a := range atoms {
+		Bar(out, t.h, t.w, float64(a.Y), float64(a.X), t.Angle(a.Filter), 0.7*float64(t.half), max(0.15, bright[j]/most))
+	}
+	return out
+}
+
+// Angle is the direction of a wave's crests, from the x axis towards the y axis, which points down.
+func (d *Dictionary) Angle(filter int) float64 {
+	return math.Pi * float64(filter/2%d.orientations) / float64(d.orientations)
+}
+
+// Bar draws a line through a place of a picture of h×w, so long to both sides.
+func Bar(out []float32, h, w int, y, x, angle, long, bright float64) {
+	sin, cos := math.Sincos(angle)
+	for l := -long; l <= long; l += 0.5 {
+		yy, xx := int(math.Round(y+l*sin)), int(math.Round(x+l*cos))
+		if yy >= 0 && yy < h && xx >= 0 && xx < w {
+			out[yy*w+xx] = max(out[yy*w+xx], float32(bright))
+		}
+	}
 }
 
 type near struct {
@@ -22,7 +99,7 @@ type near struct {
 }
 
 // add takes one more atom, of weight 0.
-func (t *template) add(a Atom) {
+func (t *Template) add(a Atom) {
 	j := len(t.Atoms)
 	t.Atoms, t.Theta, t.near = append(t.Atoms, a), append(t.Theta, 0), append(t.near, nil)
 	for i, b := range t.Atoms {
@@ -39,14 +116,14 @@ func (t *template) add(a Atom) {
 type chain struct{ x, r []float32 }
 
 // respond works out a chain's responses.
-func (t *template) respond(c *chain) {
+func (t *Template) respond(c *chain) {
 	c.r = make([]float32, len(t.Atoms))
 	for j, a := range t.Atoms {
 		c.r[j] = t.dot(c.x, a)
 	}
 }
 
-func (t *template) dot(x []float32, a Atom) (sum float32) {
+func (t *Template) dot(x []float32, a Atom) (sum float32) {
 	size := 2*t.half + 1
 	for y := range size {
 		row := x[(a.Y-t.half+y)*t.w+a.X-t.half:][:size]
@@ -69,7 +146,7 @@ const (
 //	log weight of c = Σ_i θ_i·|r_i + c·⟨B_i, B_j⟩| − (2·c·r_j + c²)/2
 //
 // over a grid with 0 on it whose spacing differs from sweep to sweep, so that every picture can be reached.
-func (t *template) sweep(r *rand.Rand, c *chain) {
+func (t *Template) sweep(r *rand.Rand, c *chain) {
 	spacing := reach / grains * (0.5 + r.Float64())
 	w := make([]float64, 2*grains+1)
 	for j, a := range t.Atoms {
@@ -91,7 +168,7 @@ func (t *template) sweep(r *rand.Rand, c *chain) {
 		if step == 0 {
 			continue
 		}
-		t.dictionary.add(c.x, a, step)
+		t.Dictionary.add(c.x, a, step)
 		for _, n := range t.near[j] {
 			c.r[n.atom] += step * n.inner
 		}

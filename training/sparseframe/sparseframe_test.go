@@ -70,9 +70,9 @@ func steps(t testing.TB, s *System, n int) (m training.Metrics) {
 	return m
 }
 
-func dictionaryOf(t testing.TB, c Config, side int) *dictionary {
+func dictionaryOf(t testing.TB, c Config, side int) *Dictionary {
 	t.Helper()
-	d, err := newDictionary(&c, side, side)
+	d, err := NewDictionary(&c, side, side)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestInner(t *testing.T) {
 		if got := d.inner(a, b); math.Abs(float64(got)-want) > 1e-5 {
 			t.Fatalf("%v, %v: wanted %g, got %g", a, b, want, got)
 		}
-		if i := d.index(a); d.atom(i) != a {
+		if i := d.Index(a); d.atom(i) != a {
 			t.Fatalf("%v has the index %d, which is of %v", a, i, d.atom(i))
 		}
 	}
@@ -111,7 +111,7 @@ func TestIncremental(t *testing.T) {
 // TestClosedForm: |r| of one atom of weight λ has the mean λ + φ(λ)/Φ(λ) under Gibbs sweeps.
 func TestClosedForm(t *testing.T) {
 	for lambda, want := range map[float64]float64{-1: 0.5251, 0: 0.7979, 1: 1.2876, 2: 2.0552} {
-		m := &template{dictionary: dictionaryOf(t, config(Boost, func(*Config) {}), 16)}
+		m := &Template{Dictionary: dictionaryOf(t, config(Boost, func(*Config) {}), 16)}
 		m.add(Atom{0, 8, 8})
 		m.Theta[0] = lambda
 		c, mean := &chain{x: make([]float32, 16*16)}, 0.0
@@ -144,7 +144,7 @@ func TestPursuit(t *testing.T) {
 			})
 			d.add(x, all[(n+j)%len(all)], float32(6-j))
 		}
-		r = append(r, d.responses(x))
+		r = append(r, d.Responses(x))
 	}
 	got := d.pursue(r, 3)
 	for j, a := range got {
@@ -229,9 +229,8 @@ func TestResume(t *testing.T) {
 			}
 			t.Errorf("%s: a resumed run is not the uninterrupted one", how)
 		}
-		taps, theta, _, err := Taps(c, whole, 24, 24)
-		if err != nil || len(taps) != len(theta)*24*24 {
-			t.Errorf("%s: %d taps of %d atoms, %v", how, len(taps), len(theta), err)
+		if m, err := Open(c, whole, 24, 24); err != nil || len(m.Taps()) != len(m.Theta)*24*24 || len(m.Theta) == 0 {
+			t.Errorf("%s: the template of a checkpoint: %v", how, err)
 		}
 	}
 }

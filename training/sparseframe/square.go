@@ -8,12 +8,12 @@ import (
 )
 
 // outline is a template of atoms along the outline of a square, as many on each side, all of one weight.
-func outline(c Config, size, side, each int, theta float64) (*template, error) {
-	d, err := newDictionary(&c, size, size)
+func outline(c Config, size, side, each int, theta float64) (*Template, error) {
+	d, err := NewDictionary(&c, size, size)
 	if err != nil {
 		return nil, err
 	}
-	t := &template{dictionary: d}
+	t := &Template{Dictionary: d}
 	lo, hi := (size-side)/2, (size+side)/2
 	for k := range each {
 		p := lo + side*(2*k+1)/(2*each)
@@ -29,7 +29,7 @@ func outline(c Config, size, side, each int, theta float64) (*template, error) {
 }
 
 // draw is n pictures of the template after so many sweeps from noise.
-func (t *template) draw(n, sweeps int, seed uint64) (chains []*chain) {
+func (t *Template) draw(n, sweeps int, seed uint64) (chains []*chain) {
 	for k := range n {
 		c := &chain{x: make([]float32, t.h*t.w)}
 		sampler.Noise{Seed: seed}.Normals(c.x, sampler.Chains(uint64(k), 1), 0)
@@ -84,7 +84,7 @@ func (s *System) Chance(others []Atom, seed uint64) float64 {
 	return s.likeness(random, others)
 }
 
-func (d *dictionary) likeness(a, b []Atom) float64 {
+func (d *Dictionary) likeness(a, b []Atom) float64 {
 	x, y := make([]float32, d.h*d.w), make([]float32, d.h*d.w)
 	for _, q := range a {
 		d.add(x, q, 1)
@@ -100,4 +100,4 @@ func (d *dictionary) likeness(a, b []Atom) float64 {
 }
 
 // Taps are the selected atoms as pictures, [m, h·w].
-func (s *System) Taps() []float32 { return s.taps(s.Atoms) }
+func (t *Template) Taps() []float32 { return t.taps(t.Atoms) }

@@ -34,7 +34,7 @@ type Binder func(ctx context.Context, taps []float32) (training.Energy, error)
 // System is the learning system. Its parts are set by [New].
 type System struct {
 	Config Config
-	*template
+	*Template
 
 	set      *data.Set
 	pictures [][]float32 // as they are learned from
@@ -46,7 +46,6 @@ type System struct {
 	maxima   []float32       // the same of all candidates
 	learner  *maxent.Learner // with pursuit
 	chains   []*chain        // with boosting
-	logZ     float64
 	slow     float64
 	iter     int
 }
@@ -54,7 +53,7 @@ type System struct {
 // New assembles the system for aligned grey pictures and, with pursuit, selects the atoms. All randomness
 // follows from the seed.
 func New(ctx context.Context, c Config, bind Binder, set *data.Set, seed uint64) (*System, error) {
-	s, err := assemble(c, set, seed)
+	s, err := assemble(c, set, seed, nil)
 	if err == nil && c.Select == Pursuit {
 		err = s.bind(ctx, bind)
 	}
@@ -64,14 +63,15 @@ func New(ctx context.Context, c Config, bind Binder, set *data.Set, seed uint64)
 	return s, nil
 }
 
-func assemble(c Config, set *data.Set, seed uint64) (*System, error) {
+// assemble prepares pictures by the settings, or else as it is told.
+func assemble(c Config, set *data.Set, seed uint64, prepare func(x []float32) []float32) (*System, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	if d := set.Dims(); len(d) != 3 || d[0] != 1 {
 		return nil, fmt.Errorf("wanted grey pictures, got examples of %v", d)
 	}
-	d, err := newDictionary(&c, set.H, set.W)
+	d, err := NewDictionary(&c, set.H, set.W)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +79,16 @@ func assemble(c Config, set *data.Set, seed uint64) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &System{Config: c, template: &template{dictionary: d}, set: set, loader: loader, origin: training.OriginOf("sparse-frame", seed, set), seed: seed, slow: 1}
+	s := &System{Config: c, Template: &Template{Dictionary: d}, set: set, loader: loader, origin: training.OriginOf("sparse-frame", seed, set), seed: seed, slow: 1}
 	s.maxima = make([]float32, len(d.bank)*d.oh*d.ow)
+	if prepare == nil {
+		prepare = func(x []float32) []float32 { return c.Prepare(x, set.H, set.W, d.half) }
+	}
 	var r [][]float32
 	for i := range set.N {
-		x := c.Prepare(set.At(i), set.H, set.W, d.half)
-		s.pictures, r = append(s.pictures, x), append(r, d.responses(x))
-		for j, v := range d.maxima(r[i]) {
+		x := prepare(set.At(i))
+		s.pictures, r = append(s.pictures, x), append(r, d.Responses(x))
+		for j, v := range d.Maxima(r[i]) {
 			s.maxima[j] += v / float32(set.N)
 		}
 	}
@@ -114,8 +117,8 @@ func (c *Config) Prepare(x []float32, h, w, half int) []float32 {
 
 // take adds an atom to the template.
 func (s *System) take(a Atom) {
-	s.template.add(a)
-	s.observed = append(s.observed, float64(s.maxima[s.index(a)]))
+	s.Template.add(a)
+	s.observed = append(s.observed, float64(s.maxima[s.Index(a)]))
 	for _, c := range s.chains {
 		c.r = append(c.r, s.dot(c.x, a))
 	}
@@ -157,7 +160,7 @@ func (s *System) Step(ctx context.Context) (m training.Metrics, err error) {
 		for j, w := range s.learner.Energy.Params()[0].W {
 			s.Theta[j] = float64(w)
 		}
-		s.logZ = s.learner.LogPartition()
+		s.LogZ = s.learner.LogPartition()
 	} else if m, err = s.boost(ctx); err != nil {
 		return nil, err
 	}
@@ -210,8 +213,8 @@ func (s *System) boost(ctx context.Context) (training.Metrics, error) {
 		}
 	}
 	m["sampling_seconds"] = time.Since(clock).Seconds()
-	s.logZ += (forward - gained(s.Theta, before, s.chains)) / 2
-	m["logz"] = s.logZ
+	s.LogZ += (forward - gained(s.Theta, before, s.chains)) / 2
+	m["logz"] = s.LogZ
 	return m, nil
 }
 
@@ -220,12 +223,12 @@ func (s *System) boost(ctx context.Context) (training.Metrics, error) {
 func (s *System) choose() {
 	miss := slices.Clone(s.maxima)
 	for _, c := range s.chains {
-		for i, v := range s.responses(c.x) {
+		for i, v := range s.Responses(c.x) {
 			miss[i] -= float32(math.Abs(float64(v))) / float32(len(s.chains))
 		}
 	}
 	for _, a := range s.Atoms {
-		miss[s.index(a)] = 0
+		miss[s.Index(a)] = 0
 	}
 	cells := s.Config.Cells
 	winner := make([]int, cells*cells)
@@ -263,18 +266,30 @@ func (s *System) Samples(n int) (x []float32) {
 }
 
 // LogPartition is the estimate of log Z.
-func (s *System) LogPartition() float64 { return s.logZ }
+func (s *System) LogPartition() float64 { return s.LogZ }
+
+// Learn makes a template of aligned pictures whose contrast is normalised already, in all iterations of the
+// settings.
+func Learn(ctx context.Context, c Config, bind Binder, set *data.Set, seed uint64) (*System, error) {
+	s, err := assemble(c, set, seed, func(x []float32) []float32 { return x })
+	if err == nil && c.Select == Pursuit {
+		err = s.bind(ctx, bind)
+	}
+	for range c.Steps {
+		if err == nil {
+			_, err = s.Step(ctx)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sparse-frame: %w", err)
+	}
+	return s, nil
+}
 
 // Scores are log p(x)/q(x) of pictures, atoms moved to their best place in each.
 func (s *System) Scores(set *data.Set) (out []float64) {
 	for i := range set.N {
-		r := s.responses(s.Config.Prepare(set.At(i), s.h, s.w, s.half))
-		f := -s.logZ
-		for j, a := range s.Atoms {
-			_, v := s.best(r, a)
-			f += s.Theta[j] * float64(v)
-		}
-		out = append(out, f)
+		out = append(out, s.Score(s.Responses(s.Config.Prepare(set.At(i), s.h, s.w, s.half))))
 	}
 	return out
 }
@@ -296,24 +311,6 @@ func (s *System) Evaluate(context.Context) (training.Metrics, error) {
 	return training.Metrics{"response_gap": gap / size, training.Objective: gap / size}, nil
 }
 
-// Bars draws each atom as a bar, as bright as its weight.
-func (s *System) Bars() []float32 {
-	out, most := make([]float32, s.h*s.w), 1e-9
-	for _, v := range s.Theta {
-		most = max(most, v)
-	}
-	for j, a := range s.Atoms {
-		n := s.normal[a.Filter]
-		for l := -0.7 * float64(s.half); l <= 0.7*float64(s.half); l += 0.5 {
-			y, x := int(math.Round(float64(a.Y)-l*n[1])), int(math.Round(float64(a.X)+l*n[0]))
-			if y >= 0 && y < s.h && x >= 0 && x < s.w {
-				out[y*s.w+x] = max(out[y*s.w+x], float32(max(0.15, s.Theta[j]/most)))
-			}
-		}
-	}
-	return out
-}
-
 // Pictures implements [training.Painter]: pictures as they are learned from, samples, and the atoms as bars.
 func (s *System) Pictures(context.Context) ([]training.Picture, error) {
 	n := min(8, s.set.N, s.Config.Chains)
@@ -332,13 +329,7 @@ const lo, hi = -8, 8
 // Save implements [training.System].
 func (s *System) Save() (*checkpoint.State, error) {
 	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	atoms := make([]int64, 0, 3*len(s.Atoms))
-	for _, a := range s.Atoms {
-		atoms = append(atoms, int64(a.Filter), int64(a.Y), int64(a.X))
-	}
-	st.Tensors["atoms"] = checkpoint.Tensor{Shape: []int{len(s.Atoms), 3}, Data: atoms}
-	st.Tensors["theta"] = checkpoint.Tensor{Shape: []int{len(s.Atoms)}, Data: s.Theta}
-	st.Tensors["log_partition"] = checkpoint.Scalar(s.logZ)
+	s.Template.Save(st, "")
 	st.Tensors["slow"] = checkpoint.Scalar(s.slow)
 	if s.learner != nil {
 		s.learner.Save(st)
@@ -353,24 +344,37 @@ func (s *System) Save() (*checkpoint.State, error) {
 	return st, s.origin.Save(st, s.loader, s.Config)
 }
 
-// Atoms reads the selected atoms of a checkpoint, their weights and log Z.
-func Atoms(st *checkpoint.State) (atoms []Atom, theta []float64, logZ float64, err error) {
-	t, ok := st.Tensors["atoms"]
+// Save puts a template into a checkpoint, under names that begin so.
+func (t *Template) Save(st *checkpoint.State, prefix string) {
+	atoms := make([]int64, 0, 3*len(t.Atoms))
+	for _, a := range t.Atoms {
+		atoms = append(atoms, int64(a.Filter), int64(a.Y), int64(a.X))
+	}
+	st.Tensors[prefix+"atoms"] = checkpoint.Tensor{Shape: []int{len(t.Atoms), 3}, Data: atoms}
+	st.Tensors[prefix+"theta"] = checkpoint.Tensor{Shape: []int{len(t.Atoms)}, Data: t.Theta}
+	st.Tensors[prefix+"log_partition"] = checkpoint.Scalar(t.LogZ)
+}
+
+// ReadTemplate takes it back; d is the dictionary of its atoms.
+func ReadTemplate(st *checkpoint.State, prefix string, d *Dictionary) (*Template, error) {
+	t, ok := st.Tensors[prefix+"atoms"]
 	raw, is := t.Data.([]int64)
 	if !ok || !is || len(raw)%3 != 0 {
-		return nil, nil, 0, errors.New("sparse-frame: checkpoint: wanted atoms [m, 3]")
+		return nil, fmt.Errorf("sparse-frame: checkpoint: wanted %satoms [m, 3]", prefix)
 	}
+	var atoms []Atom
 	for i := 0; i < len(raw); i += 3 {
 		atoms = append(atoms, Atom{int(raw[i]), int(raw[i+1]), int(raw[i+2])})
 	}
-	if theta, err = checkpoint.Values[float64](st, "theta", len(atoms)); err != nil {
-		return nil, nil, 0, err
-	}
-	z, err := checkpoint.Values[float64](st, "log_partition")
+	theta, err := checkpoint.Values[float64](st, prefix+"theta", len(atoms))
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, err
 	}
-	return atoms, theta, z[0], nil
+	z, err := checkpoint.Values[float64](st, prefix+"log_partition")
+	if err != nil {
+		return nil, err
+	}
+	return NewTemplate(d, atoms, theta, z[0])
 }
 
 // Restore implements [training.System].
@@ -379,21 +383,16 @@ func (s *System) Restore(st *checkpoint.State) error {
 	if err != nil {
 		return err
 	}
-	atoms, theta, logZ, err := Atoms(st)
+	t, err := ReadTemplate(st, "", s.Dictionary)
 	if err != nil {
 		return err
-	}
-	for _, a := range atoms {
-		if a.Filter < 0 || a.Filter >= len(s.bank) || !s.fits(a) {
-			return fmt.Errorf("sparse-frame: checkpoint: atom %v is not of this dictionary", a)
-		}
 	}
 	slow, err := checkpoint.Values[float64](st, "slow")
 	if err != nil {
 		return err
 	}
 	if s.learner != nil {
-		if !slices.Equal(atoms, s.Atoms) {
+		if !slices.Equal(t.Atoms, s.Atoms) {
 			return errors.New("sparse-frame: checkpoint: other atoms than these pictures give")
 		}
 		if err := s.learner.Restore(st); err != nil {
@@ -404,38 +403,29 @@ func (s *System) Restore(st *checkpoint.State) error {
 		if err != nil {
 			return err
 		}
-		r, err := checkpoint.Values[float32](st, "chains/r", len(s.chains), len(atoms))
+		r, err := checkpoint.Values[float32](st, "chains/r", len(s.chains), len(t.Atoms))
 		if err != nil {
 			return err
 		}
-		s.template, s.observed = &template{dictionary: s.dictionary}, nil
-		for _, a := range atoms {
+		s.Template, s.observed = &Template{Dictionary: s.Dictionary}, nil
+		for _, a := range t.Atoms {
 			s.take(a)
 		}
 		for k, c := range s.chains {
 			copy(c.x, x[k*s.h*s.w:])
-			c.r = slices.Clone(r[k*len(atoms) : (k+1)*len(atoms)])
+			c.r = slices.Clone(r[k*len(t.Atoms) : (k+1)*len(t.Atoms)])
 		}
 	}
-	copy(s.Theta, theta)
-	s.logZ, s.slow, s.iter = logZ, slow[0], st.Step
+	copy(s.Theta, t.Theta)
+	s.LogZ, s.slow, s.iter = t.LogZ, slow[0], st.Step
 	return s.loader.Seek(position)
 }
 
-// Taps are a checkpoint's atoms as pictures of h×w, [m, h·w], with their weights and log Z.
-func Taps(c Config, st *checkpoint.State, h, w int) (taps []float32, theta []float64, logZ float64, err error) {
-	d, err := newDictionary(&c, h, w)
+// Open reads the template of a checkpoint for pictures of h×w.
+func Open(c Config, st *checkpoint.State, h, w int) (*Template, error) {
+	d, err := NewDictionary(&c, h, w)
 	if err != nil {
-		return nil, nil, 0, fmt.Errorf("sparse-frame: %w", err)
+		return nil, fmt.Errorf("sparse-frame: %w", err)
 	}
-	atoms, theta, logZ, err := Atoms(st)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	for _, a := range atoms {
-		if a.Filter < 0 || a.Filter >= len(d.bank) || !d.fits(a) {
-			return nil, nil, 0, fmt.Errorf("sparse-frame: checkpoint: atom %v is not of this dictionary", a)
-		}
-	}
-	return d.taps(atoms), theta, logZ, nil
+	return ReadTemplate(st, "", d)
 }
