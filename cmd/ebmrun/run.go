@@ -93,17 +93,8 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	if err != nil {
 		return nil, err
 	}
-	// The run's own file holds every setting, whatever the preset was.
-	var settings any
-	for _, name := range []string{"small", "digits", "pictures-32", "points"} {
-		if settings, err = row.preset(name, presetDims(set), set.N); err == nil {
-			break
-		}
-	}
+	settings, err := row.written(file, set)
 	if err != nil {
-		return nil, err
-	}
-	if err := merge(settings, file); err != nil {
 		return nil, badInput(fmt.Errorf("%s: %w", dir, err))
 	}
 	set, _ = rescale(settings, set, set)

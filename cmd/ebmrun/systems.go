@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 
@@ -31,6 +32,14 @@ type system struct {
 	start func(ctx context.Context, e environment, settings any) (*job, error)
 	// open restores what a run has learned, without its data.
 	open func(ctx context.Context, e environment, settings any, r *openedRun) error
+}
+
+// written are the settings that a run folder's own file holds: every one, whatever
+// preset they came from, so that what it leaves out is zero.
+func (s system) written(file map[string]any, set *data.Set) (any, error) {
+	settings, _ := s.preset("", presetDims(set), set.N) // of the right type, also where no preset fits
+	reflect.ValueOf(settings).Elem().SetZero()
+	return settings, merge(settings, file)
 }
 
 // An environment is what a system is assembled from.

@@ -85,14 +85,19 @@ goes on from the last one.`,
 	return cmd
 }
 
-// settingsOf works out the settings in force: preset, file, then single ones.
-func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *data.Set) (any, error) {
-	settings, err := row.preset(f.preset, presetDims(set), set.N)
-	if err != nil {
-		return nil, badInput(err)
+// settingsOf works out the settings in force: preset and file, then single ones. A
+// run that goes on has no preset: its file holds them all.
+func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *data.Set) (settings any, err error) {
+	if f.resume {
+		settings, err = row.written(file, set)
+	} else if settings, err = row.preset(f.preset, presetDims(set), set.N); err == nil {
+		err = merge(settings, file)
 	}
-	if err := merge(settings, file); err != nil {
-		return nil, badInput(fmt.Errorf("%s: %w", f.config, err))
+	if err != nil {
+		if file != nil {
+			err = fmt.Errorf("%s: %w", f.config, err)
+		}
+		return nil, badInput(err)
 	}
 	sets := f.set
 	if f.steps > 0 {

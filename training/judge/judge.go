@@ -30,6 +30,9 @@ const (
 	compared   = 512
 )
 
+// fewest is how many clips FD-PCA needs; fewer are judged by their frames.
+const fewest = 3
+
 // Point sets are compared by so many of their points, and so many of them.
 const (
 	cloudPoints = 256
@@ -38,7 +41,7 @@ const (
 
 // New makes the judge that fits the data: energy distance for vectors and
 // trajectories, FD-PCA for sets of pictures, clips and volumes, patch-SWD for a
-// single picture or clip, MMD-CD for point sets. held is data that was not
+// single picture, clip-SWD for a single clip or too few of them, MMD-CD for point sets. held is data that was not
 // learned from.
 func New(train, held *data.Set) (*Judge, error) {
 	switch {
@@ -46,8 +49,8 @@ func New(train, held *data.Set) (*Judge, error) {
 		return points(train, held)
 	case train.Kind == data.Cloud:
 		return pointSets(train, held)
-	case train.N == 1 && train.Kind == data.Video:
-		return clip(train)
+	case train.Kind == data.Video && min(train.N, held.N) < fewest:
+		return clip(train, held)
 	case train.N == 1 && train.Kind == data.Plain:
 		return texture(train)
 	}
@@ -171,31 +174,35 @@ func pointSets(train, held *data.Set) (*Judge, error) {
 	}}, nil
 }
 
-// clip judges by how frames look and move; its floor is the first half of the
-// clip against the second.
-func clip(train *data.Set) (*Judge, error) {
-	c, d, h, w := train.C, train.D, train.H, train.W
+// clip judges by how frames look and move, beside a held-out clip. Its floor is a
+// clip that was learned from, or where there is one clip alone its first half against
+// the second.
+func clip(train, held *data.Set) (*Judge, error) {
+	c, d, h, w, held0 := train.C, train.D, train.H, train.W, held.At(0)
 	j := &Judge{Name: "clip_swd", N: 1}
 	lags := min(6, d-1)
-	real, err := diag.TemporalAutocorrelation(train.X, c, d, h, w, max(1, lags))
+	real, err := diag.TemporalAutocorrelation(held0, c, d, h, w, max(1, lags))
 	if err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
-	if d >= 16 {
-		half := d / 2
-		part := func(first int) []float32 {
-			var out []float32
-			for k := range c {
-				out = append(out, train.X[(k*d+first)*h*w:][:half*h*w]...)
-			}
-			return out
+	part := func(first, n int) []float32 {
+		var out []float32
+		for k := range c {
+			out = append(out, held0[(k*d+first)*h*w:][:n*h*w]...)
 		}
-		if j.Floor, err = diag.ClipSWD(part(0), half, part(half), half, c, h, w, 1); err != nil {
-			return nil, fmt.Errorf("judge: %w", err)
-		}
+		return out
+	}
+	switch half := d / 2; {
+	case train.N > 1:
+		j.Floor, err = diag.ClipSWD(train.At(0), d, held0, d, c, h, w, 1)
+	case d >= 16:
+		j.Floor, err = diag.ClipSWD(part(0, half), half, part(half, half), half, c, h, w, 1)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("judge: %w", err)
 	}
 	j.measure = func(x []float32) (training.Metrics, error) {
-		v, err := diag.ClipSWD(train.X, d, x, d, c, h, w, 1)
+		v, err := diag.ClipSWD(held0, d, x, d, c, h, w, 1)
 		if err != nil {
 			return nil, err
 		}

@@ -134,6 +134,24 @@ func TestClip(t *testing.T) {
 	}
 }
 
+// TestFewClips: where one clip is held out of a few, its frames are the measure.
+func TestFewClips(t *testing.T) {
+	train := load(t, "synthetic/wave", data.Options{Size: 24, Limit: 3})
+	held, err := train.Subset([]int{2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := judge.New(train, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, broken := measure(t, j, held.X), measure(t, j, noise(held.Dim()))
+	t.Logf("%s: floor %.4g, the held-out clip %v, noise %v", j.Name, j.Floor, self, broken)
+	if j.Name != "clip_swd" || self["clip_swd"] > 1e-6 || j.Floor <= 0 || broken["clip_swd"] < 2*j.Floor {
+		t.Errorf("%s: floor %g, the held-out clip %v, noise %v", j.Name, j.Floor, self, broken)
+	}
+}
+
 func TestTexture(t *testing.T) {
 	for _, name := range []string{"synthetic/tex-a", "synthetic/tex-b-rgb"} {
 		train := load(t, name, data.Options{Size: 48, Limit: 1})

@@ -82,7 +82,7 @@ func (m *memory) Restore(s State) error {
 		fresh.of[i][param] = slices.Clone(v)
 	}
 	for i, of := range fresh.of {
-		if len(of) != len(fresh.of[0]) || (steps == 0) != (len(of) == 0) {
+		if len(of) != len(fresh.of[0]) || steps == 0 && len(of) != 0 {
 			return fmt.Errorf("optim: state: %d updates with %d tensors %q and %d tensors %q",
 				steps, len(of), m.slots[i], len(fresh.of[0]), m.slots[0])
 		}

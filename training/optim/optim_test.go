@@ -189,6 +189,28 @@ func TestStateNames(t *testing.T) {
 	}
 }
 
+// TestRestoreOfNothing: an optimizer that has updated no parameters, those of a network
+// that is held fixed, goes back and on.
+func TestRestoreOfNothing(t *testing.T) {
+	newOptimizer := func() *Chained { return Chain(Adam(0.9, 0.999, 1e-8), Scale(-1)) }
+	o := newOptimizer()
+	for range 2 {
+		if err := Step(o, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := newOptimizer()
+	if err := again.Restore(o.State()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Step(again, nil); err != nil || again.State().Counts["0/step"] != 3 {
+		t.Errorf("%v, counters %v", err, again.State().Counts)
+	}
+	if err := Step(again, params()); err == nil || !strings.Contains(err.Error(), "want the 0 parameters of the first update, got 2") {
+		t.Errorf("parameters that come later: %v", err)
+	}
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	for want, spoil := range map[string]func(s State){
 		"no part of the chain knows tensor \"7/m/a\"": func(s State) { s.Tensors["7/m/a"] = nil },

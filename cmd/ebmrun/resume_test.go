@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestResumeWithoutPreset: pictures of a size that no preset fits are learned by networks
+// that are written down; the run goes on, and is opened, by its own file alone.
+func TestResumeWithoutPreset(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	data := []string{"--data", "synthetic/shape", "--size", "8", "--limit", "40", "--provider", "ref", "--quiet", "--steps", "2"}
+	nets := []string{"--set", "batch=4", "--set", "kl.warmup=0",
+		"--set", "generator_spec={codes: 2, start: 4, filters: 2, activation: leaky, tanh: true, layers: [{kernel: 2, stride: 2}]}",
+		"--set", "encoder_spec={layers: [{filters: 2, kernel: 4, stride: 4}], activation: leaky}"}
+	train := func(more ...string) []string {
+		return append(append(append([]string{"train", "vae", "--out", run}, data...), nets...), more...)
+	}
+	ebmrun(t, train()...).wantError(t, statusBadInput, "no preset")
+	ebmrun(t, train("--preset", "pictures-16")...).wantOut(t)
+	ebmrun(t, "train", "vae", "--resume", "--out", run, "--steps", "3", "--quiet").wantOut(t)
+	ebmrun(t, "sample", run, "--provider", "ref", "--n", "2", "-o", filepath.Join(run, "s.png"), "--quiet").wantOut(t)
+	ebmrun(t, "train", "vae", "--resume", "--out", run, "--set", "no.such=3", "--quiet").wantError(t, statusBadInput, "no.such")
+
+	// What the file leaves out is zero, and refused where that makes no sense.
+	file := filepath.Join(run, "config.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "sigma: 0.6\n", "", 1)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	ebmrun(t, "train", "vae", "--resume", "--out", run, "--quiet").wantError(t, statusBadInput, "sigma")
+}
