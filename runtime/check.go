@@ -130,16 +130,9 @@ func (p *program) Inputs() []*graphs.Value  { return p.sig.Inputs }
 func (p *program) Outputs() []*graphs.Value { return p.sig.Outputs }
 
 func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) error {
-	c := p.chosen(in)
-	if c == nil {
-		var err error
-		var changed bool
-		if c, changed, err = p.choose(ctx, in, out); err != nil {
-			return err
-		}
-		if changed {
-			p.tell()
-		}
+	c, err := p.settled(ctx, in, out)
+	if err != nil {
+		return err
 	}
 	start := time.Now()
 	if err := c.prog.Run(ctx, in, out); err != nil {
@@ -148,6 +141,39 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) error {
 	p.calls.Add(1)
 	p.busy.Add(int64(time.Since(start)))
 	return nil
+}
+
+// Repeat implements Repeater, as the program that is chosen does it.
+func (p *program) Repeat(ctx context.Context, in, out []*graphs.Tensor, r Repetition) error {
+	if r.Fresh >= 0 && p.chosen(in) == nil {
+		// What a provider is judged by is what the first call is fed.
+		if err := r.Next(0, in[r.Fresh]); err != nil {
+			return err
+		}
+	}
+	c, err := p.settled(ctx, in, out)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := Repeat(ctx, c.prog, in, out, r); err != nil {
+		return err
+	}
+	p.calls.Add(int64(r.Calls))
+	p.busy.Add(int64(time.Since(start)))
+	return nil
+}
+
+// settled is the choice for inputs like in, made now if need be.
+func (p *program) settled(ctx context.Context, in, out []*graphs.Tensor) (*choice, error) {
+	if c := p.chosen(in); c != nil {
+		return c, nil
+	}
+	c, changed, err := p.choose(ctx, in, out)
+	if err == nil && changed {
+		p.tell()
+	}
+	return c, err
 }
 
 func (p *program) chosen(in []*graphs.Tensor) *choice {

@@ -40,9 +40,16 @@ func Build(t testing.TB, make func(b *graphs.Builder)) *graphs.Model {
 	return graphs.NewModel(g)
 }
 
+// Provider is what the environment variable EBM_PROVIDER names: programs of a test
+// that asks for none run on it.
+func Provider() string { return os.Getenv("EBM_PROVIDER") }
+
 // Compile compiles a model and closes it when the test ends.
 func Compile(t testing.TB, e runtime.Engine, m *graphs.Model, o runtime.Options) runtime.Program {
 	t.Helper()
+	if o.Provider == "" {
+		o.Provider = Provider()
+	}
 	p, err := e.Compile(context.Background(), m, o)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +99,7 @@ func Run(t *testing.T, e runtime.Engine) {
 	}
 	for name, test := range map[string]func(*testing.T, runtime.Engine){
 		"batch": dynamicBatch, "in place": inPlace, "scalars": scalars, "defaults": defaults, "bad tensors": badTensors,
-		"shared memory": sharedMemory, "cancelled": cancelled, "concurrent": concurrent, "close": closed,
+		"shared memory": sharedMemory, "cancelled": cancelled, "concurrent": concurrent, "close": closed, "repeat": repeated,
 		"bad model": badModel, "provider": provider, "optimization": optimization,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, e) })
@@ -394,6 +401,9 @@ func cancelled(t *testing.T, e runtime.Engine) {
 		t.Errorf("after an ended context: %v", err)
 	}
 
+	if p := Provider(); p != "" && p != runtime.CPU {
+		return // what is seconds of work for one is none for another
+	}
 	// Seconds of work, ended while under way.
 	const n, deep = 512, 1000
 	long := Compile(t, e, Build(t, func(b *graphs.Builder) {
@@ -432,6 +442,46 @@ func concurrent(t *testing.T, e runtime.Engine) {
 		})
 	}
 	wg.Wait()
+}
+
+// repeated makes calls that hand a state on, x ← x·w + y with another y in each.
+func repeated(t *testing.T, e runtime.Engine) {
+	p := Compile(t, e, affine(t), runtime.Options{})
+	const calls = 5
+	fill := func(call int, y *graphs.Tensor) error {
+		for i := range y.F32() {
+			y.F32()[i] = float32(call - i)
+		}
+		return nil
+	}
+	x, y, want := ramp(3, 2), filled(0, 3, 2), []*graphs.Tensor{nil, nil}
+	var sums []float64
+	for call := range calls {
+		fill(call, y)
+		want[0], want[1] = nil, nil
+		if err := p.Run(t.Context(), []*graphs.Tensor{x, y}, want); err != nil {
+			t.Fatal(err)
+		}
+		x = want[0]
+		s, _ := want[1].AsFloats()
+		sums = append(sums, s...)
+	}
+	x, out := ramp(3, 2), []*graphs.Tensor{filled(-99, 3, 2), filled(-99, 3)}
+	var got []float32
+	err := runtime.Repeat(t.Context(), p, []*graphs.Tensor{x, y}, out, runtime.Repetition{
+		Calls: calls, From: 0, To: 0, Fresh: 1, Next: fill,
+		Done: func(int) error { got = append(got, out[1].F32()...); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := want[0].AsFloats()
+	Close(t, "state", out[0], 1e-6, w...)
+	Close(t, "sums", graphs.Of(got, len(got)), 1e-6, sums...)
+	Close(t, "the start is left alone", x, 0, 0, 1, 2, 3, 4, 5)
+	if r := runtime.Describe(p); r.Calls != 0 && r.Calls != 2*calls {
+		t.Errorf("wanted %d calls counted, got %d", 2*calls, r.Calls)
+	}
 }
 
 func closed(t *testing.T, e runtime.Engine) {

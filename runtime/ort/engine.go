@@ -78,6 +78,10 @@ func open(library string) (*engine, error) {
 	return &engine{}, nil
 }
 
+// memories are the library's names of the memory that providers compute in, where
+// it is not the processor's.
+var memories = map[string]string{runtime.CUDA: "Cuda", runtime.TensorRT: "Cuda"}
+
 // engine is the [runtime.Backend] of the loaded library.
 type engine struct{}
 
@@ -120,7 +124,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err := dump(o.DumpDir, m, data); err != nil {
 		return nil, err
 	}
-	p := &program{sig: sig, types: nodeTypes(m.Graph), calls: make(chan *call, maxCalls)}
+	p := &program{sig: sig, memory: memories[strings.ToLower(o.Provider)], types: nodeTypes(m.Graph), calls: make(chan *call, maxCalls)}
 	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
 	err = keepSignalStack(func() error {
 		opts, err := sessionOptions(o, profile)

@@ -23,6 +23,7 @@ type program struct {
 	sig             *runtime.Signature
 	types           map[string]graphs.DType // of nodes, for the words of errors
 	session         *onnx.DynamicAdvancedSession
+	memory          string // that the provider computes in, "" if it is the processor's
 	inputs, outputs []slot
 
 	calls chan *call // idle ones
