@@ -96,26 +96,7 @@ const flowBlock = 64
 // gradients are sums over examples, so that pieces change memory alone, and rounding.
 func LearnFlow(ctx context.Context, f Flow, piece int, x, noise, w, bound []float32) error {
 	n, dim := len(w), len(x)/max(len(w), 1)
-	if piece <= 0 || piece >= n {
-		return f.Learn(ctx, x, noise, w, bound)
-	}
-	sums := make([][]float32, len(f.Params()))
-	err := Blocks(n, piece, func(a, b int) error {
-		if err := f.Learn(ctx, x[a*dim:b*dim], noise[a*dim:b*dim], w[a:b], bound[a:b]); err != nil {
-			return err
-		}
-		for i, p := range f.Params() {
-			if sums[i] == nil {
-				sums[i] = make([]float32, len(p.G))
-			}
-			for j, g := range p.G {
-				sums[i][j] += g
-			}
-		}
-		return nil
+	return Pieces(f.Params(), n, piece, func(a, b int) error {
+		return f.Learn(ctx, x[a*dim:b*dim], noise[a*dim:b*dim], w[a:b], bound[a:b])
 	})
-	for i, p := range f.Params() {
-		copy(p.G, sums[i])
-	}
-	return err
 }

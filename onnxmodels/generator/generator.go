@@ -33,7 +33,14 @@ type Model struct {
 	*graphs.Model
 	Codes int
 	Dims  []int
+
+	// Loss is what [Model.Regression] measures, the squared error where it is nil.
+	Loss Loss
 }
+
+// A Loss appends how far generated examples x are from their targets, one number an
+// example. Entries where mask is 0 do not count.
+type Loss func(b *graphs.Builder, x, target, mask *graphs.Value) *graphs.Value
 
 // A Layer is one transposed convolution (a dense layer for points) with the
 // activation after it, except on the last.
@@ -88,7 +95,7 @@ func Build(s Spec, dims []int, seed uint64) (*Model, error) {
 	if want := append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(dims...)...); !x.Shape.Same(want) {
 		return nil, fmt.Errorf("generator: the network makes %v, wanted %v", x.Shape, want)
 	}
-	return &Model{graphs.NewModel(g), s.Codes, dims}, nil
+	return &Model{Model: graphs.NewModel(g), Codes: s.Codes, Dims: dims}, nil
 }
 
 func body(net *nn.Net, s Spec, z *graphs.Value, dims []int) *graphs.Value {

@@ -9,19 +9,27 @@ import (
 	"ebmrun/onnxmodels"
 )
 
-// masked appends the squared error of every example over its known entries,
+// squared is the squared error of every example over its known entries,
 // summed over entries: a mean here would weaken the likelihood against the prior.
-func (m *Model) masked(b *graphs.Builder, g *graphs.Graph) (z, err *graphs.Value) {
-	x := g.Output(X)
-	target := b.Input(Target, graphs.Float32, x.Shape)
-	mask := b.Input(Mask, graphs.Float32, x.Shape)
-	axes := make([]int64, len(m.Dims))
+func squared(b *graphs.Builder, x, target, mask *graphs.Value) *graphs.Value {
+	axes := make([]int64, len(x.Shape)-1)
 	for i := range axes {
 		axes[i] = int64(i + 1)
 	}
-	b.Prefix("error")
 	d := b.Mul(mask, b.Sub(target, x))
-	return g.Input(Z), b.Sum(b.Mul(d, d), false, axes...)
+	return b.Sum(b.Mul(d, d), false, axes...)
+}
+
+// masked appends a loss of every example, the squared error for nil.
+func masked(b *graphs.Builder, g *graphs.Graph, loss Loss) *graphs.Value {
+	x := g.Output(X)
+	target := b.Input(Target, graphs.Float32, x.Shape)
+	mask := b.Input(Mask, graphs.Float32, x.Shape)
+	b.Prefix("error")
+	if loss == nil {
+		loss = squared
+	}
+	return loss(b, x, target, mask)
 }
 
 // Posterior is the model z, target, mask → energy, error, grad/z of the joint
@@ -87,12 +95,11 @@ func (m *Model) posterior(sigma float64, prior func(p *graphs.Model, z *graphs.V
 		return nil, err
 	}
 	b := graphs.NewBuilder(p.Graph)
-	z, e := m.masked(b, p.Graph)
-	b.Output(Error, e)
+	b.Output(Error, masked(b, p.Graph, nil))
 	if err := b.Err(); err != nil {
 		return nil, err
 	}
-	g, u, err := prior(p, z)
+	g, u, err := prior(p, p.Graph.Input(Z))
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +116,7 @@ func (m *Model) posterior(sigma float64, prior func(p *graphs.Model, z *graphs.V
 }
 
 // Regression is the model z, target, mask, weight → error, grad/weights of
-// Σ weight_i·‖mask·(target_i − g(z_i))‖².
+// Σ weight_i·‖mask·(target_i − g(z_i))‖², or of the model's Loss in the place of squared errors.
 func (m *Model) Regression() (*graphs.Model, error) {
 	p, err := autodiff.Prepare(m.Model)
 	if err != nil {
@@ -118,8 +125,7 @@ func (m *Model) Regression() (*graphs.Model, error) {
 	g := p.Graph
 	weights := passes.Weights(g)
 	b := graphs.NewBuilder(g)
-	_, e := m.masked(b, g)
-	b.Output(Error, e)
+	e := b.Output(Error, masked(b, g, m.Loss))
 	w := b.Input(Weight, graphs.Float32, e.Shape)
 	slopes, err := autodiff.Append(b, e, w, weights...)
 	if err != nil {

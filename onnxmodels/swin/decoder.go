@@ -26,6 +26,10 @@ func Build(s Spec, dims, given []int, seed uint64) (*conditional.Generator, erro
 	if s.Codes < 1 || s.Features < 1 || s.Reduction < 1 || len(s.Dilations) == 0 || slices.Min(s.Dilations) < 1 {
 		return nil, fmt.Errorf("swin: wanted codes, features, a reduction and dilations of at least 1, got %d, %d, %d and %v", s.Codes, s.Features, s.Reduction, s.Dilations)
 	}
+	loss, err := lossOf(s, dims)
+	if err != nil {
+		return nil, err
+	}
 	b := builder{graphs.NewBuilder(&graphs.Graph{Name: "generator"}), rand.New(rand.NewPCG(seed, 0x7377696e)), s}
 	z, c := input(b.Builder, generator.Z, s.Codes), input(b.Builder, conditional.Given, given...)
 	b.Output(generator.X, b.decode(b.encode(c), z, dims))
@@ -33,7 +37,7 @@ func Build(s Spec, dims, given []int, seed uint64) (*conditional.Generator, erro
 	if err != nil {
 		return nil, fmt.Errorf("swin: %d stages on %v: %w", len(s.Depths), given, err)
 	}
-	return &conditional.Generator{Model: &generator.Model{Model: graphs.NewModel(g), Codes: s.Codes, Dims: dims}, Given: given}, nil
+	return &conditional.Generator{Model: &generator.Model{Model: graphs.NewModel(g), Codes: s.Codes, Dims: dims, Loss: loss}, Given: given}, nil
 }
 
 // conv is a convolution that keeps the size.

@@ -32,6 +32,8 @@ type Spec struct {
 	Reduction int   `yaml:"reduction"` // of channels where the decoder weighs them
 	Dilations []int `yaml:"dilations"` // of the convolutions that are summed
 	Tanh      bool  `yaml:"tanh"`      // values go through tanh
+
+	Loss string `yaml:"loss,omitempty"` // what maps are learned by: gaussian (the default), or structure
 }
 
 // Input is pictures of 3 channels, or of 4 with the depth as the last.

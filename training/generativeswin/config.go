@@ -17,6 +17,9 @@ type Config struct {
 	Swin    *swin.Spec `yaml:"swin_spec,omitempty"` // in place of a named network
 	Weights string     `yaml:"weights,omitempty"`   // file of a trained transformer's weights to begin with, by their official names
 	Draws   int        `yaml:"draws"`               // maps whose mean is a prediction
+	Loss    string     `yaml:"loss"`                // what the transformer learns by: gaussian (the default), or structure, as package swin has them
+	Mirror  bool       `yaml:"mirror"`              // half of the pictures are learned from left to right
+	Piece   int        `yaml:"piece"`               // examples that the transformer learns from at one time, which bounds memory; 0 is all
 }
 
 // Mean is a way to spoil learning: the likelihood of the code is the mean over the pixels
@@ -41,18 +44,26 @@ func (c *Config) Check() error {
 	if c.GenSpec != nil {
 		return fmt.Errorf("generator_spec: wanted swin_spec, of a network that looks at pictures")
 	}
-	if c.Draws < 1 {
+	switch {
+	case c.Draws < 1:
 		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
+	case c.Piece < 0:
+		return fmt.Errorf("piece: wanted 0 or more examples, got %d", c.Piece)
+	case c.Loss != "" && c.Loss != swin.Gaussian && c.Loss != swin.Structure:
+		return fmt.Errorf("loss: wanted %s or %s, got %q", swin.Gaussian, swin.Structure, c.Loss)
 	}
 	return nil
 }
 
 // Network is the generator's description.
-func (c *Config) Network() (swin.Spec, error) {
+func (c *Config) Network() (s swin.Spec, err error) {
 	if c.Swin != nil {
-		return *c.Swin, nil
+		s = *c.Swin
+	} else if s, err = swin.ByName(c.Generator); err != nil {
+		return s, err
 	}
-	return swin.ByName(c.Generator)
+	s.Loss, s.Tanh = c.Loss, s.Tanh || c.Loss == swin.Structure
+	return s, nil
 }
 
 // Residual is the deviation of the residual that codes are inferred with, for maps of so
@@ -65,7 +76,7 @@ func (c *Config) Residual(pixels int) float64 {
 }
 
 func small(net string) Config {
-	c := Config{Draws: 8}
+	c := Config{Draws: 8, Loss: swin.Gaussian}
 	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 0.3
 	c.Reference.Sigma = 1
 	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}

@@ -16,12 +16,15 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
+	"ebmrun/onnxmodels/swin"
 	"ebmrun/training"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
 	"ebmrun/training/latentebm"
 	"ebmrun/training/record"
+	"ebmrun/training/sampler"
 )
 
 // A Model is what is learned.
@@ -151,12 +154,47 @@ func New(c Config, p training.Energy, g training.ConditionalGenerator, set *data
 		return nil, err
 	}
 	pictures := make([]float32, c.Batch*m.Given)
-	inner, err := latentebm.NewAs("generative-swin", c.latent(), p, g.Given(pictures), set, seed)
+	inner, err := latentebm.NewAs("generative-swin", c.latent(), p, newStudent(c, g, pictures), set, seed)
 	if err != nil {
 		return nil, err
 	}
-	inner.Observe = func(b data.Batch) { copy(pictures, b.Given) }
-	return &System{System: inner, Config: c, model: m, set: set, seed: seed}, nil
+	s := &System{System: inner, Config: c, model: m, set: set, seed: seed}
+	inner.Observe = func(b data.Batch) {
+		if c.Mirror {
+			s.mirror(b)
+		}
+		copy(pictures, b.Given)
+	}
+	return s, nil
+}
+
+// Label of the random stream that decides which pictures are mirrored.
+const mirrored = 101
+
+// mirror turns half of a batch, pictures and maps, left to right.
+func (s *System) mirror(b data.Batch) {
+	side := make([]float32, len(b.Index))
+	sampler.Noise{Seed: s.seed}.Fork(mirrored).Normals(side, sampler.Chains(0, len(side)), uint64(s.Iteration()))
+	for i, v := range side {
+		if v > 0 {
+			continue
+		}
+		for _, x := range [][]float32{b.X[i*s.model.Dim : (i+1)*s.model.Dim], b.Given[i*s.model.Given : (i+1)*s.model.Given]} {
+			for row := range slices.Chunk(x, s.set.W) {
+				slices.Reverse(row)
+			}
+		}
+	}
+}
+
+// Step implements [training.System]. The error of maps bears the name of their loss.
+func (s *System) Step(ctx context.Context) (training.Metrics, error) {
+	m, err := s.System.Step(ctx)
+	if err == nil && s.Config.Loss == swin.Structure {
+		m[swin.Structure] = m["mse"] * float64(s.model.Dim)
+		delete(m, "mse")
+	}
+	return m, err
 }
 
 // Learned is what is learned so far.

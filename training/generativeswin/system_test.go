@@ -3,6 +3,7 @@ package generativeswin_test
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,7 +135,7 @@ func TestLearn(t *testing.T) {
 }
 
 // networks is a new system over small networks.
-func networks(t testing.TB, name string) *generativeswin.System {
+func networks(t testing.TB, name string, change func(c *generativeswin.Config)) *generativeswin.System {
 	t.Helper()
 	set, err := data.Load(context.Background(), name, data.Options{Seed: 2, Size: 16, Limit: 8})
 	if err != nil {
@@ -142,14 +143,21 @@ func networks(t testing.TB, name string) *generativeswin.System {
 	}
 	c := config()
 	c.Batch, c.Steps, c.Posterior.Steps, c.Posterior.GradClip = 2, 10, 2, 10
+	c.Loss, c.Mirror, c.Piece = swin.Structure, true, 1
+	if change != nil {
+		change(&c)
+	}
 	c.Optim, c.Teach = training.Optim{LR: 1e-3}, training.Optim{LR: 1e-3}
 	o := runtime.Options{Threads: 1, NoSpin: true}
 	spec := swin.Spec{Patch: 4, Embed: 4, Depths: []int{2, 1}, Heads: []int{2, 2}, Window: 2, Codes: 2, Features: 2, Reduction: 2, Dilations: []int{1}}
+	c.Swin, c.Hidden = &spec, []int{4}
+	if spec, err = c.Network(); err != nil {
+		t.Fatal(err)
+	}
 	gm, err := swin.Build(spec, set.Dims(), set.Given.Dims(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Hidden = []int{4}
 	pm, err := energy.Build(c.PriorNet(), []int{gm.Codes}, 1, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +185,64 @@ func TestResume(t *testing.T) {
 		if strings.HasSuffix(name, "depth") {
 			w = append(w, "generator/fusion.weight")
 		}
-		systemtest.Resume(t, func() training.System { return networks(t, name) }, w...)
+		systemtest.Resume(t, func() training.System { return networks(t, name, nil) }, w...)
+	}
+}
+
+// TestPieces: learning in pieces changes nothing but rounding, and mirrors are pairs still.
+func TestPieces(t *testing.T) {
+	slopes := func(piece int) (out [][]float32, loss float64) {
+		s := networks(t, "synthetic/salient", func(c *generativeswin.Config) { c.Piece = piece })
+		m, err := s.Step(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range s.Generator.Params() {
+			out = append(out, slices.Clone(p.G))
+		}
+		return out, m[swin.Structure]
+	}
+	whole, want := slopes(0)
+	parts, got := slopes(1)
+	if math.Abs(got-want) > 1e-5*want {
+		t.Errorf("loss %g in pieces, %g at once", got, want)
+	}
+	for i := range whole {
+		for j, v := range whole[i] {
+			if d := math.Abs(float64(v - parts[i][j])); d > 1e-5*(1+math.Abs(float64(v))) {
+				t.Fatalf("slope %d of parameter %d: %g in pieces, %g at once", j, i, parts[i][j], v)
+			}
+		}
+	}
+}
+
+// TestMirror: half of the pictures are learned from left to right, with their maps.
+func TestMirror(t *testing.T) {
+	s := networks(t, "synthetic/salient", nil)
+	turned := map[bool]int{}
+	for range 6 {
+		b := data.Batch{Index: []int{0, 1}, X: slices.Clone(s.Held.X[:2*s.Held.Dim()]), Given: slices.Clone(s.Held.Given.X[:2*s.Held.Given.Dim()])}
+		s.Observe(b)
+		for i := range b.Index {
+			x, given := b.X[i*s.Held.Dim():(i+1)*s.Held.Dim()], b.Given[i*s.Held.Given.Dim():(i+1)*s.Held.Given.Dim()]
+			is := !slices.Equal(x, s.Held.At(i))
+			for j, v := range given {
+				from := j
+				if is {
+					from += 15 - 2*(j%16)
+				}
+				if v != s.Held.Given.At(i)[from] {
+					t.Fatalf("picture %d, turned %v: value %d is %g, wanted %g", i, is, j, v, s.Held.Given.At(i)[from])
+				}
+			}
+			turned[is]++
+		}
+		if _, err := s.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if turned[true] < 2 || turned[false] < 2 {
+		t.Errorf("%d of 12 pictures were turned", turned[true])
 	}
 }
 

@@ -23,6 +23,11 @@ type Config struct {
 	Revise int `yaml:"revise"`
 	// Recover is the inference of the code behind a map of which scribbles are known.
 	Recover training.Langevin `yaml:"recover"`
+	// Decide has every pixel of a recovered map take the side, 1 or −1, that it is on: true
+	// maps have no others, and a map that hesitates teaches to hesitate.
+	Decide bool `yaml:"decide"`
+	// Known is what an error on a stroke weighs beside one on what is recovered.
+	Known float64 `yaml:"known"`
 	// Draws are the maps whose mean is a prediction.
 	Draws int `yaml:"draws"`
 }
@@ -65,6 +70,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("classes: a saliency map is drawn from a picture: wanted 0, got %d", c.Classes)
 	case c.Warm < 0 || !weak && c.Warm > 0:
 		return fmt.Errorf("warm: wanted 0 or more iterations, and 0 under full supervision, got %d", c.Warm)
+	case weak && !(c.Known >= 0):
+		return fmt.Errorf("known: wanted a weight of 0 or more, got %g", c.Known)
 	case c.Revise < 0:
 		return fmt.Errorf("revise: wanted an iteration, got %d", c.Revise)
 	case c.Draws < 1:
@@ -90,6 +97,7 @@ func small(net, gen string, steps int) Config {
 func scribbles(c Config) Config {
 	c.Supervision, c.Warm, c.Revise = Scribbles, c.Steps/3, 4*c.Steps/5
 	c.Recover = training.Langevin{Steps: 5, Step: 0.02, Noise: 1, GradClip: 1e3}
+	c.Decide, c.Known = true, 4
 	return c
 }
 

@@ -34,7 +34,7 @@ func config(supervision string) salcoopnets.Config {
 		Inference: training.Langevin{Steps: 2, Step: 0.02, Noise: 1},
 		Optim:     training.Optim{LR: 1e-2, Clip: 1}, Teach: training.Optim{LR: 1e-3}}
 	if supervision == salcoopnets.Scribbles {
-		c.Warm, c.Recover = 4, training.Langevin{Steps: 2, Step: 0.02, Noise: 1}
+		c.Known, c.Warm, c.Recover = 4, 4, training.Langevin{Steps: 2, Step: 0.02, Noise: 1}
 	}
 	return c
 }

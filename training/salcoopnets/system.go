@@ -12,6 +12,7 @@ package salcoopnets
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"ebmrun/training"
 	"ebmrun/training/conditionalcoopnets"
@@ -109,13 +110,16 @@ func (m *Model) Recover(ctx context.Context, pictures, strokes []float32, seed, 
 		if err != nil {
 			return err
 		}
-		if t < uint64(m.config.Revise) {
-			out = append(out, x...)
-			return nil
+		if t >= uint64(m.config.Revise) {
+			st.T = t * uint64(m.config.Langevin.Steps)
+			if _, err := m.Revise(ctx, given, st, noise.Fork(revised), paste); err != nil {
+				return training.Blame("recovered maps", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
+			}
 		}
-		st.T = t * uint64(m.config.Langevin.Steps)
-		if _, err := m.Revise(ctx, given, st, noise.Fork(revised), paste); err != nil {
-			return training.Blame("recovered maps", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
+		if m.config.Decide {
+			for i, v := range x {
+				x[i] = float32(math.Copysign(1, float64(v)))
+			}
 		}
 		out = append(out, x...)
 		return nil
@@ -183,12 +187,17 @@ func (s *System) observe(ctx context.Context, b data.Batch, iteration int, obser
 		}
 		return nil
 	}
+	// the mask is squared with the error that it multiplies
+	known, unknown := float32(math.Sqrt(s.Config.Known)), float32(1)
 	if iteration < s.Config.Warm {
-		for i, v := range observed {
-			if mask[i] = 0; v != 0 {
-				mask[i] = 1
-			}
+		known, unknown = 1, 0
+	}
+	for i, v := range observed {
+		if mask[i] = unknown; v != 0 {
+			mask[i] = known
 		}
+	}
+	if iteration < s.Config.Warm {
 		return nil
 	}
 	x, err := s.model.Recover(ctx, b.Given, observed, s.seed, uint64(iteration))

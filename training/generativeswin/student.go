@@ -1,0 +1,39 @@
+package generativeswin
+
+import (
+	"context"
+
+	"ebmrun/onnxmodels/swin"
+	"ebmrun/training"
+)
+
+// A student is the generator as an iteration sees it, under the pictures of a batch: it
+// learns in pieces, by the loss of the settings.
+type student struct {
+	training.Generator // under all pictures
+	of                 training.ConditionalGenerator
+	pictures           []float32
+	piece              int     // examples learned from at one time
+	weight             float32 // of the loss, beside that of a squared error
+}
+
+func newStudent(c Config, g training.ConditionalGenerator, pictures []float32) *student {
+	s := &student{g.Given(pictures), g, pictures, c.Piece, 1}
+	if c.Loss == swin.Structure { // an iteration divides squared errors by twice the variance
+		s.weight = float32(2 * c.Sigma * c.Sigma)
+	}
+	return s
+}
+
+// Learn implements [training.Generator].
+func (s *student) Learn(ctx context.Context, z, target, mask, w, e []float32) error {
+	n := len(w)
+	d, dim, given := len(z)/n, len(target)/n, len(s.pictures)/n
+	scaled := make([]float32, n)
+	for i, v := range w {
+		scaled[i] = v * s.weight
+	}
+	return training.Pieces(s.Params(), n, s.piece, func(a, b int) error {
+		return s.of.Given(s.pictures[a*given:b*given]).Learn(ctx, z[a*d:b*d], target[a*dim:b*dim], mask[a*dim:b*dim], scaled[a:b], e[a:b])
+	})
+}
