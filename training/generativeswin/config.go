@@ -94,6 +94,7 @@ func published(net string) Config {
 	c := small(net)
 	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6
 	c.Posterior.GradClip, c.Infer = 0, c.Posterior.Steps
+	c.Loss, c.Mirror, c.Piece = swin.Structure, true, 1
 	c.Optim.LR = 6e-5
 	c.Teach = training.Optim{LR: 6e-5, Betas: [2]float64{0.5, 0.999}, Decay: 0.01}
 	return c

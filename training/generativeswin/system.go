@@ -204,13 +204,14 @@ func (s *System) Learned() *Model { return s.model }
 const most = 200
 
 // Evaluate implements [training.Evaluator]: saliency measures of held maps, beside the
-// error with codes of N(0, σ0²I).
+// error with codes of N(0, σ0²I), and how much the maps of a picture deviate.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if s.Held == nil || s.Held.Given == nil {
 		return nil, nil
 	}
 	h := s.Held.Head(min(most, s.Held.N))
 	var found [2]diag.Saliency
+	deviation := 0.0
 	for i := range found {
 		p, err := s.model.predict(ctx, h.Given.X, s.seed, i == 0)
 		if err != nil {
@@ -219,10 +220,13 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		if found[i], err = Measure(p.Mean, h); err != nil {
 			return nil, err
 		}
+		if i == 0 {
+			deviation = training.Mean(p.Deviation)
+		}
 	}
 	m := found[0]
 	return training.Metrics{training.Objective: m.MAE, "mae": m.MAE, "s_measure": m.S, "mean_f": m.MeanF, "max_f": m.MaxF, "mean_e": m.MeanE,
-		"gaussian/mae": found[1].MAE}, nil
+		"gaussian/mae": found[1].MAE, "deviation": deviation}, nil
 }
 
 // Measure scores maps from −1 to 1 against the true ones of a set.
