@@ -249,7 +249,7 @@ var nets = map[string]struct {
 	heavy bool // published sizes: built, not run
 }{
 	"glow-2d": {dims: []int{2}}, "realnvp-2d": {dims: []int{2}}, "flowpp-2d": {dims: []int{2}},
-	"glow-16": {dims: []int{1, 16, 16}}, "glow-28": {dims: []int{1, 28, 28}}, "glow-32": {dims: []int{3, 32, 32}},
+	"glow-16": {dims: []int{1, 16, 16}}, "whole-16": {dims: []int{1, 16, 16}}, "glow-28": {dims: []int{1, 28, 28}}, "glow-32": {dims: []int{3, 32, 32}},
 	"realnvp-28": {dims: []int{1, 28, 28}},
 	"flowpp-16":  {dims: []int{1, 16, 16}}, "flowpp-28": {dims: []int{1, 28, 28}}, "flowpp-32": {dims: []int{3, 32, 32}},
 	"glow-28-published": {[]int{1, 28, 28}, true},

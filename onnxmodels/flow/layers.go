@@ -228,17 +228,24 @@ func identity(n *net, c int) *graphs.Value {
 	return n.Const(graphs.Of(one, c, c))
 }
 
-// unipotentInverse is (1 + N)⁻¹ for a strictly triangular N of size c. N^c = 0, so
-// the series Σ (−N)^k ends, and is the product of 1 + (−N)^(2^i).
+// unipotentInverse is (1 + N)⁻¹ for a strictly triangular N of size c: from blocks
+// on the diagonal that are inverted, X, to blocks of twice the size, by X − X·M·X with
+// what N has between two of them, M. The series of powers of N would lose all digits
+// to cancellation where there are many channels.
 func unipotentInverse(n *net, m *graphs.Value, c int) *graphs.Value {
-	one := identity(n, c)
-	m = n.Neg(m)
-	inverse := n.Add(one, m)
-	for k := 2; k < c; k *= 2 {
-		m = n.MatMul(m, m)
-		inverse = n.MatMul(inverse, n.Add(one, m))
+	x := identity(n, c)
+	for k := 1; k < c; k *= 2 {
+		between := make([]float32, c*c)
+		for i := range c {
+			for j := range c {
+				if i/k != j/k && i/(2*k) == j/(2*k) {
+					between[i*c+j] = 1
+				}
+			}
+		}
+		x = n.Sub(x, n.MatMul(n.MatMul(x, n.Mul(m, n.Const(graphs.Of(between, c, c)))), x))
 	}
-	return inverse
+	return x
 }
 
 // rotation is a random orthogonal matrix.

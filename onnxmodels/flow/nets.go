@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -16,6 +17,7 @@ var Nets = map[string]struct {
 	"flowpp-2d":  {"points: 4 steps of a mixture of 8 logistics, 64-64 units", mixtures(points(4, false), 8)},
 
 	"glow-16":    {"16×16: 2 scales of 4 steps, 32 filters", pictures(32, 4, 4)},
+	"whole-16":   {"16×16: 4, 4 and 8 steps at 8×8, 4×4 and 2×2, 64 filters, nothing leaves", whole(64, 4, 4, 8)},
 	"glow-28":    {"28×28: 2 scales of 8 steps, 64 filters", pictures(64, 8, 8)},
 	"glow-32":    {"32×32: 3 scales of 6 steps, 64 filters", pictures(64, 6, 6, 6)},
 	"realnvp-28": {"28×28: checkerboard and channel couplings, 2 scales, 64 filters", realNVP(64, 2)},
@@ -47,6 +49,17 @@ func pictures(hidden int, steps ...int) Spec {
 		}
 		s.Layers = append(s.Layers, Layer{Kind: Squeeze}, Layer{Kind: Steps, N: n})
 	}
+	return s
+}
+
+// whole is Glow for pictures of one thing that is in one place: all values stay to the
+// coarsest scale, where couplings see the whole picture, and a coupling may scale up as
+// well as down, by a factor that is learned. In [Sigmoid]'s ½ … 1 a background that hardly
+// varies and a thing that does need more couplings than there are.
+func whole(hidden int, steps ...int) Spec {
+	s := pictures(hidden, steps...)
+	s.Coupling.Kind = Tanh
+	s.Layers = slices.DeleteFunc(s.Layers, func(l Layer) bool { return l.Kind == Leave })
 	return s
 }
 

@@ -2,6 +2,7 @@ package accept
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	nets "ebmrun/onnxmodels/flow"
@@ -210,17 +211,19 @@ func blobsOfFlow(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	it.Check("", "FD-PCA of real pictures (the floor)", b.floor, Reported, "")
-	for _, arm := range []string{Works, Untrained, Flipped} {
+	distances := map[string]float64{}
+	for _, arm := range []string{Untrained, Works, Flipped} {
 		c, err := flow.For("pictures-16", []int{1, 16, 16}, b.train.N)
 		if err != nil {
 			return err
 		}
-		c.Steps, c.Batch = 800, 32
 		s, m, done, err := e.flowArm(ctx, "blobs", arm, c, b.train, b.held)
 		if err != nil {
 			return err
 		}
-		bits, distance := math.Inf(1), math.Inf(1)
+		bits := math.Inf(1)
+		distances[arm] = math.Inf(1)
+		var valid float64
 		if m != nil {
 			bits = m["held_out/bpd"]
 			x, err := s.Draw(ctx, compared, e.Seed)
@@ -228,21 +231,49 @@ func blobsOfFlow(ctx context.Context, e Env, it *Item) error {
 				return err
 			}
 			if d, err := b.distance(x); err == nil {
-				distance = d
+				distances[arm] = d
+			}
+			if valid, _, err = b.valid(x); err != nil {
+				return err
 			}
 			if err := e.pictures("flow-blobs-"+arm, x, b.train); err != nil {
 				return err
 			}
 		}
 		if arm == Works {
-			it.Check(arm, "held-out bits per dimension", bits, AtMost(4), "8 for noise")
+			it.Check(arm, "held-out bits per dimension", bits, AtMost(2), "8 for noise")
+			it.Check(arm, "FD-PCA of draws, share of U's", distances[arm]/distances[Untrained], AtMost(drawsOfFlow), fmt.Sprintf("%.3g of %.3g", distances[arm], distances[Untrained]))
+			it.Check(arm, "draws that are one disc of a right size", valid, Reported, "")
+			if err := b.thereAndBack(ctx, it, s); err != nil {
+				return err
+			}
 		} else {
 			it.Check(arm, "held-out bits per dimension", bits, AtLeast(5), "")
 		}
-		it.Check(arm, "FD-PCA of draws", distance, Reported, "")
+		if arm == Flipped {
+			it.Check(arm, "FD-PCA of draws, share of U's", distances[arm]/distances[Untrained], AtLeast(drawsOfFlow), "")
+		}
 		if err := done(); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// drawsOfFlow tells a flow that draws discs from one that does not.
+const drawsOfFlow = 0.25
+
+// thereAndBack: what a flow has learned does not make it lose digits.
+func (b blobs) thereAndBack(ctx context.Context, it *Item, s *flow.System) error {
+	x := b.held.Head(64).X
+	y, err := s.Reconstruct(ctx, x, nil, 0)
+	if err != nil {
+		return err
+	}
+	worst := 0.0
+	for i, v := range x {
+		worst = max(worst, math.Abs(float64(v-y[i])))
+	}
+	it.Check(Works, "held-out discs: largest difference there and back", worst, AtMost(1e-4), "")
 	return nil
 }

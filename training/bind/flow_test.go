@@ -44,7 +44,7 @@ func TestFlow(t *testing.T) {
 			back float64
 		}{
 			"glow-2d": {[]int{2}, 1e-4}, "flowpp-2d": {[]int{2}, 1e-3},
-			"glow-16": {[]int{1, 16, 16}, 1e-4}, "flowpp-16": {[]int{1, 16, 16}, 1e-3},
+			"glow-16": {[]int{1, 16, 16}, 1e-4}, "whole-16": {[]int{1, 16, 16}, 1e-4}, "flowpp-16": {[]int{1, 16, 16}, 1e-3},
 		} {
 			t.Run(engine+" "+name, func(t *testing.T) {
 				const n, rate = 6, 1e-3

@@ -81,7 +81,7 @@ var Presets = map[string]struct {
 	"points":         {"points in the plane, Glow", plane("glow-2d")},
 	"points-realnvp": {"points in the plane, RealNVP", plane("realnvp-2d")},
 	"points-flowpp":  {"points in the plane, mixtures of logistics", plane("flowpp-2d")},
-	"pictures-16":    {"16×16 pictures, Glow", small("glow-16", 64, 1000)},
+	"pictures-16":    {"16×16 pictures, Glow", small("whole-16", 32, 1500)},
 	"pictures-28":    {"28×28 pictures, Glow", small("glow-28", 32, 2500)},
 	"pictures-32":    {"32×32 pictures, Glow", small("glow-32", 32, 1000)},
 	"realnvp-28":     {"28×28 pictures, RealNVP", small("realnvp-28", 32, 1000)},
