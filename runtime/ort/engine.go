@@ -115,7 +115,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 		return nil, err
 	}
 	if strings.ToLower(o.Provider) == runtime.OpenVINO {
-		m = transposedApart(m)
+		m = readersApart(m)
 	}
 	data, err := onnxio.Encode(m)
 	if err != nil {

@@ -3,64 +3,69 @@
 package ort
 
 import (
-	"slices"
-
 	"ebmrun/graphs"
 )
 
-// transposedApart returns m with a second copy of every constant matrix that some
-// Gemm reads as it is and another transposed, as a dense layer and its gradient
-// do. The OpenVINO provider packs a constant once and uses the result for both,
-// which goes unnoticed where the matrix is square: the numbers are wrong. m
-// itself is not changed.
-func transposedApart(m *graphs.Model) *graphs.Model {
-	var plain, turned []*graphs.Value // as read by the Gemms
-	for _, n := range m.Graph.Nodes {
-		if w := gemmWeight(n); w != nil {
-			if n.Int("transB", 0) == 0 {
-				plain = append(plain, w)
-			} else {
-				turned = append(turned, w)
-			}
-		}
-	}
-	copies := map[*graphs.Value]*graphs.Value{}
-	for _, w := range turned {
-		if copies[w] == nil && slices.Contains(plain, w) {
-			c := *w
-			c.Name = m.Graph.Fresh(w.Name + "/transposed")
-			copies[w] = &c
-		}
-	}
-	if len(copies) == 0 {
-		return m
-	}
+// readersApart returns m with a copy of every constant that is read in several
+// ways: as it is and transposed by Gemm, by a convolution and by a transposed one,
+// as a layer and its gradient do. The OpenVINO provider packs a constant once and
+// uses the result for all, which goes unnoticed where it is as wide as it is high:
+// the numbers are wrong. m itself is not changed.
+func readersApart(m *graphs.Model) *graphs.Model {
+	ways := map[*graphs.Value]map[string]*graphs.Value{} // the constant to read instead
 	g, model := *m.Graph, *m
-	g.Nodes, g.Inits = slices.Clone(g.Nodes), slices.Clone(g.Inits)
-	for i, n := range g.Nodes {
-		if c := copies[gemmWeight(n)]; c != nil && n.Int("transB", 0) != 0 {
+	changed := false
+	for i, n := range m.Graph.Nodes {
+		w, way := weightRead(n)
+		if w == nil {
+			continue
+		}
+		if ways[w] == nil {
+			ways[w] = map[string]*graphs.Value{way: w}
+		}
+		c := ways[w][way]
+		if c == nil {
+			twin := *w
+			twin.Name = m.Graph.Fresh(w.Name + "/" + way)
+			if !changed {
+				changed = true
+				g.Nodes, g.Inits = append([]*graphs.Node(nil), g.Nodes...), append([]*graphs.Value(nil), g.Inits...)
+			}
+			c, ways[w][way] = &twin, &twin
+			g.Inits = append(g.Inits, c)
+		}
+		if c != w {
 			twin := *n
-			twin.Inputs = slices.Clone(n.Inputs)
+			twin.Inputs = append([]*graphs.Value(nil), n.Inputs...)
 			twin.Inputs[1] = c
 			g.Nodes[i] = &twin
 		}
 	}
-	for _, w := range m.Graph.Inits {
-		if c := copies[w]; c != nil {
-			g.Inits = append(g.Inits, c)
-		}
+	if !changed {
+		return m
 	}
 	model.Graph = &g
 	return &model
 }
 
-// gemmWeight is the constant second factor of a Gemm, nil if n is another node.
-func gemmWeight(n *graphs.Node) *graphs.Value {
-	if n.Op != "Gemm" || n.Domain != "" {
-		return nil
+// weightRead is the constant that a node multiplies by, and how it reads it; nil if
+// n is another node.
+func weightRead(n *graphs.Node) (w *graphs.Value, way string) {
+	if w = n.In(1); n.Domain != "" || w == nil || w.Const == nil {
+		return nil, ""
 	}
-	if w := n.In(1); w != nil && w.Const != nil {
-		return w
+	switch n.Op {
+	case "Gemm":
+		if n.Int("transB", 0) != 0 {
+			return w, "transposed"
+		}
+		return w, "plain"
+	case "MatMul":
+		return w, "plain"
+	case "Conv":
+		return w, "forward"
+	case "ConvTranspose":
+		return w, "back"
 	}
-	return nil
+	return nil, ""
 }

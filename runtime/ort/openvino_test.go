@@ -35,13 +35,13 @@ func dense(t testing.TB, n, size int) *graphs.Model {
 	})
 }
 
-func TestTransposedApart(t *testing.T) {
+func TestReadersApart(t *testing.T) {
 	m := dense(t, 5, 4)
 	before, err := onnxio.Encode(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	apart := transposedApart(m)
+	apart := readersApart(m)
 	if got := len(apart.Graph.Inits); got != 4 {
 		t.Errorf("wanted two matrices and their copies, got %d constants", got)
 	}
@@ -62,25 +62,45 @@ func TestTransposedApart(t *testing.T) {
 	if after, err := onnxio.Encode(m); err != nil || !slices.Equal(after, before) {
 		t.Errorf("the model was changed (%v)", err)
 	}
-	if transposedApart(apart) != apart {
+	if readersApart(apart) != apart {
 		t.Error("a model with nothing to do was copied")
 	}
 }
 
-func TestDenseOnOpenVINO(t *testing.T) {
+// convolutional is a convolution as wide as it is deep, and the way back through it.
+func convolutional(t testing.TB, n, channels, side int) *graphs.Model {
+	return enginetest.Build(t, func(b *graphs.Builder) {
+		r := rand.New(rand.NewPCG(3, 4))
+		w := graphs.NewTensor(graphs.Float32, channels, channels, 3, 3)
+		for i := range w.F32() {
+			w.F32()[i] = float32(r.NormFloat64()) * 0.1
+		}
+		x, c, pads := b.Input("x", graphs.Float32, graphs.MakeShape(n, channels, side, side)), b.Weight("c", w), graphs.IntsAttr("pads", 1, 1, 1, 1)
+		y := b.Tanh(b.Op("Conv", []*graphs.Value{x, c}, pads))
+		b.Output("y", y)
+		b.Output("back", b.Op("ConvTranspose", []*graphs.Value{y, c}, pads))
+	})
+}
+
+func TestLayersOnOpenVINO(t *testing.T) {
+	for name, m := range map[string]*graphs.Model{"dense": dense(t, 40, 32), "convolution": convolutional(t, 2, 8, 16)} {
+		t.Run(name, func(t *testing.T) { sameOnOpenVINO(t, m) })
+	}
+}
+
+func sameOnOpenVINO(t *testing.T, m *graphs.Model) {
 	e := engineFor(t)
 	if !slices.Contains(e.Providers(), runtime.OpenVINO) {
 		t.Skip("the library has no OpenVINO provider")
 	}
-	const n, size = 40, 32
-	x := graphs.NewTensor(graphs.Float32, n, size)
+	x := graphs.NewTensor(graphs.Float32, m.Graph.Inputs[0].Shape.Ints()...)
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range x.F32() {
 		x.F32()[i] = float32(r.NormFloat64())
 	}
 	run := func(provider string) []*graphs.Tensor {
 		out := make([]*graphs.Tensor, 2)
-		p := enginetest.Compile(t, e, dense(t, n, size), runtime.Options{Provider: provider})
+		p := enginetest.Compile(t, e, m, runtime.Options{Provider: provider})
 		if err := p.Run(t.Context(), []*graphs.Tensor{x}, out); err != nil {
 			t.Fatal(err)
 		}
