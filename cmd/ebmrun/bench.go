@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
 	"slices"
 	"strconv"
@@ -16,149 +16,43 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/runtime"
-	"ebmrun/training"
-	"ebmrun/training/bind"
-	"ebmrun/training/data"
-	"ebmrun/training/generativeconvnet"
-	"ebmrun/training/sampler"
 )
-
-// A workload is something whose speed is measured.
-type workload struct {
-	Name  string `json:"name"`
-	Title string `json:"title"`
-
-	// start makes it ready to run, fused or step by step.
-	start func(ctx context.Context, e runtime.Engine, o runtime.Options, fused bool) (*rig, error)
-}
-
-// A rig is a workload ready to run.
-type rig struct {
-	steps   int // per chain
-	chain   func() error
-	reports func() map[string]runtime.Report
-	close   func() error
-}
-
-// fusedSteps is how many steps the fused form takes in a call.
-const fusedSteps = 20
-
-var workloads = []workload{
-	{"sr16", "Langevin step, short-run net of 16 filters, batch 64 of 3×32×32", langevin(shortRun32(16), 20, 64, 3, 32, 32)},
-	{"sr32", "Langevin step, short-run net of 32 filters, batch 16 of 3×32×32", langevin(shortRun32(32), 20, 16, 3, 32, 32)},
-	{"sr64", "Langevin step, short-run net of 64 filters, batch 32 of 3×32×32", langevin(shortRun32(64), 20, 32, 3, 32, 32)},
-	{"mlp2d", "Langevin step, dense net 2-128-128-1, batch 1000", langevin(dense(128), 200, 1000, 2)},
-	{"latent", "Langevin step, dense net 100-200-200-1, batch 100", langevin(dense(200), 200, 100, 100)},
-	{"convnet-iteration", "learning iteration of preset digits: 20 Langevin steps of 64 chains, one update", learning},
-}
-
-// shortRun32 is the network of Nijkamp et al. (2019) for 32×32 with n filters.
-func shortRun32(n int) energy.Spec {
-	return energy.Spec{Activation: "leaky.05", Layers: []energy.Layer{
-		{Filters: n, Kernel: 3, Pad: 1},
-		{Filters: 2 * n, Kernel: 4, Stride: 2, Pad: 1},
-		{Filters: 4 * n, Kernel: 4, Stride: 2, Pad: 1},
-		{Filters: 8 * n, Kernel: 4, Stride: 2, Pad: 1},
-		{Filters: 1, Kernel: 4},
-	}}
-}
-
-// dense is a network of two hidden layers of n units.
-func dense(n int) energy.Spec {
-	return energy.Spec{Activation: "leaky.05", Layers: []energy.Layer{{Filters: n}, {Filters: n}, {Filters: 1}}}
-}
-
-// langevin is sampling from fixed weights, chains of the given length. A step
-// includes its noise.
-func langevin(spec energy.Spec, steps, batch int, dims ...int) func(context.Context, runtime.Engine, runtime.Options, bool) (*rig, error) {
-	return func(ctx context.Context, e runtime.Engine, o runtime.Options, fused bool) (*rig, error) {
-		m, err := energy.Build(spec, dims, 0, 1)
-		if err != nil {
-			return nil, err
-		}
-		net, err := bind.Freeze(ctx, m, e, bind.Options{Runtime: o})
-		if err != nil {
-			return nil, err
-		}
-		noise, kernel := sampler.Noise{Seed: 1}, sampler.Langevin{Size: 0.01, Noise: 1}
-		start := make([]float32, batch*m.Size())
-		noise.Fork(1).Normals(start, sampler.Chains(0, batch), 0)
-		s, err := sampler.NewState(slices.Clone(start), m.Size(), sampler.Chains(0, batch))
-		if err != nil {
-			return nil, err
-		}
-		f := &sampler.Fused{Chain: net.Chain(kernel), K: fusedSteps}
-		return &rig{steps, func() error {
-			copy(s.X, start)
-			if fused {
-				_, err := f.Run(ctx, noise, s, steps, nil)
-				return err
-			}
-			_, err := sampler.Run(ctx, noise, kernel, net, s, steps, nil)
-			return err
-		}, net.Reports, net.Close}, nil
-	}
-}
-
-// learning is one iteration of the demo, on pictures of noise.
-func learning(ctx context.Context, e runtime.Engine, o runtime.Options, fused bool) (*rig, error) {
-	const n, side = 1024, 28
-	set := &data.Set{Name: "noise", N: n, C: 1, H: side, W: side, X: make([]float32, n*side*side), Lo: -1, Hi: 1, Gain: 1}
-	r := rand.New(rand.NewPCG(1, 1))
-	for i := range set.X {
-		set.X[i] = 2*r.Float32() - 1
-	}
-	c, err := generativeconvnet.For("digits", []int{1, side, side}, n)
-	if err != nil {
-		return nil, err
-	}
-	c.Langevin.Fused = fused
-	net, err := energyOf(ctx, environment{engine: e, bind: bind.Options{Runtime: o}, seed: 1, dims: dimsOf(set)}, &c)
-	if err != nil {
-		return nil, err
-	}
-	s, err := generativeconvnet.New(c, net, set, 1)
-	if err != nil {
-		return nil, errors.Join(err, net.Close())
-	}
-	return &rig{1, func() error {
-		m, err := s.Step(ctx)
-		if err == nil && m[training.Value] != m[training.Value] {
-			err = errors.New("learning gave numbers that are not finite")
-		}
-		return err
-	}, net.Reports, net.Close}, nil
-}
 
 // A measurement is what bench prints.
 type measurement struct {
-	Workload  string  `json:"workload"`
-	MsPerStep float64 `json:"ms_per_step"` // median over chains
-	PeakMB    float64 `json:"peak_mb"`     // largest resident size of the process, 0 where the system does not tell
-	Provider  string  `json:"provider"`
-	Fused     bool    `json:"fused"`
+	Workload  string     `json:"workload"`
+	MsPerStep float64    `json:"ms_per_step"` // median over chains
+	Spread    [2]float64 `json:"spread"`      // the fastest and the slowest chain, in ms a step
+	PeakMB    float64    `json:"peak_mb"`     // largest resident size of the process, 0 where the system does not tell
+	Provider  string     `json:"provider"`
+	Fused     bool       `json:"fused"`
+	First     float64    `json:"first_step_s"` // from the start of the process to the end of the first step, 0 where the system does not tell
+	GFLOP     float64    `json:"gflop"`        // 10⁹ operations of convolutions and matrix products in a step, 0 if not counted
 }
 
 type benchFlags struct {
 	list, json bool
 	chains     int
 	fused      string
+	first      bool
+	write      string
+	setting
 }
 
 func benchCommand(c *common) *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
-		Use:   "bench WORKLOAD",
+		Use:   "bench WORKLOAD|FILE.onnx",
 		Short: "Measure speed and memory on this machine",
 		Long: `Measure the time of one step and the largest resident size of the process.
 
 A step of a Langevin workload is the gradient of a network with fixed seeded
-weights, the noise and the move; the time is the median over --chains chains.
-Unless --fused says otherwise, both ways of running are tried and the faster one
-is measured; --provider auto takes the fastest provider that is right.`,
-		Example: example("ebmrun bench --list", "ebmrun bench sr16", "ebmrun bench mlp2d --provider cpu --fused no --json"),
+weights, the noise and the move; the time is the median over --chains chains. Of a
+file it is one call of its gradient. Unless --fused says otherwise, both ways of
+running are tried and the faster one is measured; --provider auto takes the fastest
+provider that is right.`,
+		Example: example("ebmrun bench --list", "ebmrun bench sr16", "ebmrun bench mlp2d --provider cpu --fused no --json", "ebmrun bench sr32 --batch 64 --side 64", "ebmrun bench model.onnx"),
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case f.list && len(args) > 0:
@@ -180,6 +74,12 @@ is measured; --provider auto takes the fastest provider that is right.`,
 	fl.BoolVar(&f.json, "json", false, "as JSON")
 	fl.IntVar(&f.chains, "chains", 9, "chains to take the median of, at least 7")
 	fl.StringVar(&f.fused, "fused", "auto", "many steps in one graph: yes, no, or auto for the faster way")
+	fl.IntVar(&f.batch, "batch", 0, "chains side by side [those of the workload]")
+	fl.IntVar(&f.side, "side", 0, "height and width of pictures, a multiple of 8 [that of the workload]")
+	fl.IntVar(&f.setting.steps, "steps", 0, "steps of a chain [those of the workload]")
+	fl.BoolVar(&f.still, "still", false, "draw no noise")
+	fl.BoolVar(&f.first, "first", false, "stop after the first step: the time from the command to there")
+	fl.StringVar(&f.write, "write", "", "do not measure: write settings, weights, and what comes of a chain without noise, to this `folder`")
 	return cmd
 }
 
@@ -203,22 +103,34 @@ func (c *common) listWorkloads(asJSON bool) error {
 }
 
 func (c *common) bench(ctx context.Context, name string, f benchFlags) error {
-	at := slices.Index(workloadNames(), name)
-	if at < 0 {
-		return badInput(fmt.Errorf("no workload %q; there are %s", name, strings.Join(workloadNames(), ", ")))
+	w, err := workloadOf(name, f.setting)
+	if err != nil {
+		return err
 	}
 	if f.chains < 7 {
 		return badInput(fmt.Errorf("--chains: wanted at least 7, got %d", f.chains))
 	}
 	ways, ok := map[string][]bool{"auto": {false, true}, "no": {false}, "yes": {true}}[f.fused]
-	if !ok {
+	switch {
+	case !ok:
 		return badInput(fmt.Errorf("--fused: wanted auto, yes or no, got %q", f.fused))
+	case w.alone && f.fused == "yes":
+		return badInput(fmt.Errorf("--fused: workload %s has no fused form", w.Name))
+	case w.alone, f.fused == "auto" && (f.first || f.write != ""):
+		ways = []bool{false}
 	}
 	e, err := c.engine(ctx)
 	if err != nil {
 		return err
 	}
-	m, err := measure(ctx, workloads[at], e, c.options(), ways, f.chains)
+	if f.write != "" {
+		return writeWorkload(ctx, w, e, c.options(), f.setting, f.write)
+	}
+	chains := f.chains
+	if f.first {
+		chains = 0
+	}
+	m, err := measure(ctx, w, e, c.options(), f.setting, ways, chains)
 	if err != nil {
 		return err
 	}
@@ -229,30 +141,94 @@ func (c *common) bench(ctx context.Context, name string, f benchFlags) error {
 	if m.Fused {
 		how = "fused"
 	}
-	_, err = fmt.Fprintf(c.out, "%s: %.4g ms a step, provider %s, %s, peak %.0f MB\n", m.Workload, m.MsPerStep, m.Provider, how, m.PeakMB)
+	if f.first {
+		_, err = fmt.Fprintf(c.out, "%s: first step after %.2f s, provider %s\n", m.Workload, m.First, m.Provider)
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "%s: %.4g ms a step (%.4g to %.4g), provider %s, %s, peak %.0f MB, first step after %.2f s\n",
+		m.Workload, m.MsPerStep, m.Spread[0], m.Spread[1], m.Provider, how, m.PeakMB, m.First)
+	if err == nil && m.GFLOP > 0 {
+		_, err = fmt.Fprintf(c.out, "%.3g·10⁹ operations a step, %.0f·10⁹ a second\n", m.GFLOP, m.GFLOP/m.MsPerStep*1e3)
+	}
 	return err
+}
+
+// workloadOf finds a workload, or makes one of a file.
+func workloadOf(name string, s setting) (workload, error) {
+	at := slices.Index(workloadNames(), name)
+	var w workload
+	switch {
+	case at >= 0:
+		w = workloads[at]
+	case filepath.Ext(name) == ".onnx":
+		w = workload{Name: strings.TrimSuffix(filepath.Base(name), ".onnx"), alone: true, start: gradientOf(name)}
+	default:
+		return w, badInput(fmt.Errorf("no workload %q; there are %s, and files that end in .onnx", name, strings.Join(workloadNames(), ", ")))
+	}
+	if !w.sized && (s.batch != 0 || s.side != 0 || s.steps != 0) {
+		return w, badInput(fmt.Errorf("--batch, --side, --steps: workload %s has its own", w.Name))
+	}
+	if s.batch < 0 || s.side < 0 || s.steps < 0 {
+		return w, badInput(fmt.Errorf("--batch, --side, --steps: wanted 1 or more, got %d, %d, %d", s.batch, s.side, s.steps))
+	}
+	return w, nil
+}
+
+// writeWorkload writes what another program needs to do the same. Nothing is drawn,
+// so that all come to the same end.
+func writeWorkload(ctx context.Context, w workload, e runtime.Engine, o runtime.Options, s setting, dir string) error {
+	s.still = true
+	if s.steps == 0 && w.sized {
+		s.steps = 5
+	}
+	r, err := w.start(ctx, e, o, s)
+	if err != nil {
+		return err
+	}
+	ref, err := r.refer()
+	if err == nil {
+		err = ref.write(dir, w.Name)
+	}
+	return errors.Join(err, r.close())
 }
 
 // trialChains is how many chains decide between the ways of running.
 const trialChains = 3
 
-// measure runs a workload in the fastest of the given ways.
-func measure(ctx context.Context, w workload, e runtime.Engine, o runtime.Options, ways []bool, chains int) (*measurement, error) {
+// measure runs a workload in the fastest of the given ways; without chains it takes
+// the first step only.
+func measure(ctx context.Context, w workload, e runtime.Engine, o runtime.Options, s setting, ways []bool, chains int) (*measurement, error) {
+	m := &measurement{Workload: w.Name}
 	var best *rig
-	var fused bool
 	var fastest time.Duration
 	for _, way := range ways {
-		r, err := w.start(ctx, e, o, way)
+		s.fused = way
+		r, err := w.start(ctx, e, o, s)
 		if err != nil {
 			return nil, err
 		}
-		// The first chain compiles and settles on a provider.
-		times, err := r.run(1 + trialChains)
+		if m.First == 0 {
+			begin := r.chain
+			if r.first != nil {
+				begin = r.first
+			}
+			err = begin()
+			m.First = processAge().Seconds()
+		}
+		var times []time.Duration
+		if err == nil && (len(ways) > 1 || chains > 0) {
+			// The first chain compiles and settles on a provider.
+			times, err = r.run(1 + trialChains*(len(ways)-1))
+		}
 		if err != nil {
 			return nil, errors.Join(err, r.close())
 		}
+		if len(ways) == 1 {
+			best, m.Fused = r, way
+			break
+		}
 		if t := slices.Min(times[1:]); best == nil || t < fastest {
-			best, r, fused, fastest = r, best, way, t
+			best, r, m.Fused, fastest = r, best, way, t
 		}
 		if r != nil { // the slower one
 			if err := r.close(); err != nil {
@@ -261,13 +237,18 @@ func measure(ctx context.Context, w workload, e runtime.Engine, o runtime.Option
 		}
 	}
 	times, err := best.run(chains)
-	provider, _ := providersOf(best.reports())
+	m.Provider, _ = providersOf(best.reports())
 	if err := errors.Join(err, best.close()); err != nil {
 		return nil, err
 	}
+	if m.PeakMB, m.GFLOP = peakMB(), best.work; chains == 0 {
+		return m, nil
+	}
 	slices.Sort(times)
-	half := (times[(len(times)-1)/2] + times[len(times)/2]) / 2
-	return &measurement{w.Name, half.Seconds() * 1e3 / float64(best.steps), peakMB(), provider, fused}, nil
+	ms := func(t time.Duration) float64 { return t.Seconds() * 1e3 / float64(best.steps) }
+	m.MsPerStep = ms((times[(len(times)-1)/2] + times[len(times)/2]) / 2)
+	m.Spread = [2]float64{ms(times[0]), ms(times[len(times)-1])}
+	return m, nil
 }
 
 // run times chains.
@@ -282,6 +263,26 @@ func (r *rig) run(chains int) ([]time.Duration, error) {
 		times[i] = time.Since(start)
 	}
 	return times, nil
+}
+
+// processAge is the time since the process began, 0 where the system does not
+// tell. It is known to a hundredth of a second.
+func processAge() time.Duration {
+	up, _ := os.ReadFile("/proc/uptime")
+	stat, _ := os.ReadFile("/proc/self/stat")
+	now, _, _ := strings.Cut(string(up), " ")
+	seconds, err := strconv.ParseFloat(now, 64)
+	// The name of the command, in brackets, may hold anything.
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const start, hz = 19, 100 // the field, and its unit
+	if err != nil || len(f) <= start {
+		return 0
+	}
+	ticks, err := strconv.ParseFloat(f[start], 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration((seconds - ticks/hz) * float64(time.Second))
 }
 
 // peakMB is the largest resident size so far.

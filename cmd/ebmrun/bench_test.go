@@ -24,13 +24,17 @@ func TestBenchUsage(t *testing.T) {
 	ebmrun(t, "bench", "sr16", "--list").wantError(t, 2, "takes no workload")
 	ebmrun(t, "bench", "sr16", "--chains", "3").wantError(t, 2, "at least 7")
 	ebmrun(t, "bench", "sr16", "--fused", "perhaps").wantError(t, 2, "perhaps")
+	ebmrun(t, "bench", "posterior", "--fused", "yes").wantError(t, 2, "no fused form")
+	ebmrun(t, "bench", "matmul", "--batch", "3").wantError(t, 2, "has its own")
+	ebmrun(t, "bench", "sr16", "--batch", "-3").wantError(t, 2, "-3")
+	ebmrun(t, "bench", "sr17.onnx").wantError(t, 2, "sr17.onnx")
 }
 
 // TestLangevinWorkload: a workload runs the way it is asked to.
 func TestLangevinWorkload(t *testing.T) {
 	start := langevin(dense(8), 40, 5, 2)
 	for _, fused := range []bool{false, true} {
-		r, err := start(t.Context(), ref.New(), runtime.Options{}, fused)
+		r, err := start(t.Context(), ref.New(), runtime.Options{}, setting{fused: fused})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,24 +60,25 @@ func TestLangevinWorkload(t *testing.T) {
 // TestMeasure: the faster way is taken, and the median is that of its chains.
 func TestMeasure(t *testing.T) {
 	closed := map[bool]int{}
-	w := workload{"w", "", func(_ context.Context, _ runtime.Engine, _ runtime.Options, fused bool) (*rig, error) {
+	w := workload{Name: "w", start: func(_ context.Context, _ runtime.Engine, _ runtime.Options, s setting) (*rig, error) {
 		wait := 20 * time.Millisecond
-		if fused {
+		if s.fused {
 			wait = time.Millisecond
 		}
 		return &rig{
-			10, func() error { time.Sleep(wait); return nil },
-			func() map[string]runtime.Report { return map[string]runtime.Report{"": {Provider: "cpu"}} },
-			func() error { closed[fused]++; return nil },
+			steps: 10, work: 2, chain: func() error { time.Sleep(wait); return nil },
+			reports: func() map[string]runtime.Report { return map[string]runtime.Report{"": {Provider: "cpu"}} },
+			close:   func() error { closed[s.fused]++; return nil },
 		}, nil
 	}}
 	for _, ways := range [][]bool{{false, true}, {true, false}} {
 		clear(closed)
-		m, err := measure(t.Context(), w, ref.New(), runtime.Options{}, ways, 7)
+		m, err := measure(t.Context(), w, ref.New(), runtime.Options{}, setting{}, ways, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !m.Fused || m.Provider != "cpu" || !(m.MsPerStep >= 0.1 && m.MsPerStep < 2) {
+		if !m.Fused || m.Provider != "cpu" || !(m.MsPerStep >= 0.1 && m.MsPerStep < 2) ||
+			!(m.Spread[0] <= m.MsPerStep && m.MsPerStep <= m.Spread[1]) || m.GFLOP != 2 {
 			t.Errorf("got %+v", *m)
 		}
 		if closed[true] != 1 || closed[false] != 1 {
@@ -81,10 +86,10 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 	boom := errors.New("boom")
-	w.start = func(context.Context, runtime.Engine, runtime.Options, bool) (*rig, error) {
-		return &rig{1, func() error { return boom }, nil, func() error { return nil }}, nil
+	w.start = func(context.Context, runtime.Engine, runtime.Options, setting) (*rig, error) {
+		return &rig{steps: 1, chain: func() error { return boom }, close: func() error { return nil }}, nil
 	}
-	if _, err := measure(t.Context(), w, ref.New(), runtime.Options{}, []bool{true}, 7); !errors.Is(err, boom) {
+	if _, err := measure(t.Context(), w, ref.New(), runtime.Options{}, setting{}, []bool{true}, 7); !errors.Is(err, boom) {
 		t.Errorf("got %v", err)
 	}
 }
