@@ -19,11 +19,14 @@ import (
 // conditions and weights must stay until its last.
 type EncodedGenerator struct {
 	*ConditionalGenerator
-	encoder  *graphs.Model
-	encoders map[int]*call
+	encoder, decoder   *graphs.Model
+	encoders, decoders map[int]*call
 }
 
-var _ training.ConditionalGenerator = (*EncodedGenerator)(nil)
+var (
+	_ training.ConditionalGenerator = (*EncodedGenerator)(nil)
+	_ training.Fixer                = (*EncodedGenerator)(nil)
+)
 
 // NewEncoded binds a generator whose posteriors are under the prior, as by
 // [Generator.Under].
@@ -36,10 +39,13 @@ func NewEncoded(ctx context.Context, m *conditional.Generator, e runtime.Engine,
 	if err != nil {
 		return nil, err
 	}
-	if _, err := passes.WeightsToInputs(encoder.Graph); err != nil {
-		return nil, err
+	forward := passes.Clone(decoder.Model)
+	for _, m := range []*graphs.Model{encoder, forward} {
+		if _, err := passes.WeightsToInputs(m.Graph); err != nil {
+			return nil, err
+		}
 	}
-	return &EncodedGenerator{b, encoder, map[int]*call{}}, b.under(decoder, prior)
+	return &EncodedGenerator{b, encoder, forward, map[int]*call{}, map[int]*call{}}, b.under(decoder, prior)
 }
 
 // Given implements [training.ConditionalGenerator].
@@ -50,15 +56,17 @@ func (g *EncodedGenerator) Given(c []float32) training.Generator {
 // Reports tells what the compiled programs run on.
 func (g *EncodedGenerator) Reports() map[string]runtime.Report {
 	out := g.Generator.Reports()
-	for n, c := range g.encoders {
-		out[fmt.Sprintf("encoder, batch %d", n)] = runtime.Describe(c.program)
+	for what, calls := range map[string]map[int]*call{"encoder": g.encoders, "decoder": g.decoders} {
+		for n, c := range calls {
+			out[fmt.Sprintf("%s, batch %d", what, n)] = runtime.Describe(c.program)
+		}
 	}
 	return out
 }
 
 // Close frees the compiled programs.
 func (g *EncodedGenerator) Close() error {
-	return errors.Join(g.Generator.Close(), closeAll(g.encoders))
+	return errors.Join(g.Generator.Close(), closeAll(g.encoders, g.decoders))
 }
 
 type encodedGiven struct {
@@ -78,23 +86,48 @@ type encodedPosterior struct {
 	ahead        []*graphs.Tensor
 }
 
-// encode computes what the steps have in common.
-func (p *encodedPosterior) encode(n int) error {
-	g := p.g
-	if err := conditions(g.c, n, g.dims); err != nil {
-		return err
+// encode computes what depends on n conditions alone.
+func (g *EncodedGenerator) encode(ctx context.Context, given []float32, n int) ([]*graphs.Tensor, error) {
+	if err := conditions(given, n, g.given); err != nil {
+		return nil, err
 	}
-	c, err := g.need(g.parts.encoders, g.parts.encoder, n)
+	c, err := g.need(g.encoders, g.encoder, n)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.feed(conditional.Given, g.c, n, g.dims...)
+	c.feed(conditional.Given, given, n, g.given...)
 	ahead := make([]*graphs.Tensor, len(c.out))
-	if err := c.program.Run(g.ctx, c.in, ahead); err != nil {
-		return err
+	return ahead, c.program.Run(ctx, c.in, ahead)
+}
+
+// take feeds a program what is computed of the conditions.
+func (c *call) take(ahead []*graphs.Tensor) {
+	for i, t := range ahead {
+		*c.input(fmt.Sprintf("%s%d", conditional.AheadPrefix, i)) = t
 	}
-	p.n, p.ahead = n, ahead
-	return nil
+}
+
+// Fixed implements [training.Fixer].
+func (g *EncodedGenerator) Fixed(ctx context.Context, given []float32) (func(ctx context.Context, z, x []float32) error, error) {
+	n := len(given) / graphs.Size(g.given)
+	ahead, err := g.encode(ctx, given, n)
+	if err != nil {
+		return nil, err
+	}
+	c, err := g.need(g.decoders, g.decoder, n)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, z, x []float32) error {
+		if err := g.sizes(n, z, x); err != nil {
+			return err
+		}
+		c.feed(generator.Z, z, n, g.model.Codes)
+		c.feed(conditional.Given, given, n, g.given...)
+		c.take(ahead)
+		view(&c.out[0], x, n, g.model.Dims...)
+		return c.program.Run(ctx, c.in, c.out)
+	}, nil
 }
 
 // EnergyGrad implements [sampler.Field] over codes.
@@ -104,9 +137,11 @@ func (p *encodedPosterior) EnergyGrad(z, u, d []float32) error {
 		return err
 	}
 	if p.n != n {
-		if err := p.encode(n); err != nil {
+		var err error
+		if p.ahead, err = g.parts.encode(g.ctx, g.c, n); err != nil {
 			return err
 		}
+		p.n = n
 	}
 	c, err := g.joint.need(g.posteriors, g.posterior, n)
 	if err != nil {
@@ -116,9 +151,7 @@ func (p *encodedPosterior) EnergyGrad(z, u, d []float32) error {
 	c.feed(conditional.Given, g.c, n, g.dims...)
 	c.feed(generator.Target, p.target, n, g.model.Dims...)
 	c.feed(generator.Mask, p.mask, n, g.model.Dims...)
-	for i, t := range p.ahead {
-		*c.input(fmt.Sprintf("%s%d", conditional.AheadPrefix, i)) = t
-	}
+	c.take(p.ahead)
 	view(&c.out[0], u, n)
 	if c.out[1] == nil {
 		c.out[1] = graphs.NewTensor(graphs.Float32, n)

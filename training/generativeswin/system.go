@@ -50,17 +50,39 @@ func NewModel(c Config, p training.Energy, g training.ConditionalGenerator, dim,
 // Maps draws a map for each picture: of a code of the learned prior, or with learned
 // false of one of N(0, σ0²I).
 func (m *Model) Maps(ctx context.Context, pictures []float32, seed uint64, learned bool) ([]float32, error) {
+	x := make([]float32, len(pictures)/m.Given*m.Dim)
+	return x, m.draws(ctx, pictures, []uint64{seed}, learned, func(first int, maps []float32) { copy(x[first*m.Dim:], maps) })
+}
+
+// draws makes a map of each picture for every seed, in blocks of pictures that begin at
+// first: what the maps of a picture have in common is computed once.
+func (m *Model) draws(ctx context.Context, pictures []float32, seeds []uint64, learned bool, use func(first int, maps []float32)) error {
 	n := len(pictures) / m.Given
 	if len(pictures) != n*m.Given {
-		return nil, fmt.Errorf("generative-swin: wanted pictures of %d values, got %d values", m.Given, len(pictures))
+		return fmt.Errorf("generative-swin: wanted pictures of %d values, got %d values", m.Given, len(pictures))
 	}
-	z, err := m.codes.PriorCodes(ctx, n, seed, learned)
-	if err != nil {
-		return nil, err
+	var codes [][]float32
+	for _, seed := range seeds {
+		z, err := m.codes.PriorCodes(ctx, n, seed, learned)
+		if err != nil {
+			return err
+		}
+		codes = append(codes, z)
 	}
-	d, x := len(z)/max(n, 1), make([]float32, n*m.Dim)
-	return x, training.Blocks(n, training.Block, func(first, end int) error {
-		return m.Generator.Given(pictures[first*m.Given:end*m.Given]).Forward(ctx, z[first*d:end*d], x[first*m.Dim:end*m.Dim])
+	d := m.codes.Generator.Codes()
+	return training.Blocks(n, m.few(training.Block), func(first, end int) error {
+		draw, err := training.Fixed(ctx, m.Generator, pictures[first*m.Given:end*m.Given])
+		if err != nil {
+			return err
+		}
+		maps := make([]float32, (end-first)*m.Dim)
+		for _, z := range codes {
+			if err := draw(ctx, z[first*d:end*d], maps); err != nil {
+				return err
+			}
+			use(first, maps)
+		}
+		return nil
 	})
 }
 
@@ -82,18 +104,19 @@ func (m *Model) Predict(ctx context.Context, pictures []float32, seed uint64) (*
 func (m *Model) predict(ctx context.Context, pictures []float32, seed uint64, learned bool) (*Prediction, error) {
 	n := len(pictures) / m.Given * m.Dim
 	p := Prediction{make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)}
-	k := float32(m.Config.Draws)
+	k, seeds := float32(m.Config.Draws), []uint64{}
 	for draw := range m.Config.Draws {
-		x, err := m.Maps(ctx, pictures, seed+uint64(draw), learned)
-		if err != nil {
-			return nil, err
-		}
-		for i, v := range x {
-			v = probability(v)
+		seeds = append(seeds, seed+uint64(draw))
+	}
+	if err := m.draws(ctx, pictures, seeds, learned, func(first int, maps []float32) {
+		for j, v := range maps {
+			i, v := first*m.Dim+j, probability(v)
 			p.Mean[i] += v / k
 			p.Deviation[i] += v * v / k
 			p.Aleatoric[i] += entropy(v) / k
 		}
+	}); err != nil {
+		return nil, err
 	}
 	for i, v := range p.Mean {
 		p.Deviation[i] = float32(math.Sqrt(float64(max(0, p.Deviation[i]-v*v))))
@@ -203,13 +226,16 @@ func (s *System) Learned() *Model { return s.model }
 // most maps are predicted in an evaluation.
 const most = 200
 
+// few is n, or less where maps are large: as many as have the pixels of 200 of 64×64.
+func (m *Model) few(n int) int { return max(1, min(n, 200*64*64/m.Dim)) }
+
 // Evaluate implements [training.Evaluator]: saliency measures of held maps, beside the
 // error with codes of N(0, σ0²I), and how much the maps of a picture deviate.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if s.Held == nil || s.Held.Given == nil {
 		return nil, nil
 	}
-	h := s.Held.Head(min(most, s.Held.N))
+	h := s.Held.Head(min(s.model.few(most), s.Held.N))
 	var found [2]diag.Saliency
 	deviation := 0.0
 	for i := range found {
@@ -250,7 +276,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if h == nil || h.Given == nil {
 		h = s.set
 	}
-	h = h.Head(min(shown, h.N))
+	h = h.Head(min(s.model.few(shown), h.N))
 	p, err := s.model.Predict(ctx, h.Given.X, s.seed)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package generativeswin_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -291,6 +292,19 @@ func TestPosterior(t *testing.T) {
 			out = append(out, float64(v)+sum/(2*0.09))
 		}
 		return out
+	}
+	fixed, err := training.Fixed(t.Context(), g, set.Given.X)
+	if err != nil {
+		t.Fatal(err)
+	}
+	once := make([]float32, len(x))
+	if err := errors.Join(given.Forward(t.Context(), z, x), fixed(t.Context(), z, once)); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range x {
+		if math.Abs(float64(v-once[i])) > 1e-6 {
+			t.Fatalf("pixel %d: wanted %g, got %g of a picture that is looked at once", i, v, once[i])
+		}
 	}
 	field := given.Posterior(set.X, training.Ones(len(set.X)))
 	for range 2 {
