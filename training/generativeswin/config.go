@@ -76,14 +76,14 @@ func (c *Config) Residual(pixels int) float64 {
 }
 
 func small(net string) Config {
-	c := Config{Draws: 8, Loss: swin.Gaussian}
-	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 0.3
+	c := Config{Draws: 8, Loss: swin.Structure, Mirror: true}
+	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 3
 	c.Reference.Sigma = 1
 	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}
 	c.Posterior = training.Langevin{Steps: 5, Step: 0.1, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
 	c.Infer = 20
 	c.Optim = training.Optim{LR: 1e-4, Betas: [2]float64{0.5, 0.999}}
-	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 100, Decay: 0.05}
+	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05, Warmup: 30}
 	return c
 }
 
@@ -94,7 +94,7 @@ func published(net string) Config {
 	c := small(net)
 	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6
 	c.Posterior.GradClip, c.Infer = 0, c.Posterior.Steps
-	c.Loss, c.Mirror, c.Piece = swin.Structure, true, 1
+	c.Piece = 1
 	c.Optim.LR = 6e-5
 	c.Teach = training.Optim{LR: 6e-5, Betas: [2]float64{0.5, 0.999}, Decay: 0.01}
 	return c
