@@ -53,7 +53,48 @@ type (
 	Translator interface {
 		Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error)
 	}
+
+	// A Detector finds an object in each of a number of pictures.
+	Detector interface {
+		Detect(ctx context.Context, x []float32) ([]Found, error)
+	}
+
+	// A Clusterer sorts examples into k clusters; 0 are as many as it has learned.
+	Clusterer interface {
+		Cluster(ctx context.Context, x []float32, k int, seed uint64) ([]int, error)
+	}
+
+	// A Describer gives features [n, d] of examples, for another learner to classify by.
+	Describer interface {
+		Describe(ctx context.Context, x []float32) ([]float32, error)
+	}
+
+	// A Sketcher draws what explains pictures [n, C, H, W], from 0 to 1, [n, H, W].
+	Sketcher interface {
+		Sketch(ctx context.Context, x []float32) ([]float32, error)
+	}
+
+	// An Illustrator shows what the model is made of.
+	Illustrator interface {
+		Illustrate(ctx context.Context, seed uint64) ([]Picture, error)
+	}
+
+	// A Statistician compares the statistics that a model matches, in the mean of
+	// examples and in that of its own draws, by name.
+	Statistician interface {
+		Statistics(ctx context.Context, x []float32, seed uint64) (names []string, observed, drawn []float64, err error)
+	}
 )
+
+// A Found is an object in a picture, its corners (y, x) in pixels.
+type Found struct {
+	Kind    int             `json:"kind"`  // which template it fits
+	Score   float64         `json:"score"` // log p(x)/q(x) of the picture, nats
+	Turn    float64         `json:"turn"`  // radians, from the x axis towards the y axis, which points down
+	Scale   float64         `json:"scale"` // of the template's size
+	Outline [4][2]float64   `json:"outline"`
+	Parts   [][4][2]float64 `json:"parts,omitempty"`
+}
 
 // Codes draws n codes of d standard normal numbers, the same for equal seeds.
 func Codes(seed uint64, n, d int) []float32 {

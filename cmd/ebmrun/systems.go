@@ -128,6 +128,8 @@ var systems = []system{
 		presetInhomogeneousFrame, startInhomogeneousFrame, openInhomogeneousFrame},
 	{"sparse-frame", "FRAME of a few selected wavelets: shared matching pursuit, or generative boosting", "Xie, Hu, Zhu, Wu, IJCV 2015; Xie, Lu, Zhu, Wu, ACHA 2016",
 		presetSparseFrame, startSparseFrame, openSparseFrame},
+	{"hierarchical-sparse-frame", "Sparse FRAME templates of objects anywhere in pictures, with parts that move", "Xie, Xu, Nijkamp, Wu, Zhu, CVPR 2017",
+		presetHierarchicalSparseFrame, startHierarchicalSparseFrame, openHierarchicalSparseFrame},
 	{"deep-frame", "FRAME on the units of a pre-learned network, with a linear top layer", "Lu, Zhu, Wu, AAAI 2016",
 		presetDeepFRAME, startDeepFRAME, openDeepFRAME},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",

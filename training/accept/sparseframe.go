@@ -264,27 +264,11 @@ func sparseClusters(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	it.Check(Works, "purity of two clusters", purity(assigned, set.Labels, 2), AtLeast(0.75), fmt.Sprintf("%d pictures", set.N))
+	it.Check(Works, "purity of two clusters", diag.Purity(assigned, set.Labels), AtLeast(0.75), fmt.Sprintf("%d pictures", set.N))
 	turned := make([]int, len(assigned))
 	for i := range turned {
 		turned[i] = i / 2 % 2
 	}
-	it.Check(Untrained, "purity of arbitrary clusters", purity(turned, set.Labels, 2), AtMost(0.7), "")
+	it.Check(Untrained, "purity of arbitrary clusters", diag.Purity(turned, set.Labels), AtMost(0.7), "")
 	return nil
-}
-
-// purity is the share of examples that belong to the class that is most frequent in their cluster.
-func purity(assigned, labels []int, k int) float64 {
-	right := 0
-	for q := range k {
-		count, most := map[int]int{}, 0
-		for i, a := range assigned {
-			if a == q {
-				count[labels[i]]++
-				most = max(most, count[labels[i]])
-			}
-		}
-		right += most
-	}
-	return float64(right) / float64(len(labels))
 }

@@ -178,19 +178,35 @@ func (d *Dictionary) best(r []float32, a Atom) (at Atom, most float32) {
 
 // Maxima are the sizes of the responses of all atoms, each moved to its best.
 func (d *Dictionary) Maxima(r []float32) []float32 {
-	out, n := make([]float32, len(r)), d.oh*d.ow
+	out := make([]float32, len(r))
 	for k := range d.bank {
-		for _, m := range d.moves[k] {
-			from, to := r[m.filter*n:(m.filter+1)*n], out[k*n:(k+1)*n]
-			for y := max(0, -m.dy); y < min(d.oh, d.oh-m.dy); y++ {
-				row, at := to[y*d.ow:(y+1)*d.ow], from[(y+m.dy)*d.ow:(y+m.dy+1)*d.ow]
-				for x := max(0, -m.dx); x < min(d.ow, d.ow-m.dx); x++ {
-					row[x] = max(row[x], at[x+m.dx], -at[x+m.dx])
+		d.maxima(out, r, k, 0, d.oh, 0, d.ow)
+	}
+	return out
+}
+
+// maxima writes those of a filter at places from (y0, x0) up to (y1, x1), counted from the first place.
+func (d *Dictionary) maxima(out, r []float32, filter, y0, y1, x0, x1 int) {
+	n := d.oh * d.ow
+	to := out[filter*n : (filter+1)*n]
+	for y := y0; y < y1; y++ {
+		clear(to[y*d.ow+x0 : y*d.ow+x1])
+	}
+	for _, m := range d.moves[filter] {
+		from := r[m.filter*n : (m.filter+1)*n]
+		left, right := max(x0, -m.dx), min(x1, d.ow-m.dx)
+		for y := max(y0, -m.dy); y < min(y1, d.oh-m.dy) && left < right; y++ {
+			row, at := to[y*d.ow+left:y*d.ow+right], from[(y+m.dy)*d.ow+left+m.dx:][:right-left]
+			for x, v := range at {
+				if v < 0 {
+					v = -v
+				}
+				if v > row[x] {
+					row[x] = v
 				}
 			}
 		}
 	}
-	return out
 }
 
 // pursue selects m atoms shared by all pictures, by matching pursuit (responses r of each are used up): the
@@ -234,14 +250,21 @@ func (d *Dictionary) pursue(r [][]float32, m int) (atoms []Atom) {
 					}
 				}
 			}
+			// places whose moves reach what has changed
+			p0, p1 := max(0, y0-shift-d.half), min(d.oh, y1+shift-d.half+1)
+			q0, q1 := max(0, x0-shift-d.half), min(d.ow, x1+shift-d.half+1)
 			for k := range n {
-				for y := max(d.half, y0-shift); y <= min(d.h-d.half-1, y1+shift); y++ {
-					for x := max(d.half, x0-shift); x <= min(d.w-d.half-1, x1+shift); x++ {
-						at := Atom{k, y, x}
-						i := d.Index(at)
-						_, v := d.best(r[p], at)
-						gain[i] += v*v - each[p][i]*each[p][i]
-						each[p][i] = v
+				now := each[p][k*d.oh*d.ow:]
+				sum := gain[k*d.oh*d.ow:]
+				for y := p0; y < p1; y++ {
+					for i := y*d.ow + q0; i < y*d.ow+q1; i++ {
+						sum[i] -= now[i] * now[i]
+					}
+				}
+				d.maxima(each[p], r[p], k, p0, p1, q0, q1)
+				for y := p0; y < p1; y++ {
+					for i := y*d.ow + q0; i < y*d.ow+q1; i++ {
+						sum[i] += now[i] * now[i]
 					}
 				}
 			}
