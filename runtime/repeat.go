@@ -33,6 +33,13 @@ type Repeater interface {
 	Repeat(ctx context.Context, in, out []*graphs.Tensor, r Repetition) error
 }
 
+// Remote reports whether a provider computes in memory of its own, so that what a
+// program takes and gives is copied there and back.
+func Remote(provider string) bool {
+	p := normal(provider)
+	return p == CUDA || p == TensorRT
+}
+
 // Repeat makes the calls of r. in and out are as for Run, all of them tensors; the
 // state is read from in once and written to out at the end. What other inputs hold
 // must not change meanwhile.

@@ -346,7 +346,7 @@ func chainAgrees(t *testing.T, e *Energy, l sampler.Langevin, fused *sampler.Fus
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := a.Clone()
+	b, c := a.Clone(), a.Clone()
 	noise := sampler.Noise{Seed: 1}
 	want, err := sampler.Run(t.Context(), noise, l, e, a, steps, nil)
 	if err != nil {
@@ -361,6 +361,14 @@ func chainAgrees(t *testing.T, e *Energy, l sampler.Langevin, fused *sampler.Fus
 	}
 	for i := range a.U {
 		near(t, "u", float64(b.U[i]), float64(a.U[i]), 1e-4)
+	}
+	// Call by call, for somebody who looks at each.
+	byCall, err := fused.Run(t.Context(), noise, c, steps, func(int, sampler.Info) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(b.X, c.X) || !slices.Equal(b.U, c.U) || b.T != c.T || got != byCall {
+		t.Errorf("several calls at once give %v, %+v and one after another %v, %+v", b.X, got, c.X, byCall)
 	}
 	// The chain knows the drift and the clamp share of a call's last step only.
 	if !(got.Drift > want.Drift/2 && got.Drift < want.Drift*2) || (got.Clamped > 0) != (want.Clamped > 0) {

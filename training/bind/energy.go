@@ -414,27 +414,73 @@ func StepOf(l sampler.Langevin) chain.Step {
 }
 
 type fused struct {
-	e    *Energy
-	step chain.Step
-	x    []float32 // the start, since a program must not read what it writes
+	e     *Energy
+	step  chain.Step
+	x     []float32 // the start, since a program must not read what it writes
+	noise []float32 // of one call of several
 }
+
+var _ sampler.Relay = (*fused)(nil)
 
 // RunChain implements [sampler.Chain].
 func (f *fused) RunChain(ctx context.Context, x, u, noise []float32) (sampler.Info, error) {
-	n := len(u)
-	if err := f.e.sizes(n, x); err != nil {
-		return sampler.Info{}, err
-	}
-	k := len(noise) / len(x)
+	k := len(noise) / max(1, len(x))
 	if k < 1 || len(noise) != k*len(x) {
 		return sampler.Info{}, fmt.Errorf("bind: wanted noise for whole steps of %d values, got %d", len(x), len(noise))
+	}
+	c, err := f.call(k, x, u, noise)
+	if err != nil {
+		return sampler.Info{}, err
+	}
+	if err := c.program.Run(ctx, c.in, c.out); err != nil {
+		return sampler.Info{}, err
+	}
+	return f.info(c), nil
+}
+
+// pieces are the steps a call takes where a device runs them: enough for a call to
+// cost little beside them, few enough for their noise to be drawn meanwhile.
+const pieces = 5
+
+// Piece implements [sampler.Relay].
+func (f *fused) Piece(k int) int {
+	if runtime.Remote(f.e.options.Provider) {
+		return min(k, pieces)
+	}
+	return k
+}
+
+// RunChains implements [sampler.Relay].
+func (f *fused) RunChains(ctx context.Context, x, u []float32, k, calls int, draw func(int, []float32), done func(sampler.Info) error) error {
+	if size := k * len(x); len(f.noise) < size {
+		f.noise = make([]float32, size)
+	}
+	c, err := f.call(k, x, u, f.noise[:k*len(x)])
+	if err != nil {
+		return err
+	}
+	return runtime.Repeat(ctx, c.program, c.in, c.out, runtime.Repetition{
+		Calls: calls, From: 0, To: 0, Fresh: 1,
+		Next: func(call int, t *graphs.Tensor) error {
+			draw(call, t.F32())
+			return nil
+		},
+		Done: func(int) error { return done(f.info(c)) },
+	})
+}
+
+// call is the program for k steps of n = len(u) chains that start at x and end there.
+func (f *fused) call(k int, x, u, noise []float32) (*call, error) {
+	n := len(u)
+	if err := f.e.sizes(n, x); err != nil {
+		return nil, err
 	}
 	key := chainKey{k, n, f.step}
 	c := f.e.chains[key]
 	if c == nil {
 		var err error
 		if c, err = f.compile(k, n); err != nil {
-			return sampler.Info{}, err
+			return nil, err
 		}
 		f.e.chains[key] = c
 	}
@@ -448,28 +494,52 @@ func (f *fused) RunChain(ctx context.Context, x, u, noise []float32) (sampler.In
 	}
 	view(&c.out[0], x, n, f.e.model.Dims...)
 	view(&c.out[1], u, n)
-	if err := c.program.Run(ctx, c.in, c.out); err != nil {
-		return sampler.Info{}, err
-	}
+	return c, nil
+}
+
+// info is what a call tells of its last step.
+func (f *fused) info(c *call) sampler.Info {
 	info := sampler.Info{Accepted: 1}
+	n := len(c.out[2].F32())
 	for _, s := range c.out[2].F32() {
 		info.Drift += float64(s) * f.step.Size * f.step.Size / 2 / float64(n)
 	}
-	if lo, hi := float32(f.step.ClampMin), float32(f.step.ClampMax); lo != 0 || hi != 0 {
-		held := 0
-		for _, v := range x {
-			if v <= lo || v >= hi {
-				held++
-			}
+	if len(c.out) > 3 {
+		held := 0.0
+		for _, v := range c.out[3].F32() {
+			held += float64(v)
 		}
-		info.Clamped = float64(held) / float64(len(x))
+		info.Clamped = held / float64(n*f.e.model.Size())
 	}
-	return info, nil
+	return info
+}
+
+// heldOutput [batch] counts the elements of an example that lie at a bound.
+const heldOutput = "held"
+
+// countHeld adds heldOutput to a chain with bounds.
+func countHeld(g *graphs.Graph, s chain.Step) error {
+	b := graphs.NewBuilder(g)
+	x := g.Output(chain.X)
+	b.Prefix(heldOutput)
+	at := func(bound float64) *graphs.Value {
+		return b.Cast(b.Op("Equal", []*graphs.Value{x, b.Scalar(x, bound)}), graphs.Float32)
+	}
+	axes := make([]int64, len(x.Shape)-1)
+	for i := range axes {
+		axes[i] = int64(i + 1)
+	}
+	b.Output(heldOutput, b.Sum(b.Add(at(s.ClampMin), at(s.ClampMax)), false, axes...))
+	_, err := b.Graph()
+	return err
 }
 
 func (f *fused) compile(k, n int) (*call, error) {
 	build := func(k int) (*graphs.Model, error) {
 		m, err := chain.Unroll(f.e.model, f.step, k)
+		if err == nil && (f.step.ClampMin != 0 || f.step.ClampMax != 0) {
+			err = countHeld(m.Graph, f.step)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -503,6 +573,9 @@ func (f *fused) compile(k, n int) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.out = []*graphs.Tensor{nil, nil, graphs.NewTensor(graphs.Float32, n)}
+	c.out = []*graphs.Tensor{nil, nil}
+	for range m.Graph.Outputs[2:] {
+		c.out = append(c.out, graphs.NewTensor(graphs.Float32, n))
+	}
 	return c, nil
 }

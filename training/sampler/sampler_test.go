@@ -319,6 +319,65 @@ func (c *unrolled) RunChain(_ context.Context, x, u, noise []float32) (Info, err
 	return Info{Accepted: 1, Drift: float64(len(c.calls))}, nil
 }
 
+// relayed is an unrolled chain that makes several calls in a row.
+type relayed struct {
+	unrolled
+	rows int
+}
+
+func (c *relayed) Piece(k int) int { return min(k, 3) }
+
+func (c *relayed) RunChains(ctx context.Context, x, u []float32, k, calls int, draw func(int, []float32), done func(Info) error) error {
+	c.rows++
+	at, noise := slices.Clone(x), make([]float32, k*len(x))
+	for call := range calls {
+		draw(call, noise)
+		i, err := c.RunChain(ctx, at, u, noise)
+		if err == nil {
+			err = done(i)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	copy(x, at)
+	return nil
+}
+
+// TestRelay takes calls in a row where nobody looks between them, and no state that
+// was not reached where one of them fails.
+func TestRelay(t *testing.T) {
+	ctx, n := context.Background(), Noise{Seed: 6}
+	want := gaussian(t, 30)
+	want.Dim, want.Chain, want.U, want.T = 3, Chains(40, 10), want.U[:10], 17
+	start := want.Clone()
+	if _, err := Run(ctx, n, Langevin{Size: 0.3, Noise: 1}, quadratic{}, want, 10, nil); err != nil {
+		t.Fatal(err)
+	}
+	for name, each := range map[string]func(int, Info){"in a row": nil, "one by one": func(int, Info) {}} {
+		c, got := &relayed{unrolled: unrolled{size: 0.3}}, start.Clone()
+		mean, err := (&Fused{Chain: c, K: 4}).Run(ctx, n, got, 10, each)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls, rows, drift := []int{3, 3, 3, 1}, 1, 0.3+0.6+0.9+0.4
+		if each != nil {
+			calls, rows, drift = []int{4, 4, 2}, 0, 1.8
+		}
+		if !slices.Equal(got.X, want.X) || !slices.Equal(got.U, want.U) || got.T != want.T {
+			t.Errorf("%s: T %d, x %v against %v", name, got.T, got.X, want.X)
+		}
+		if !slices.Equal(c.calls, calls) || c.rows != rows || math.Abs(mean.Drift-drift) > 1e-12 {
+			t.Errorf("%s: calls of %v steps in %d rows, mean %+v", name, c.calls, c.rows, mean)
+		}
+	}
+	broken, got := errors.New("broken chain"), start.Clone()
+	_, err := (&Fused{Chain: &relayed{unrolled: unrolled{size: 0.3, fail: broken}}, K: 4}).Run(ctx, n, got, 10, nil)
+	if !errors.Is(err, broken) || got.T != 17 || !slices.Equal(got.X, start.X) {
+		t.Errorf("want the chain's error and the state left alone, got %v and T %d", err, got.T)
+	}
+}
+
 func TestFused(t *testing.T) {
 	ctx, n := context.Background(), Noise{Seed: 6}
 	want := gaussian(t, 30)
