@@ -33,6 +33,7 @@ type openedRun struct {
 
 	Model     *onnxmodels.Model // the energy, nil if none is learned
 	Generator *generator.Model  // nil if none is learned
+	Drafts    training.Drawer   // where chains begin if not at the generator's draws, else nil
 	Langevin  training.Langevin
 	Residual  float64   // deviation of the generator residual x − g(z)
 	Sigma     float64   // of the reference density, 0 for the uniform one

@@ -110,7 +110,7 @@ func (c *common) chains(ctx context.Context, r *openedRun, f sampleFlags) ([]flo
 		switch {
 		case r.Bank != nil:
 			f.from = "chains"
-		case r.Generator != nil:
+		case r.Generator != nil || r.Drafts != nil:
 			f.from = "drafts"
 		}
 	}
@@ -118,7 +118,7 @@ func (c *common) chains(ctx context.Context, r *openedRun, f sampleFlags) ([]flo
 	switch {
 	case f.from != "noise" && f.from != "chains" && f.from != "drafts":
 		return nil, badInput(fmt.Errorf("--from: wanted chains, drafts or noise, got %q", f.from))
-	case f.from == "drafts" && r.Generator == nil:
+	case f.from == "drafts" && r.Generator == nil && r.Drafts == nil:
 		return nil, badInput(errors.New("--from drafts: the run has no generator"))
 	case f.from == "chains" && len(r.Bank) < f.n*dim:
 		return nil, badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(r.Bank)/dim, f.n))
@@ -173,8 +173,12 @@ func (c *common) chains(ctx context.Context, r *openedRun, f sampleFlags) ([]flo
 	return x, nil
 }
 
-// drafts draws f.n samples from a run's generator: x = g(z), z ~ N(0, I).
+// drafts draws f.n samples that chains begin at: of a run's flow, or from its
+// generator: x = g(z), z ~ N(0, I).
 func (c *common) drafts(ctx context.Context, r *openedRun, f sampleFlags) ([]float32, error) {
+	if r.Drafts != nil {
+		return r.Drafts.Draw(ctx, f.n, c.seed)
+	}
 	engine, err := c.engine(ctx)
 	if err != nil {
 		return nil, err

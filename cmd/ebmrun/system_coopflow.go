@@ -88,6 +88,6 @@ func openCoopFlow(ctx context.Context, e environment, settings any, r *openedRun
 	}
 	model := c.Of(net, flow.Model{Flow: f, Dim: graphs.Size(e.dims), Lo: r.Lo, Hi: r.Hi})
 	r.Langevin, r.Sigma = model.Langevin, c.Reference.Sigma
-	r.Networks, r.Learned = directions(f), model
+	r.Networks, r.Learned, r.Drafts = directions(f), model, model.Flow
 	return nil
 }
