@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -33,7 +35,7 @@ type Options struct {
 	Given string
 
 	Classes []int  // only examples with these labels; nil takes all
-	Limit   int    // at most so many examples, or how many to draw of synthetic data; 0 means all, or the default
+	Limit   int    // at most so many examples, of several Classes each in turn, or how many to draw of synthetic data; 0 means all, or the default
 	Patches int    // so many windows of Size×Width cut at random places, instead of resized pictures
 	Seed    uint64 // of synthetic data and of Patches
 
@@ -232,6 +234,25 @@ func readDigits(path string) (*Set, error) {
 	return s, nil
 }
 
+// evenly takes the first examples of every class in turn, at most limit of them: many sets are sorted by
+// class.
+func (s *Set) evenly(limit int) (*Set, error) {
+	of, most := map[int][]int{}, 0
+	for i, l := range s.Labels {
+		of[l] = append(of[l], i)
+		most = max(most, len(of[l]))
+	}
+	var index []int
+	for k := 0; k < most && len(index) < limit; k++ {
+		for _, l := range slices.Sorted(maps.Keys(of)) {
+			if k < len(of[l]) && len(index) < limit {
+				index = append(index, of[l][k])
+			}
+		}
+	}
+	return s.Subset(index)
+}
+
 // finish applies the options that hold for every kind of data, in this order: part (unless the reader
 // chose it), classes, limit, grey, patches or size.
 func (s *Set) finish(o Options, parted bool) (*Set, error) {
@@ -254,8 +275,13 @@ func (s *Set) finish(o Options, parted bool) (*Set, error) {
 			return nil, err
 		}
 	}
-	if o.Limit > 0 {
+	if o.Limit > 0 && len(o.Classes) > 1 {
+		s, err = s.evenly(o.Limit)
+	} else if o.Limit > 0 {
 		s = s.Head(o.Limit)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if o.Grey {
 		if s, err = s.Grey(); err != nil {

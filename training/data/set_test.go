@@ -305,3 +305,19 @@ func TestLoader(t *testing.T) {
 		}
 	}
 }
+
+// TestEvenly: a limit on several classes takes of each in turn, and all of those that have fewer.
+func TestEvenly(t *testing.T) {
+	s := numbered(7, 1, 2, 2)
+	slices.Sort(s.Labels) // 0 0 0 1 1 2 2
+	s, err := s.finish(Options{Classes: []int{0, 2}, Limit: 4}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.Labels, []int{0, 2, 0, 2}) {
+		t.Errorf("classes %v", s.Labels)
+	}
+	if s, err = s.finish(Options{Classes: []int{0, 2}, Limit: 9}, true); err != nil || s.N != 4 {
+		t.Errorf("a larger limit leaves %d, %v", s.N, err)
+	}
+}

@@ -220,21 +220,21 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if len(s.Templates) == 0 {
 		return nil, nil
 	}
-	const n = 8
-	side := s.Config.Side
+	n, side := min(8, s.set.N), s.Config.Side
 	var taken []record.Images
 	for q, t := range s.Templates {
-		row := record.Images{C: 1, H: side, W: side, Lo: lo, Hi: hi}
+		row := record.Images{N: n, C: 1, H: side, W: side, Lo: lo, Hi: hi}
 		for i, d := range s.found {
-			if d.Cluster == q && row.N < n {
-				row.Data, row.N = append(row.Data, s.crop(s.look(i), d)...), row.N+1
+			if d.Cluster == q && len(row.Data) < n*side*side {
+				row.Data = append(row.Data, s.crop(s.look(i), d)...)
 			}
 		}
+		row.Data = append(row.Data, make([]float32, n*side*side-len(row.Data))...) // grey where there are fewer
 		drawn := row
-		drawn.Data = t.Draw(row.N, sweeps, s.seed)
+		drawn.Data = t.Draw(n, sweeps, s.seed)
 		taken = append(taken, row, drawn)
 	}
-	row := record.Images{N: min(n, s.set.N), C: 1, H: s.h, W: s.w, Lo: s.set.Lo, Hi: s.set.Hi}
+	row := record.Images{N: n, C: 1, H: s.h, W: s.w, Lo: s.set.Lo, Hi: s.set.Hi}
 	row.Data = s.set.X[:row.N*s.h*s.w]
 	sketch := row
 	sketch.Data = make([]float32, len(row.Data))
