@@ -114,6 +114,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err != nil {
 		return nil, err
 	}
+	m = asConvolutions(m)
 	if strings.ToLower(o.Provider) == runtime.OpenVINO {
 		m = readersApart(m)
 	}

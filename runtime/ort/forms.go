@@ -1,0 +1,91 @@
+//go:build cgo
+
+package ort
+
+import (
+	"slices"
+
+	"ebmrun/graphs"
+)
+
+// block is how many channels the kernels of Conv work on at once: with fewer, turning
+// round does not pay.
+const block = 16
+
+// asConvolutions returns m with a Conv in the place of every ConvTranspose of stride
+// 1 to many channels with constant filters, which are turned round for it: libraries
+// have faster kernels and layouts for that form of the same sum. m itself is not
+// changed.
+func asConvolutions(m *graphs.Model) *graphs.Model {
+	turned := map[*graphs.Value]*graphs.Value{}
+	g, model := *m.Graph, *m
+	for i, n := range m.Graph.Nodes {
+		if !unstrided(n) {
+			continue
+		}
+		w := n.In(1)
+		if len(turned) == 0 {
+			g.Nodes, g.Inits = slices.Clone(g.Nodes), slices.Clone(g.Inits)
+		}
+		if turned[w] == nil {
+			turned[w] = turn(w, m.Graph.Fresh(w.Name+"/turned"))
+			g.Inits = append(g.Inits, turned[w])
+		}
+		kernel := w.Shape.Ints()[2:]
+		pads := make([]int64, 2*len(kernel))
+		given := n.Ints("pads")
+		for k := range pads {
+			if pads[k] = int64(kernel[k%len(kernel)] - 1); given != nil {
+				pads[k] -= given[k]
+			}
+		}
+		conv := *n
+		conv.Op, conv.Inputs = "Conv", slices.Clone(n.Inputs)
+		conv.Inputs[1] = turned[w]
+		conv.Attrs = []*graphs.Attr{graphs.IntsAttr("pads", pads...)}
+		g.Nodes[i] = &conv
+	}
+	if len(turned) == 0 {
+		return m
+	}
+	model.Graph = &g
+	return &model
+}
+
+// unstrided reports whether a node is a transposed convolution that a plain one can
+// stand for.
+func unstrided(n *graphs.Node) bool {
+	w := n.In(1)
+	if n.Op != "ConvTranspose" || n.Domain != "" || w == nil || w.Const == nil || w.Type != graphs.Float32 || w.Rank() < 3 || w.Const.Dims[1] < block ||
+		n.Int("group", 1) != 1 || n.Ints("output_shape") != nil || n.Str("auto_pad", "NOTSET") != "NOTSET" {
+		return false
+	}
+	for name, neutral := range map[string]int64{"strides": 1, "dilations": 1, "output_padding": 0} {
+		if slices.ContainsFunc(n.Ints(name), func(v int64) bool { return v != neutral }) {
+			return false
+		}
+	}
+	for k, p := range n.Ints("pads") {
+		if d := w.Shape.Ints()[2:]; p > int64(d[k%len(d)]-1) {
+			return false // the Conv would have to cut
+		}
+	}
+	return true
+}
+
+// turn makes filters [M, C, k…] of [C, M, k…], each the other way round.
+func turn(w *graphs.Value, name string) *graphs.Value {
+	d := slices.Clone(w.Const.Dims)
+	c, m, size := d[0], d[1], graphs.Size(d[2:])
+	d[0], d[1] = m, c
+	src, dst := w.Const.F32(), graphs.NewTensor(graphs.Float32, d...)
+	for i := range c {
+		for j := range m {
+			from, to := src[(i*m+j)*size:][:size], dst.F32()[(j*c+i)*size:][:size]
+			for k, v := range from {
+				to[size-1-k] = v
+			}
+		}
+	}
+	return &graphs.Value{Name: name, Type: w.Type, Shape: graphs.MakeShape(d...), Const: dst}
+}

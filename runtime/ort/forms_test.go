@@ -1,0 +1,65 @@
+//go:build cgo
+
+package ort
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/refeval"
+	"ebmrun/runtime/enginetest"
+)
+
+// TestAsConvolutions: the plain form is the same sum, and only what it can stand for
+// is replaced.
+func TestAsConvolutions(t *testing.T) {
+	const channels = 20
+	for name, c := range map[string]struct {
+		attrs    []*graphs.Attr
+		replaced bool
+	}{
+		"plain":       {nil, true},
+		"padded":      {[]*graphs.Attr{graphs.IntsAttr("pads", 1, 0, 1, 2)}, true},
+		"cut":         {[]*graphs.Attr{graphs.IntsAttr("pads", 3, 0, 0, 0)}, false},
+		"strided":     {[]*graphs.Attr{graphs.IntsAttr("strides", 2, 2)}, false},
+		"dilated":     {[]*graphs.Attr{graphs.IntsAttr("dilations", 1, 2)}, false},
+		"at stride 1": {[]*graphs.Attr{graphs.IntsAttr("strides", 1, 1), graphs.IntsAttr("dilations", 1, 1)}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 1))
+			normal := func(dims ...int) *graphs.Tensor {
+				x := graphs.NewTensor(graphs.Float32, dims...)
+				for i := range x.F32() {
+					x.F32()[i] = float32(r.NormFloat64())
+				}
+				return x
+			}
+			m := enginetest.Build(t, func(b *graphs.Builder) {
+				x, bias := b.Input("x", graphs.Float32, graphs.MakeShape(2, 3, 6, 5)), b.Const(normal(channels))
+				b.Output("y", b.Op("ConvTranspose", []*graphs.Value{x, b.Weight("w", normal(3, channels, 3, 4)), bias}, c.attrs...))
+			})
+			form := asConvolutions(m)
+			if (form != m) != c.replaced {
+				t.Fatalf("replaced: %v, wanted %v", form != m, c.replaced)
+			}
+			if m.Graph.Nodes[0].Op != "ConvTranspose" {
+				t.Error("the model was changed")
+			}
+			in := []*graphs.Tensor{normal(2, 3, 6, 5)}
+			run := func(m *graphs.Model) *graphs.Tensor {
+				p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, err := p.Run(t.Context(), in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out[0]
+			}
+			want, _ := run(m).AsFloats()
+			enginetest.Close(t, "y", run(form), 1e-5, want...)
+		})
+	}
+}
