@@ -31,6 +31,7 @@ type Options struct {
 	Pictures func(step int, pics []Picture) error   // may be nil
 	OnStep   func(step int, m Metrics)              // after every iteration; may be nil
 	OnEvent  func(step int, what string, err error) // rollbacks; may be nil
+	Took     func(d time.Duration)                  // time of every iteration, without what is measured and saved after it; may be nil
 }
 
 // ErrTimeLimit says that a run has reached its time limit; what it returned and
@@ -94,7 +95,11 @@ func (r *runner) run(ctx context.Context) error {
 		if err := r.asked(ctx, start); err != nil {
 			return errors.Join(err, r.save())
 		}
+		began := time.Now()
 		m, err := r.s.Step(ctx)
+		if r.o.Took != nil {
+			r.o.Took(time.Since(began))
+		}
 		if err == nil {
 			err = r.o.Guard.Check(m)
 		}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestResumeWithoutPreset: pictures of a size that no preset fits are learned by networks
@@ -34,4 +35,25 @@ func TestResumeWithoutPreset(t *testing.T) {
 		t.Fatal(err)
 	}
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--quiet").wantError(t, statusBadInput, "sigma")
+}
+
+// TestPace: a run of fewer iterations than the settings have says what all would take.
+func TestPace(t *testing.T) {
+	for _, c := range []struct {
+		planned, steps int
+		each           time.Duration
+		want           string
+	}{
+		{100, 100, time.Second, ""},
+		{100, 2, 1500 * time.Millisecond, "an iteration takes 1.5s: the 100 of these settings would take 2m30s"},
+		{750000, 2, 2 * time.Second, "an iteration takes 2s: the 750000 of these settings would take 17 days 9h0m0s"},
+	} {
+		p := pace{planned: c.planned}
+		for range 2 {
+			p.took(c.each)
+		}
+		if got := p.estimate(c.steps); got != c.want {
+			t.Errorf("%d of %d iterations: wanted %q, got %q", c.steps, c.planned, c.want, got)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"sort"
@@ -246,6 +247,10 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
+	planned, err := c.planned(row, f, file, set)
+	if err != nil {
+		return err
+	}
 	set, held = rescale(settings, set, held)
 	j, err := judge.New(set, held)
 	if err != nil {
@@ -262,13 +267,13 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	if err != nil {
 		return err
 	}
-	err = c.learn(ctx, row, f, runConfig{runHead{f.system, f.source}, settings}, set, j, jb)
+	err = c.learn(ctx, row, f, runConfig{runHead{f.system, f.source}, settings}, set, j, jb, planned)
 	return errors.Join(err, jb.close())
 }
 
 // learn runs a job into its folder and writes the report at the end, also of a
-// run that was cut short.
-func (c *common) learn(ctx context.Context, row system, f trainFlags, config runConfig, set *data.Set, j *judge.Judge, jb *job) error {
+// run that was cut short. planned are the iterations of the settings without --steps.
+func (c *common) learn(ctx context.Context, row system, f trainFlags, config runConfig, set *data.Set, j *judge.Judge, jb *job, planned int) error {
 	checkpoints := filepath.Join(f.out, "checkpoints")
 	best := 0.0
 	var run *record.Run
@@ -303,6 +308,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 			return badInput(err)
 		}
 	}
+	pace := &pace{planned: planned}
 	rec := &recorder{run}
 	defer func() { rec.Close() }()
 	for _, remark := range jb.remarks {
@@ -322,8 +328,12 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		OnEvent: func(step int, what string, err error) {
 			c.log.WithError(err).Warnf("iteration %d: %s", step, what)
 		},
+		Took: pace.took,
 	})
 	p.finish()
+	if line := pace.estimate(jb.steps); line != "" {
+		c.say(line)
+	}
 	if reportErr := record.Report(f.out); err == nil {
 		err = reportErr
 	}
@@ -332,6 +342,42 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	}
 	c.say(fmt.Sprintf("done: %s", filepath.Join(f.out, "report.html")))
 	return nil
+}
+
+// planned is how many iterations the settings ask for where --steps does not.
+func (c *common) planned(row system, f trainFlags, file map[string]any, set *data.Set) (int, error) {
+	f.steps = 0
+	settings, err := c.settingsOf(row, f, file, set)
+	if err != nil {
+		return 0, err
+	}
+	if steps := reflect.ValueOf(settings).Elem().FieldByName("Steps"); steps.IsValid() && steps.CanInt() {
+		return int(steps.Int()), nil
+	}
+	return 0, nil
+}
+
+// A pace tells what a run would take that is tried for a few iterations.
+type pace struct {
+	planned int // iterations of the settings
+	done    int
+	spent   time.Duration
+}
+
+func (p *pace) took(d time.Duration) { p.done, p.spent = p.done+1, p.spent+d }
+
+// estimate is a line about all planned iterations, "" where the run has them all.
+func (p *pace) estimate(steps int) string {
+	if p.done == 0 || steps >= p.planned {
+		return ""
+	}
+	each := p.spent / time.Duration(p.done)
+	whole := (time.Duration(p.planned) * each).Round(time.Second)
+	days := ""
+	if d := whole / (24 * time.Hour); d > 0 {
+		days, whole = fmt.Sprintf("%d days ", d), (whole % (24 * time.Hour)).Round(time.Hour)
+	}
+	return fmt.Sprintf("an iteration takes %v: the %d of these settings would take %s%v", each.Round(time.Millisecond), p.planned, days, whole)
 }
 
 // warmUp does one iteration and takes it back, so that every program has
