@@ -24,6 +24,7 @@ var Suites = []Suite{
 	deepFRAMESuite,
 	inhomogeneousFrameSuite,
 	sparseFrameSuite,
+	hierarchicalSparseFrameSuite,
 	{"generative-convnet", []Part{
 		{"linear", "a linear network under a Gaussian reference has a Gaussian density", true, linear},
 		{"mechanics", "sampling without noise climbs, a small update raises V, a flipped one lowers it", true, mechanics},

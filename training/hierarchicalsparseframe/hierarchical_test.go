@@ -79,47 +79,14 @@ func steps(t testing.TB, s *System, n int) (m training.Metrics) {
 	return m
 }
 
-// some is a template of random wavelets, away from its border so that all may move.
-func some(t testing.TB, m *Model, seed uint64) *sparseframe.Template {
-	t.Helper()
-	r, half := sampler.Stream(seed, 0, 0), m.dict.Half()
-	var atoms []sparseframe.Atom
-	var theta []float64
-	for range 10 {
-		room := m.config.Side - 2*(half+2)
-		atoms = append(atoms, sparseframe.Atom{Filter: r.IntN(m.dict.Filters()), Y: half + 2 + r.IntN(room), X: half + 2 + r.IntN(room)})
-		theta = append(theta, r.NormFloat64())
-	}
-	p, err := sparseframe.NewTemplate(m.dict, atoms, theta, 1.5)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // TestRigid: without freedom, SUM3 at every place is the score of a flat sparse FRAME template there.
 func TestRigid(t *testing.T) {
-	c := config(func(c *Config) { c.Object, c.Part, c.Frame.Turn = Freedom{}, Freedom{}, 1 })
-	m, err := NewModel(c, 48, 48)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := config(func(c *Config) { c.Frame.Turn = 1 })
 	set, _ := hooks(1, c, 1)
-	v, p := m.view(set.X), some(t, m, 2)
-	m.search(v, p, false).objects(func(turn, level int, sum3 []float32) {
-		for y := 16; y <= 32; y++ {
-			for x := 16; x <= 32; x++ {
-				var crop []float32
-				for r := range c.Side {
-					crop = append(crop, v.pictures[level][(y-16+r)*48+x-16:][:c.Side]...)
-				}
-				want := p.Score(m.dict.Responses(crop))
-				if got := float64(sum3[y*48+x]) - p.LogZ; math.Abs(got-want) > 1e-3 {
-					t.Fatalf("(%d, %d): wanted %g, got %g", y, x, want, got)
-				}
-			}
-		}
-	})
+	off, most, err := Rigid(c, set.X, 48, 48, 2)
+	if err != nil || off > 1e-4*most || most == 0 {
+		t.Errorf("off by %g where scores are up to %g, %v", off, most, err)
+	}
 }
 
 // TestPoses: a template finds its object where it is, turned as it is and as large as it is, and its score
