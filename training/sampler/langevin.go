@@ -35,23 +35,15 @@ func (k Langevin) Step(n Noise, f Field, s *State) (Info, error) {
 	if err := s.Evaluate(f); err != nil {
 		return Info{}, err
 	}
-	if k.GradClip > 0 {
-		clip(s.G, k.GradClip)
-	}
-	drifted, err := s.meanDrift(k.Size)
+	drifted, err := s.meanDrift(k.Size, k.GradClip)
 	if err != nil {
 		return Info{}, err
 	}
 	info := Info{Accepted: 1, Drift: drifted}
 
 	drift, kick := k.Size*k.Size/2, k.Noise*k.Size
-	x, g, e := s.X, s.G[:len(s.X)], s.E[:len(s.X)]
-	if k.Noise > 0 {
-		n.Normals(e, s.Chain, s.T)
-		for i := range x {
-			moved := x[i] - float32(drift*g[i])
-			x[i] = moved + float32(kick*e[i])
-		}
+	if x, g := s.X, s.G[:len(s.X)]; k.Noise > 0 {
+		n.normals(s.E, s.Chain, s.T, move{x, g, drift, kick})
 	} else {
 		for i := range x {
 			x[i] -= float32(drift * g[i])

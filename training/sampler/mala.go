@@ -24,7 +24,7 @@ func (k MALA) StepSize(size float32, n Noise, f Field, s *State) (Info, error) {
 	if err := s.Evaluate(f); err != nil {
 		return Info{}, err
 	}
-	drifted, err := s.meanDrift(size)
+	drifted, err := s.meanDrift(size, 0)
 	if err != nil {
 		return Info{}, err
 	}

@@ -54,7 +54,12 @@ func (n Noise) Normals(dst []float32, chain []uint64, step uint64) {
 	if len(chain) == 0 {
 		return
 	}
-	f := fill{dst: dst, chain: chain, dim: len(dst) / len(chain), step: uint32(step), key: n.key(step)}
+	n.normals(dst, chain, step, move{})
+}
+
+// normals fills dst and moves with it.
+func (n Noise) normals(dst []float32, chain []uint64, step uint64, m move) {
+	f := fill{move: m, dst: dst, chain: chain, dim: len(dst) / len(chain), step: uint32(step), key: n.key(step)}
 	f.run()
 }
 
@@ -100,8 +105,29 @@ func normals(dst []float32, words []uint32) {
 	}
 }
 
-// A fill is a request for the normals of blocks [from, to), counted over all rows.
+// A move takes the step of [Langevin] with the noise as it is drawn.
+type move struct {
+	x, g        []float32 // as long as the noise; none if x is nil
+	drift, kick float32
+}
+
+// apply moves the entries from … with noise e.
+func (m *move) apply(from int, e []float32) {
+	x, g := m.x[from:from+len(e)], m.g[from:from+len(e)]
+	for i, e := range e {
+		moved := x[i] - float32(m.drift*g[i])
+		x[i] = moved + float32(m.kick*e)
+	}
+}
+
+// A fill is a request for the normals of blocks [from, to), counted over all rows, or
+// for the norms of rows [from, to).
 type fill struct {
+	move
+	norms []float64 // if not nil, of the rows of dst
+	limit float32   // what these are clipped to, 0 for no clipping
+
+
 	dst      []float32
 	chain    []uint64
 	dim      int
@@ -135,6 +161,10 @@ var (
 func (f fill) run() {
 	blocks := len(f.chain) * ((f.dim + 3) / 4)
 	workers := min(blocks/perWorker, runtime.GOMAXPROCS(0), runtime.NumCPU())
+	if f.norms != nil {
+		blocks = len(f.chain)
+		workers = min(workers, blocks)
+	}
 	if workers < 2 {
 		f.to = blocks
 		f.draw()
@@ -153,8 +183,18 @@ func (f fill) run() {
 	groups.Put(f.done)
 }
 
-// draw writes the normals of the blocks [from, to).
-func (f fill) draw() {
+// draw does what is asked for from … to−1.
+func (f *fill) draw() {
+	if f.norms != nil {
+		for i := f.from; i < f.to; i++ {
+			row := f.dst[i*f.dim : (i+1)*f.dim]
+			if f.limit > 0 {
+				clip(row, f.limit)
+			}
+			f.norms[i] = norm(row)
+		}
+		return
+	}
 	perRow := (f.dim + 3) / 4
 	if perRow == 0 {
 		return
@@ -168,7 +208,12 @@ func (f fill) draw() {
 			w := (*[4]uint32)(words[4*i:])
 			w[0], w[1], w[2], w[3] = philox(uint32(id), uint32(id>>32), f.step, normalStream+uint32(block+i), f.key[0], f.key[1])
 		}
-		normals(f.dst[row*f.dim+4*block:min((row+1)*f.dim, row*f.dim+4*(block+count))], words[:])
+		at := row*f.dim + 4*block
+		e := f.dst[at:min((row+1)*f.dim, at+4*count)]
+		normals(e, words[:])
+		if f.x != nil {
+			f.apply(at, e)
+		}
 		left -= count
 		if block += count; block == perRow {
 			row, block = row+1, 0

@@ -33,7 +33,8 @@ type State struct {
 	Chain []uint64  // chain numbers [n]: they select each chain's noise
 	T     uint64    // steps taken: it selects each step's noise
 
-	fresh bool // U and G belong to X and the present field
+	fresh bool      // U and G belong to X and the present field
+	norms []float64 // of the slopes [n]
 	spare spare
 }
 
@@ -74,7 +75,7 @@ func (s *State) Clone() *State {
 	c.G = append([]float32(nil), s.G...)
 	c.E = append([]float32(nil), s.E...)
 	c.Chain = append([]uint64(nil), s.Chain...)
-	c.spare = spare{}
+	c.spare, c.norms = spare{}, nil
 	return &c
 }
 
@@ -226,13 +227,16 @@ func norm(v []float32) float64 {
 	return math.Sqrt(lane[0] + lane[1] + lane[2] + lane[3])
 }
 
-// meanDrift returns the mean over chains of ‖size²/2 · g‖, and a *NonFiniteError if a slope is not
-// finite.
-func (s *State) meanDrift(size float32) (float64, error) {
+// meanDrift clips the slopes, if limit is not 0, and returns the mean over chains of
+// ‖size²/2 · g‖, and a *NonFiniteError if a slope is not finite.
+func (s *State) meanDrift(size, limit float32) (float64, error) {
+	if len(s.norms) != len(s.Chain) {
+		s.norms = make([]float64, len(s.Chain))
+	}
+	fill{dst: s.G, norms: s.norms, limit: limit, chain: s.Chain, dim: s.Dim}.run()
 	var sum float64
 	var bad *NonFiniteError
-	for c := range s.Chain {
-		g := norm(s.G[c*s.Dim : (c+1)*s.Dim])
+	for c, g := range s.norms {
 		if g-g != 0 {
 			bad = bad.add("gradient", c, len(s.Chain), float32(g))
 		}
