@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	weightfile "ebmrun/export/weights"
 	"ebmrun/graphs"
+	"ebmrun/graphs/onnxio"
+	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/swin"
 	"ebmrun/training/bind"
@@ -34,12 +37,12 @@ func swinPairOf(ctx context.Context, e environment, c *generativeswin.Config, tr
 		return nil, nil, err
 	}
 	if trained != "" {
-		official, _, err := weightfile.Read(trained)
+		official, err := officialSwin(trained, spec)
 		if err == nil {
 			err = swin.Put(gm.Model.Model, official)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, fmt.Errorf("weights: %s: %w", printable(trained), err)
 		}
 	}
 	pm, err := energy.Build(c.PriorNet(), []int{gm.Codes}, c.Reference.Sigma, e.seed)
@@ -55,6 +58,20 @@ func swinPairOf(ctx context.Context, e environment, c *generativeswin.Config, tr
 		return nil, nil, errors.Join(err, p.Close())
 	}
 	return p, g, nil
+}
+
+// officialSwin reads a transformer's weights: of any exporter's .onnx file, or of a file
+// that has their official names.
+func officialSwin(path string, spec swin.Spec) (map[string]*graphs.Tensor, error) {
+	if filepath.Ext(path) != ".onnx" {
+		w, _, err := weightfile.Read(path)
+		return w, err
+	}
+	m, err := onnxio.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return swin.Official(m, spec)
 }
 
 func startSwin(ctx context.Context, e environment, settings any) (*job, error) {
@@ -107,6 +124,12 @@ func openSwin(ctx context.Context, e environment, settings any, r *openedRun) er
 		return err
 	}
 	r.Learned, r.From, r.Langevin, r.Residual = m, e.given, c.Posterior, c.Sigma
-	r.Networks = map[string]*graphs.Model{"prior": prior.Model, "generator-given": g.Model().Model}
+	whole := &conditional.Generator{Model: g.Model(), Given: e.given}
+	encoder, decoder, err := whole.Ahead()
+	if err != nil {
+		return err
+	}
+	// the generator, and the same in two parts: many codes of a picture need the first once
+	r.Networks = map[string]*graphs.Model{"prior": prior.Model, "generator-given": whole.Model.Model, "encoder": encoder, "decoder": decoder.Model}
 	return nil
 }

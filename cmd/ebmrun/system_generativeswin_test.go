@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"ebmrun/training/data"
@@ -28,7 +29,16 @@ func TestGenerativeSwin(t *testing.T) {
 		if x.N*x.Dim() != 2*256 {
 			t.Errorf("%s: %d maps of %d values", from, x.N, x.Dim())
 		}
-		exported(t, run, "-o", filepath.Join(t.TempDir(), "x")).wantOut(t, "generator-given.onnx", "prior.onnx")
+		files := filepath.Join(t.TempDir(), "x")
+		exported(t, run, "-o", files, "--check").wantOut(t, "generator-given.onnx", "prior.onnx", "encoder.onnx", "decoder.onnx")
+		if from != "synthetic/salient" {
+			continue
+		}
+		// what is exported is a file to begin with, if it is of the same transformer
+		again := append(slices.Clone(args), "--set", "weights="+filepath.Join(files, "generator-given.onnx"), "--out")
+		ebmrun(t, append(again, filepath.Join(t.TempDir(), "again"))...).wantOut(t)
+		again = append(again[:len(again)-1], "--set", "swin_spec.depths=[2, 2]", "--out", filepath.Join(t.TempDir(), "other"))
+		ebmrun(t, again...).wantError(t, statusBadInput, "generator-given.onnx: swin: ", "layers.1.blocks.1")
 	}
 	ebmrun(t, "train", "generative-swin", "--data", "synthetic/blob16", "--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, "--given")
 }

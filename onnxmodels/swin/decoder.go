@@ -30,7 +30,7 @@ func Build(s Spec, dims, given []int, seed uint64) (*conditional.Generator, erro
 	if err != nil {
 		return nil, err
 	}
-	b := builder{graphs.NewBuilder(&graphs.Graph{Name: "generator"}), rand.New(rand.NewPCG(seed, 0x7377696e)), s}
+	b := newBuilder(s, seed)
 	z, c := input(b.Builder, generator.Z, s.Codes), input(b.Builder, conditional.Given, given...)
 	b.Output(generator.X, b.decode(b.encode(c), z, dims))
 	g, err := b.Graph()
@@ -38,6 +38,10 @@ func Build(s Spec, dims, given []int, seed uint64) (*conditional.Generator, erro
 		return nil, fmt.Errorf("swin: %d stages on %v: %w", len(s.Depths), given, err)
 	}
 	return &conditional.Generator{Model: &generator.Model{Model: graphs.NewModel(g), Codes: s.Codes, Dims: dims, Loss: loss}, Given: given}, nil
+}
+
+func newBuilder(s Spec, seed uint64) builder {
+	return builder{graphs.NewBuilder(&graphs.Graph{Name: "generator"}), rand.New(rand.NewPCG(seed, 0x7377696e)), s}
 }
 
 // conv is a convolution that keeps the size.

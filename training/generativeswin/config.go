@@ -15,7 +15,7 @@ type Config struct {
 	latentebm.Config `yaml:",inline"`
 
 	Swin    *swin.Spec `yaml:"swin_spec,omitempty"` // in place of a named network
-	Weights string     `yaml:"weights,omitempty"`   // file of a trained transformer's weights to begin with, by their official names
+	Weights string     `yaml:"weights,omitempty"`   // trained transformer to begin with: its .onnx file, or its weights by their official names
 	Draws   int        `yaml:"draws"`               // maps whose mean is a prediction
 	Loss    string     `yaml:"loss"`                // what the transformer learns by: gaussian (the default), or structure, as package swin has them
 	Mirror  bool       `yaml:"mirror"`              // half of the pictures are learned from left to right

@@ -1,0 +1,139 @@
+package swin
+
+import (
+	"compress/gzip"
+	"encoding/binary"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"ebmrun/graphs"
+	"ebmrun/graphs/onnxio"
+	"ebmrun/runtime"
+	"ebmrun/runtime/ref"
+)
+
+// exported is a file that PyTorch has written, of two pictures of 16×16; testdata/export.py makes them.
+func exported(t *testing.T, name string) *graphs.Model {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name+".onnx.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := onnxio.Decode(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+var tiny = Spec{Patch: 2, Embed: 4, Depths: []int{2, 1}, Heads: []int{1, 2}, Window: 4, Codes: 1, Features: 1, Reduction: 1, Dilations: []int{1}}
+
+// TestOfficial: with the weights of what other code has learned and PyTorch exported, the
+// transformer computes the same features.
+func TestOfficial(t *testing.T) {
+	for _, name := range []string{"timm", "torchvision-17"} {
+		w, err := Official(exported(t, name), tiny)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(filepath.Join("testdata", name+".f32"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers := make([]float32, len(raw)/4)
+		if _, err := binary.Decode(raw, binary.LittleEndian, numbers); err != nil {
+			t.Fatal(err)
+		}
+		x, norm, bias, features := numbers[:1536], numbers[1536:1544], numbers[1544:1552], numbers[1552:]
+		b := newBuilder(tiny, 1)
+		in := b.Input("x", graphs.Float32, graphs.MakeShape(2, 3, 16, 16))
+		levels := b.encode(in)
+		b.Output("y", b.Identity(levels[len(levels)-1]))
+		g, err := b.Graph()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := graphs.NewModel(g)
+		if err := Put(m, w); err != nil {
+			t.Fatal(err)
+		}
+		for i := range x { // what picture does is undone
+
+			c := i / 256 % 3
+			x[i] = float32(2*(float64(x[i])*deviation[c]+mean[c]) - 1)
+		}
+		p, err := ref.New().Compile(t.Context(), m, runtime.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make([]*graphs.Tensor, 1)
+		if err := p.Run(t.Context(), []*graphs.Tensor{graphs.Of(x, 2, 3, 16, 16)}, out); err != nil {
+			t.Fatal(err)
+		}
+		// the file ends in a normalisation over the 8 channels, which come last
+		y := out[0].F32()
+		const c, plane = 8, 16
+		worst := 0.0
+		for i := range 2 * plane {
+			at := func(k int) float64 { return float64(y[i/plane*c*plane+k*plane+i%plane]) }
+			mu, square := 0.0, 0.0
+			for k := range c {
+				mu += at(k) / c
+			}
+			for k := range c {
+				square += (at(k) - mu) * (at(k) - mu) / c
+			}
+			for k := range c {
+				got := (at(k)-mu)/math.Sqrt(square+1e-5)*float64(norm[k]) + float64(bias[k])
+				worst = max(worst, math.Abs(got-float64(features[i*c+k])))
+			}
+		}
+		t.Logf("%s: %d weights, largest difference of features %.2g", name, len(w), worst)
+		if worst > 1e-4 {
+			t.Errorf("%s: features differ by %g", name, worst)
+		}
+		// a table that is read wrongly must show
+		table := w["layers.0.blocks.1.attn.relative_position_bias_table"]
+		if v := table.F32(); v[0] == v[1] {
+			t.Errorf("%s: a table of equal numbers", name)
+		}
+	}
+}
+
+// TestOfficialRefused: files of other transformers.
+func TestOfficialRefused(t *testing.T) {
+	m := exported(t, "timm")
+	for want, change := range map[string]func(s *Spec){
+		"layers.1.blocks.1.norm1": func(s *Spec) { s.Depths = []int{2, 2} },
+		"layers.0.blocks.1":       func(s *Spec) { s.Depths = []int{1, 1} },
+	} {
+		s := tiny
+		change(&s)
+		w, err := Official(m, s)
+		if err == nil {
+			b := newBuilder(s, 1)
+			b.Output("y", b.Identity(b.encode(b.Input("x", graphs.Float32, graphs.MakeShape(2, 3, 16, 16)))[0]))
+			g, _ := b.Graph()
+			err = Put(graphs.NewModel(g), w)
+		}
+		if err == nil {
+			t.Errorf("%s: taken, of %v", want, slices.Sorted(maps.Keys(w)))
+		} else {
+			t.Log(err)
+		}
+	}
+}
