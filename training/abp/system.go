@@ -188,6 +188,23 @@ func (s *System) Samples(ctx context.Context, n int) ([]float32, error) {
 	return s.Learned().Decode(ctx, z)
 }
 
+// Fitted draws n examples g(z) from the Gaussian that the codes of the training
+// examples have, mean and covariance, in place of the prior that they should have. It
+// draws none before every example has been inferred once.
+func (s *System) Fitted(ctx context.Context, n int) ([]float32, error) {
+	if s.iter*s.Config.Batch < s.set.N || s.set.N <= s.Generator.Codes() {
+		return nil, nil
+	}
+	g, err := diag.FitGaussian(s.codes, s.Generator.Codes())
+	if err != nil {
+		return nil, fmt.Errorf("abp: codes: %w", err)
+	}
+	z := make([]float32, n*s.Generator.Codes())
+	s.noise.Fork(drawn).Normals(z, sampler.Chains(0, n), 0)
+	g.Draw(z)
+	return s.Learned().Decode(ctx, z)
+}
+
 // Reconstruct infers the codes of up to 64 held-out examples from a cold start
 // and returns the examples beside what the generator makes of them.
 func (s *System) Reconstruct(ctx context.Context) (x, y []float32, err error) {
@@ -254,17 +271,22 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		m["hidden/mean_mse"] = hiddenMSE(x, visibleMean(x, mask, s.set.Dim()), mask)
 	}
 	if s.Judge != nil {
-		x, err := s.Samples(ctx, s.JudgeN)
-		if err != nil {
-			return nil, err
-		}
-		j, err := s.Judge(x)
-		if err != nil {
-			return nil, err
-		}
-		for k, v := range j {
-			if _, taken := m[k]; !taken {
-				m[k] = v
+		for prefix, draw := range map[string]func(context.Context, int) ([]float32, error){"": s.Samples, "fitted/": s.Fitted} {
+			x, err := draw(ctx, s.JudgeN)
+			if err != nil {
+				return nil, err
+			}
+			if x == nil {
+				continue
+			}
+			j, err := s.Judge(x)
+			if err != nil {
+				return nil, err
+			}
+			for k, v := range j {
+				if _, taken := m[k]; !taken && (prefix == "" || k != training.Objective) {
+					m[prefix+k] = v
+				}
 			}
 		}
 	}
@@ -312,6 +334,12 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 		return nil, err
 	}
 	pics := []training.Picture{{Tag: record.SamplesTag, Images: images(x)}}
+	if x, err = s.Fitted(ctx, 100); err != nil {
+		return nil, err
+	}
+	if x != nil {
+		pics = append(pics, training.Picture{Tag: "fitted", Images: images(x)})
+	}
 	if s.Held != nil {
 		x, y, err := s.Reconstruct(ctx)
 		if err != nil {
