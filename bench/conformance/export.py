@@ -7,6 +7,7 @@
 data.safetensors holds `in/<input>`, `out/<output>`, `cot/<output>` (the cotangent of the output that is differentiated),
 `grad/<input>` and `grad/<initializer>`, all from PyTorch's autograd in float64, and float32 autograd's own relative errors
 in its metadata. Weights are random; seeds are fixed. A network that cannot be exported leaves a file failed.txt.
+What is already there is not exported again, so that an interrupted run goes on where it stopped.
 """
 import contextlib
 import copy
@@ -135,6 +136,8 @@ def relative(a, b):
 def run(name, legacy, out, symbolic=""):
     label = name + (f"@{legacy}" if legacy else "") + (f"+{symbolic}" if symbolic else "")
     dst = os.path.join(out, label)
+    if any(os.path.exists(os.path.join(dst, f)) for f in ("data.safetensors", "failed.txt")):
+        return
     shutil.rmtree(dst, ignore_errors=True)
     os.makedirs(dst)
     start = time.time()
