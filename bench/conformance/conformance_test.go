@@ -368,12 +368,9 @@ func checkSize(t *testing.T, name string, m *graphs.Model) {
 
 // large are the fixtures whose gradient graph is larger than that, and why.
 var large = map[string]string{
-	"avg_pool_padded":             "two poolings with windows that end outside: each way back counts, spreads and crops",
-	"deconv_generator":            "convolutions take all that the bound allows, and a LeakyRelu four nodes",
-	"determinant":                 "cofactors of one op; the bound counts a single weight",
-	"lstm_bidirectional_2_layers": "recurrent",
-	"upsample_bicubic":            "of four ops two are convolutions, which take all that the bound allows, and Tanh takes four nodes",
-	"upsample_nearest-13":         "of four ops two are convolutions, which take all that the bound allows, and Tanh takes four nodes",
+	"avg_pool_padded":  "two poolings with windows that end outside: each way back counts, spreads and crops",
+	"deconv_generator": "convolutions take all that the bound allows, and a LeakyRelu four nodes",
+	"determinant":      "cofactors of one op; the bound counts a single weight",
 }
 
 func engine(t *testing.T) runtime.Engine {

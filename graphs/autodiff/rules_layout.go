@@ -50,9 +50,11 @@ func layoutRules() map[string]Rule {
 // x is c·s² + i·s + j for pixel (i, j) of a block.
 func (b *Back) spaceToDepthCRD(d, x val, s int64) val {
 	h, w := b.size(x, 2), b.size(x, 3)
-	one, bs := b.Ints(-1), b.Ints(s)
-	n := b.size(x, 0)
-	d = b.Reshape(d, b.Concat(0, n, one, h, bs, w, bs))
+	channels, bs := b.Ints(-1), b.Ints(s)
+	if c := d.Shape[1]; c.Known() {
+		channels = b.Ints(c.N)
+	}
+	d = b.Reshape(d, b.Concat(0, b.size(x, 0), channels, h, bs, w, bs))
 	return b.ReshapeLike(b.Transpose(d, 0, 1, 3, 5, 2, 4), x)
 }
 

@@ -140,9 +140,10 @@ func matMulRule(b *Back, n *graphs.Node, dy []val) []val {
 		var g val
 		if len(c.Shape) == 2 && len(a.Shape) > 2 {
 			// One product over all rows at once instead of a batch of products.
-			k, m := a.Shape[len(a.Shape)-1], c.Shape[1]
-			if k.Known() && m.Known() {
-				g = b.product(b.ReshapeTo(a, -1, k.N), b.ReshapeTo(d, -1, m.N), true, false)
+			rows := "abcdefgh"
+			if n := len(a.Shape) - 1; n <= len(rows) {
+				rows = rows[:n]
+				g = b.Op("Einsum", []val{a, d}, graphs.S("equation", rows+"i,"+rows+"o->io"))
 			}
 		}
 		if g == nil {
@@ -155,11 +156,11 @@ func matMulRule(b *Back, n *graphs.Node, dy []val) []val {
 	})
 }
 
-// product multiplies matrices, transposed where asked for. In float64 a product
-// of two matrices is a Gemm: ONNX Runtime fuses a Transpose into a MatMul and has
-// no kernel for that in float64.
+// product multiplies matrices, transposed where asked for. A product of two
+// matrices is a Gemm, which reads them transposed as they are (in float64 ONNX
+// Runtime has no kernel for the MatMul that it fuses with a Transpose).
 func (b *Back) product(x, y val, tx, ty bool) val {
-	if b.Err() == nil && x.Type == graphs.Float64 && len(x.Shape) == 2 && len(y.Shape) == 2 {
+	if b.Err() == nil && (x.Type == graphs.Float32 || x.Type == graphs.Float64) && len(x.Shape) == 2 && len(y.Shape) == 2 {
 		var attrs []*graphs.Attr
 		if tx {
 			attrs = append(attrs, graphs.I("transA", 1))

@@ -2,6 +2,7 @@ package autodiff
 
 import (
 	"math"
+	"slices"
 
 	"ebmrun/graphs"
 )
@@ -187,6 +188,12 @@ func (b *Back) sumCopies(d val, factors []int64, x val) val {
 	if b.Err() != nil {
 		return d
 	}
+	if spread := factors[min(2, len(factors)):]; len(spread) > 0 && len(spread) <= 3 && all(factors[:2], 1) && !all(spread, 1) && x.Shape[1].Known() {
+		// one node, and faster than sums over short axes
+		dims := append([]int{int(x.Shape[1].N), 1}, ints(spread)...)
+		w := matrix(b.Builder, x, ones(graphs.Size(dims)), dims...)
+		return b.Op("Conv", []val{d, w}, graphs.I("group", x.Shape[1].N), graphs.IntsAttr("strides", spread...))
+	}
 	var parts []val
 	var axes []int64
 	for i, s := range factors {
@@ -200,6 +207,19 @@ func (b *Back) sumCopies(d val, factors []int64, x val) val {
 		return d
 	}
 	return b.Sum(b.Reshape(d, b.Concat(0, parts...)), false, axes...)
+}
+
+// ones is n times 1.
+func ones(n int) []float64 {
+	v := make([]float64, n)
+	for i := range v {
+		v[i] = 1
+	}
+	return v
+}
+
+func all(v []int64, want int64) bool {
+	return !slices.ContainsFunc(v, func(x int64) bool { return x != want })
 }
 
 // alongAxis multiplies an axis of d, a row vector of length rows, by a constant

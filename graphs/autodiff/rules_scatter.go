@@ -110,8 +110,11 @@ func (b *Back) scatterSlopes(n *graphs.Node, d val, s scatterOps) []val {
 	}
 }
 
-// gatherBack: one constant index is a Pad; otherwise the indices are spread
-// over the slope's shape and added up.
+// maxPicked bounds the constant matrix that stands for a Gather.
+const maxPicked = 1 << 16
+
+// gatherBack: one constant index is a Pad, a few are a product with a constant
+// matrix; otherwise the indices are spread over the slope's shape and added up.
 func gatherBack(b *Back, n *graphs.Node, x, y, d val) val {
 	idx := n.In(1)
 	if x.Shape == nil || idx.Shape == nil {
@@ -135,6 +138,16 @@ func gatherBack(b *Back, n *graphs.Node, x, y, d val) val {
 		}
 		idx = b.Unsqueeze(idx, 0)
 		k = 1
+	}
+	if c, ok := graphs.ConstInts(idx); ok && k == 1 && axis >= len(x.Shape)-2 && len(x.Shape) > 1 {
+		if size := x.Shape[axis]; size.Known() && size.N > 0 && int64(len(c))*size.N <= maxPicked {
+			// a product with zeros and ones
+			m := make([]float64, int64(len(c))*size.N)
+			for i, at := range c {
+				m[int64(i)*size.N+(at+size.N)%size.N]++
+			}
+			return b.alongAxis(d, axis, m, len(c), int(size.N))
+		}
 	}
 	if k > 1 { // merge the index axes into one
 		var parts []val

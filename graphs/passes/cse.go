@@ -11,8 +11,8 @@ import (
 	"ebmrun/graphs"
 )
 
-// CSE merges nodes that compute the same thing (same op, attributes and inputs)
-// and equal constants. Random and training-mode ops, ops of other domains and
+// CSE merges nodes that compute the same thing (same op, attributes and inputs, or
+// a vector of the same named sizes) and equal constants. Random and training-mode ops, ops of other domains and
 // ops with subgraphs are never merged, and neither are weights (see [IsWeight]).
 // A merged node that makes a graph output becomes an Identity, which keeps the
 // output's name. Each subgraph is searched on its own. Run [Prune] afterwards to
@@ -64,7 +64,10 @@ func CSE(g *graphs.Graph) (changed bool, err error) {
 			nodes = append(nodes, n)
 			continue
 		}
-		key, ok := nodeKey(n)
+		key, ok := sizesKey(n)
+		if !ok {
+			key, ok = nodeKey(n)
+		}
 		first := seen[key]
 		if !ok || first == nil {
 			if ok {
@@ -128,6 +131,23 @@ func nodeKey(n *graphs.Node) (key string, ok bool) {
 	}
 	fmt.Fprint(&s, attrs)
 	return s.String(), true
+}
+
+// sizesKey spells out the sizes that a node's only output holds; ok is false where
+// one of them has no name.
+func sizesKey(n *graphs.Node) (key string, ok bool) {
+	if len(n.Outputs) != 1 || n.Outputs[0] == nil || len(n.Outputs[0].Content) == 0 {
+		return "", false
+	}
+	v := n.Outputs[0]
+	key = fmt.Sprintf("sizes %d %d", v.Type, v.Rank())
+	for _, d := range v.Content {
+		if !d.Known() && d.Name == "" {
+			return "", false
+		}
+		key += fmt.Sprintf(" %d%q", d.N, d.Name)
+	}
+	return key, true
 }
 
 // tensorKey identifies a tensor by type, dimensions and a hash of its content,
