@@ -13,6 +13,7 @@ import (
 
 	"ebmrun/export/onnxfile"
 	"ebmrun/runtime/ort"
+	"ebmrun/runtime/ortlib"
 	"ebmrun/training/data"
 )
 
@@ -82,7 +83,7 @@ func (c *common) demoNeeds(ctx context.Context) error {
 	if c.provider == refProvider {
 		return errors.New("--provider ref is too slow for pictures")
 	}
-	if _, err := c.library(ctx, ""); err != nil {
+	if _, err := c.library(ctx, ortlib.Request{}); err != nil {
 		return err
 	}
 	if _, err := ort.Open(c.ortLibrary); err != nil {

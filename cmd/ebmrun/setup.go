@@ -16,7 +16,8 @@ import (
 )
 
 func setupCommand(c *common) *cobra.Command {
-	var plain, full, cuda, list, trainer bool
+	var plain, full, list, trainer bool
+	var cuda string
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Find or obtain ONNX Runtime and check that it runs",
@@ -30,9 +31,10 @@ the program, in the cache folder, in Python's site-packages and in the system's
 library folders. Only where all this leads nowhere, or where --plain or --full
 asks for it, something is downloaded.
 
---cuda obtains a build with the CUDA and TensorRT providers. NVIDIA's driver, the
-libraries of the CUDA toolkit 12 and cuDNN 9 are not in it: each that is missing is
-named, with the package that holds it.
+--cuda obtains a build with the CUDA and TensorRT providers, for CUDA 13, or for
+CUDA 12 where the driver is older than 580; --cuda=12 and --cuda=13 choose. NVIDIA's
+driver, the libraries of the CUDA toolkit and cuDNN 9 are not in it: each that is
+missing is named, with the package that holds it.
 
 --ort-training obtains ONNX Runtime 1.19.2's training build, for --gradients
 ort-training: a Python environment of its own in the cache folder, made with a
@@ -45,10 +47,10 @@ CPython of 3.8 to 3.12 on this machine.`,
 				return c.listPackages()
 			case trainer:
 				return c.setupTraining(cmd.Context())
-			case plain && full || plain && cuda || full && cuda:
+			case plain && full || plain && cuda != "" || full && cuda != "":
 				return badInput(errors.New("setup: wanted one of --plain, --full and --cuda"))
-			case cuda:
-				return c.setupCUDA(cmd.Context())
+			case cuda != "":
+				return c.setupCUDA(cmd.Context(), cuda)
 			case plain:
 				return c.setup(cmd.Context(), plainPackage())
 			case full:
@@ -60,7 +62,8 @@ CPython of 3.8 to 3.12 on this machine.`,
 	f := cmd.Flags()
 	f.BoolVar(&plain, "plain", false, "obtain the smallest package, with the CPU provider only, whatever is at hand")
 	f.BoolVar(&full, "full", false, "obtain the package with the most providers, whatever is at hand")
-	f.BoolVar(&cuda, "cuda", false, "obtain the package with the CUDA and TensorRT providers (253 MB), and say what else they need here")
+	f.StringVar(&cuda, "cuda", "", "obtain the package with the CUDA and TensorRT providers (220 to 253 MB) for CUDA `12` or 13, and say what else they need here")
+	f.Lookup("cuda").NoOptDefVal = ofDriver
 	f.BoolVar(&trainer, "ort-training", false, "obtain ONNX Runtime 1.19.2's training build, a second source of gradients")
 	f.BoolVar(&list, "list", false, "list the packages for this system and obtain nothing")
 	return cmd
@@ -69,11 +72,21 @@ CPython of 3.8 to 3.12 on this machine.`,
 // cudaPackage has the providers for NVIDIA's graphics processors.
 const cudaPackage = "onnxruntime-gpu"
 
-// setupCUDA obtains the package with the CUDA provider and says what the machine
-// lacks for it. It is used where the variable or the flag names it, since a
-// process loads one library and this one has no OpenVINO.
-func (c *common) setupCUDA(ctx context.Context) error {
-	lib, err := c.library(ctx, cudaPackage)
+// ofDriver stands for the CUDA version that the machine's driver runs.
+const ofDriver = "auto"
+
+// setupCUDA obtains the package with the CUDA provider for a version of CUDA and says
+// what the machine lacks for it. It is used where the variable or the flag names it,
+// since a process loads one library and this one has no OpenVINO.
+func (c *common) setupCUDA(ctx context.Context, version string) error {
+	switch version {
+	case ofDriver:
+		version = ortlib.DriverCUDA()
+	case "12", "13":
+	default:
+		return badInput(fmt.Errorf("--cuda: wanted 12 or 13, got %q", version))
+	}
+	lib, err := c.library(ctx, ortlib.Request{Package: cudaPackage, CUDA: version})
 	if err != nil {
 		return err
 	}
@@ -84,7 +97,7 @@ func (c *common) setupCUDA(ctx context.Context) error {
 		}
 		return errors.New("the provider cuda cannot run on this machine yet")
 	}
-	fmt.Fprintln(c.out, "driver, CUDA and cuDNN are there: see ebmrun doctor --provider cuda")
+	fmt.Fprintln(c.out, "driver, CUDA "+version+" and cuDNN are there: see ebmrun doctor --provider cuda")
 	return nil
 }
 
@@ -131,7 +144,7 @@ func (c *common) listPackages() error {
 
 // setup finds a library, or obtains the named package, and tries it.
 func (c *common) setup(ctx context.Context, pack string) error {
-	lib, err := c.library(ctx, pack)
+	lib, err := c.library(ctx, ortlib.Request{Package: pack})
 	if err != nil {
 		return err
 	}
@@ -160,8 +173,8 @@ func (c *common) setup(ctx context.Context, pack string) error {
 
 // library finds the library or obtains it. A package that is named is obtained
 // even where a library is at hand.
-func (c *common) library(ctx context.Context, pack string) (ortlib.Library, error) {
-	if pack == "" || c.ortLibrary != "" {
+func (c *common) library(ctx context.Context, r ortlib.Request) (ortlib.Library, error) {
+	if r.Package == "" || c.ortLibrary != "" {
 		lib, err := ortlib.Find(c.ortLibrary)
 		switch {
 		case err == nil:
@@ -172,7 +185,8 @@ func (c *common) library(ctx context.Context, pack string) (ortlib.Library, erro
 			return lib, err // a variable that leads nowhere
 		}
 	}
-	lib, err := ortlib.Obtain(ctx, ortlib.Request{Package: pack, Progress: c.say})
+	r.Progress = c.say
+	lib, err := ortlib.Obtain(ctx, r)
 	if err != nil {
 		return lib, err
 	}

@@ -3,28 +3,56 @@ package ortlib
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"ebmrun/runtime"
 )
 
 // holders tells which package holds a library that a provider needs, by the
-// beginning of its name: pip's name, and what else has it.
-var holders = []struct{ prefix, pip, kit string }{
-	{"libcublasLt.", "nvidia-cublas-cu12", "CUDA toolkit 12"},
-	{"libcublas.", "nvidia-cublas-cu12", "CUDA toolkit 12"},
-	{"libcudart.", "nvidia-cuda-runtime-cu12", "CUDA toolkit 12"},
-	{"libcufft.", "nvidia-cufft-cu12", "CUDA toolkit 12"},
-	{"libcurand.", "nvidia-curand-cu12", "CUDA toolkit 12"},
-	{"libcudnn.", "nvidia-cudnn-cu12", "cuDNN 9"},
-	{"libnvinfer.", "tensorrt-cu12", "TensorRT 10"},
-	{"libnvonnxparser.", "tensorrt-cu12", "TensorRT 10"},
+// beginning of its name: pip's name for CUDA 12 and for 13, and what else has it.
+var holders = []struct {
+	prefix string
+	pip    map[string]string
+	kit    string
+}{
+	{"libcublasLt.", pip("nvidia-cublas-cu12", "nvidia-cublas"), "CUDA toolkit"},
+	{"libcublas.", pip("nvidia-cublas-cu12", "nvidia-cublas"), "CUDA toolkit"},
+	{"libcudart.", pip("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"), "CUDA toolkit"},
+	{"libnvrtc.", pip("nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc"), "CUDA toolkit"},
+	{"libcufft.", pip("nvidia-cufft-cu12", "nvidia-cufft"), "CUDA toolkit"},
+	{"libcurand.", pip("nvidia-curand-cu12", "nvidia-curand"), "CUDA toolkit"},
+	{"libcudnn.", pip("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"), "cuDNN 9 for CUDA"},
+	{"libnvinfer.", pip("tensorrt-cu12", "tensorrt-cu13"), "TensorRT 10 for CUDA"},
+	{"libnvonnxparser.", pip("tensorrt-cu12", "tensorrt-cu13"), "TensorRT 10 for CUDA"},
+}
+
+func pip(cuda12, cuda13 string) map[string]string {
+	return map[string]string{"12": cuda12, "13": cuda13}
+}
+
+// driverLibrary comes with the driver of the graphics processor.
+const driverLibrary = "libcuda.so.1"
+
+// cudaVersion is the major version of CUDA that a library is built for, as the names
+// of what it is linked with tell; the newest known if they do not.
+func cudaVersion(linked []string) string {
+	for _, name := range linked {
+		for _, of := range []string{"libcudart.so.", "libcublas.so.", "libcublasLt.so."} {
+			if v, ok := strings.CutPrefix(name, of); ok {
+				return v
+			}
+		}
+	}
+	return "13"
 }
 
 // A Need is a shared library that a provider's library asks the system for.
@@ -53,7 +81,7 @@ func (l Library) Needs(ctx context.Context, provider string) ([]Need, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	known := loaderCache(ctx)
+	known, version := loaderCache(ctx), cudaVersion(libs)
 	var needs []Need
 	for _, lib := range libs {
 		n := Need{Name: lib}
@@ -67,8 +95,11 @@ func (l Library) Needs(ctx context.Context, provider string) ([]Need, error) {
 		}
 		for _, h := range holders {
 			if strings.HasPrefix(lib, h.prefix) && n.Holder == "" {
-				n.Holder = fmt.Sprintf("%s, pip's %s", h.kit, h.pip)
+				n.Holder = fmt.Sprintf("%s %s, pip's %s", h.kit, version, cmp.Or(h.pip[version], "package of that version"))
 			}
+		}
+		if lib == driverLibrary {
+			continue // looked for by itself
 		}
 		if n.Holder != "" || n.Path == "" {
 			needs = append(needs, n)
@@ -96,6 +127,31 @@ func loaderCache(ctx context.Context) map[string]string {
 	return known
 }
 
+// driverFile tells of NVIDIA's driver, where there is one.
+const driverFile = "/proc/driver/nvidia/version"
+
+// DriverCUDA is the newest major version of CUDA that this machine's driver runs, of
+// those that there are packages for; the newest of all where there is no driver.
+func DriverCUDA() string {
+	text, err := os.ReadFile(driverFile)
+	if err != nil {
+		return "13"
+	}
+	return cudaOf(string(text))
+}
+
+// cudaOf reads the driver's version in the text of driverFile: CUDA 13 takes 580 or newer.
+func cudaOf(text string) string {
+	if m := driverVersion.FindStringSubmatch(text); m != nil {
+		if major, _ := strconv.Atoi(m[1]); major < 580 {
+			return "12"
+		}
+	}
+	return "13"
+}
+
+var driverVersion = regexp.MustCompile(`Kernel Module.*?\s(\d{3,})\.\d`)
+
 // Lacks says what keeps a provider for graphics processors from running on this
 // machine, one line for each thing that is missing, with what mends it: the
 // driver, the library beside l, and the libraries it is linked with.
@@ -104,8 +160,8 @@ func (l Library) Lacks(ctx context.Context, provider string) (lines []string) {
 		return nil
 	}
 	known := loaderCache(ctx)
-	if _, err := os.Stat("/proc/driver/nvidia/version"); err != nil && known["libcuda.so.1"] == "" {
-		lines = append(lines, "no NVIDIA driver: neither /proc/driver/nvidia/version nor libcuda.so.1; install the driver of the graphics processor")
+	if _, err := os.Stat(driverFile); err != nil && known[driverLibrary] == "" {
+		lines = append(lines, "no NVIDIA driver: neither "+driverFile+" nor "+driverLibrary+"; install the driver of the graphics processor")
 	}
 	if err := l.Beside(provider); err != nil {
 		return append(lines, err.Error())

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Join(l.Lacks(t.Context(), runtime.CUDA), "\n")
-	for _, want := range []string{"libcufft.", "nvidia-cufft-cu12", "CUDA toolkit 12"} {
+	for _, want := range []string{"libcufft.", "nvidia-cufft", "CUDA toolkit 13"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q does not say %q", text, want)
 		}
@@ -62,6 +63,32 @@ func TestNeeds(t *testing.T) {
 	}
 	if lacks := l.Lacks(context.Background(), runtime.CPU); lacks != nil {
 		t.Errorf("the CPU provider lacks %q", lacks)
+	}
+}
+
+func TestCUDAVersions(t *testing.T) {
+	for text, want := range map[string]string{
+		"NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version: 12": "12",
+		"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build":                        "13",
+		"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build":                         "12",
+		"nothing known": "13",
+	} {
+		if got := cudaOf(text); got != want {
+			t.Errorf("%q: wanted CUDA %s, got %s", text, want, got)
+		}
+	}
+	for _, c := range []struct {
+		linked []string
+		want   string
+	}{{[]string{"libcufft.so.11", "libcublas.so.12"}, "12"}, {[]string{"libcudart.so.13"}, "13"}, {nil, "13"}} {
+		if got := cudaVersion(c.linked); got != c.want {
+			t.Errorf("linked with %v: wanted CUDA %s, got %s", c.linked, c.want, got)
+		}
+	}
+	for _, version := range []string{"12", "13"} {
+		if !slices.ContainsFunc(Packages, func(p Package) bool { return p.CUDA == version && p.OnRequest }) {
+			t.Errorf("no package for CUDA %s", version)
+		}
 	}
 }
 

@@ -25,6 +25,9 @@ type Request struct {
 	// Package is the name of one of [Packages]; "" takes the first that can be had.
 	Package string
 
+	// CUDA, if not empty, is the major version of CUDA that the package is for.
+	CUDA string
+
 	// File, if not empty, is a package file that lies here already. Its hash tells
 	// which of [Packages] it is.
 	File string
@@ -57,7 +60,7 @@ func Obtain(ctx context.Context, r Request) (Library, error) {
 		if p.OnRequest && r.Package == "" && sum == "" {
 			continue
 		}
-		if !p.fits(goruntime.GOOS, goruntime.GOARCH) || r.Package != "" && p.Name != r.Package || sum != "" && p.SHA256 != sum {
+		if !p.fits(goruntime.GOOS, goruntime.GOARCH) || r.Package != "" && p.Name != r.Package || r.CUDA != "" && p.CUDA != r.CUDA || sum != "" && p.SHA256 != sum {
 			continue
 		}
 		lib, err := obtain(ctx, p, root, r.File, say)

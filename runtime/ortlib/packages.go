@@ -11,6 +11,8 @@ type Package struct {
 	SHA256        string
 	Members       []string // paths in the file; the first is the library
 
+	CUDA string // the major version that its CUDA provider is built for, "" if it has none
+
 	// OnRequest is set for a package that is obtained only if it is asked for by name.
 	OnRequest bool
 }
@@ -60,7 +62,16 @@ var Packages = []Package{
 		Members: wheel("onnxruntime.dll", "onnxruntime_providers_shared.dll"),
 	},
 	{
-		Name: "onnxruntime-gpu", Version: "1.24.4", Client: "pip", OnRequest: true,
+		Name: "onnxruntime-gpu", Version: "1.27.0", CUDA: "13", Client: "pip", OnRequest: true,
+		GOOS: "linux", GOARCH: "amd64", Platform: "manylinux_2_28_x86_64",
+		File:   "onnxruntime_gpu-1.27.0-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+		Size:   220305746,
+		SHA256: "b2b8d6afabf3c23c2c698639a16388816dc7298f388a9ddddf504b283990ea01",
+		Members: wheel("libonnxruntime.so.1.27.0", "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so",
+			"libonnxruntime_providers_tensorrt.so"),
+	},
+	{
+		Name: "onnxruntime-gpu", Version: "1.24.4", CUDA: "12", Client: "pip", OnRequest: true,
 		GOOS: "linux", GOARCH: "amd64", Platform: "manylinux_2_28_x86_64",
 		File:   "onnxruntime_gpu-1.24.4-cp312-cp312-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
 		Size:   252765531,
