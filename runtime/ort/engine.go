@@ -3,6 +3,7 @@
 package ort
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -231,24 +232,11 @@ func sessionOptions(o runtime.Options, profile string) (*onnx.SessionOptions, er
 	return opts, nil
 }
 
-// appendProvider puts the provider in front of the CPU provider, which the
-// library always adds.
-func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
-	low := o.Precision == graphs.Float16 || o.Precision == graphs.BFloat16
-	name := strings.ToLower(o.Provider)
-	if low && name != runtime.OpenVINO {
-		return fmt.Errorf("precision %v: only provider openvino computes in another type than the graph's", o.Precision)
-	}
-	if err := loaded.Beside(name); err != nil {
-		return err
-	}
-	with := func(defaults map[string]string) map[string]string {
-		maps.Copy(defaults, o.ProviderOptions)
-		return defaults
-	}
-	switch name {
-	case "", runtime.CPU:
-		return nil
+// asked is what a provider is asked for: what right numbers and o take, and
+// Options.ProviderOptions over that.
+func asked(o runtime.Options) map[string]string {
+	all := map[string]string{}
+	switch strings.ToLower(o.Provider) {
 	case runtime.OpenVINO:
 		threads := o.Threads
 		if threads == 0 {
@@ -256,21 +244,37 @@ func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
 		}
 		// Left alone, a processor with bfloat16 units would use them.
 		hint := map[graphs.DType]string{graphs.BFloat16: "bf16", graphs.Float16: "f16"}[o.Precision]
-		if !low {
-			hint = "f32"
-		}
-		return opts.AppendExecutionProviderOpenVINO(with(map[string]string{
-			"device_type": "CPU", "num_of_threads": strconv.Itoa(threads),
-			"load_config": fmt.Sprintf(`{"CPU": {"INFERENCE_PRECISION_HINT": %q}}`, hint),
-		}))
+		all["device_type"], all["num_of_threads"] = "CPU", strconv.Itoa(threads)
+		all["load_config"] = fmt.Sprintf(`{"CPU": {"INFERENCE_PRECISION_HINT": %q}}`, cmp.Or(hint, "f32"))
+	case runtime.CUDA:
+		all["use_tf32"] = "0" // tensor cores would round float32 to 10 bits
+	}
+	maps.Copy(all, o.ProviderOptions)
+	return all
+}
+
+// appendProvider puts the provider in front of the CPU provider, which the
+// library always adds.
+func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
+	name, options := strings.ToLower(o.Provider), asked(o)
+	if low := o.Precision == graphs.Float16 || o.Precision == graphs.BFloat16; low && name != runtime.OpenVINO {
+		return fmt.Errorf("precision %v: only provider openvino computes in another type than the graph's", o.Precision)
+	}
+	if err := loaded.Beside(name); err != nil {
+		return err
+	}
+	switch name {
+	case "", runtime.CPU:
+		return nil
+	case runtime.OpenVINO:
+		return opts.AppendExecutionProviderOpenVINO(options)
 	case runtime.CUDA:
 		cuda, err := onnx.NewCUDAProviderOptions()
 		if err != nil {
 			return err
 		}
 		defer cuda.Destroy()
-		// Tensor cores would round float32 to 10 bits.
-		if err := cuda.Update(with(map[string]string{"use_tf32": "0"})); err != nil {
+		if err := cuda.Update(options); err != nil {
 			return err
 		}
 		return opts.AppendExecutionProviderCUDA(cuda)
@@ -280,14 +284,14 @@ func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
 			return err
 		}
 		defer trt.Destroy()
-		if len(o.ProviderOptions) > 0 {
-			if err := trt.Update(o.ProviderOptions); err != nil {
+		if len(options) > 0 {
+			if err := trt.Update(options); err != nil {
 				return err
 			}
 		}
 		return opts.AppendExecutionProviderTensorRT(trt)
 	case runtime.CoreML:
-		return opts.AppendExecutionProviderCoreMLV2(o.ProviderOptions)
+		return opts.AppendExecutionProviderCoreMLV2(options)
 	}
 	return fmt.Errorf("unknown provider %q: wanted auto, cpu, openvino, cuda, tensorrt or coreml", o.Provider)
 }

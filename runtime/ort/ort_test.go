@@ -5,6 +5,7 @@ package ort
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -248,6 +249,30 @@ func TestMissingProvider(t *testing.T) {
 		_, err := runtime.Check(e).Compile(t.Context(), slope(t), runtime.Options{Provider: name})
 		if err == nil || !strings.Contains(strings.ToLower(err.Error()), name) {
 			t.Errorf("wanted an error that names %s, got %v", name, err)
+		}
+	}
+}
+
+// TestAsked records what each provider is asked for.
+func TestAsked(t *testing.T) {
+	vino := func(threads, hint string) map[string]string {
+		return map[string]string{"device_type": "CPU", "num_of_threads": threads, "load_config": `{"CPU": {"INFERENCE_PRECISION_HINT": "` + hint + `"}}`}
+	}
+	tf32 := map[string]string{"use_tf32": "1", "device_id": "1"}
+	for _, c := range []struct {
+		o    runtime.Options
+		want map[string]string
+	}{
+		{runtime.Options{}, nil},
+		{runtime.Options{Provider: runtime.OpenVINO, Threads: 3}, vino("3", "f32")},
+		{runtime.Options{Provider: "OpenVINO", Threads: 3, Precision: graphs.BFloat16}, vino("3", "bf16")},
+		{runtime.Options{Provider: runtime.CUDA}, map[string]string{"use_tf32": "0"}},
+		{runtime.Options{Provider: runtime.CUDA, ProviderOptions: tf32}, tf32},
+		{runtime.Options{Provider: runtime.TensorRT, ProviderOptions: map[string]string{"trt_fp16_enable": "0"}}, map[string]string{"trt_fp16_enable": "0"}},
+		{runtime.Options{Provider: runtime.CoreML}, nil},
+	} {
+		if got := asked(c.o); !maps.Equal(got, c.want) {
+			t.Errorf("%+v: wanted %v, got %v", c.o, c.want, got)
 		}
 	}
 }
