@@ -54,6 +54,16 @@ type (
 		Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error)
 	}
 
+	// A Doubter is a Translator to maps of chances, from −1 to 1 for 0 to 1, each the mean
+	// of several draws, that tells where the draws disagree.
+	Doubter interface {
+		Translator
+
+		// Doubt returns the mean maps and, by name, maps of doubt [n, …] that are 0 where
+		// there is none. "deviation" is that of the chance, at most a half.
+		Doubt(ctx context.Context, source []float32, seed uint64) (mean []float32, doubts map[string][]float32, err error)
+	}
+
 	// A Detector finds an object in each of a number of pictures.
 	Detector interface {
 		Detect(ctx context.Context, x []float32) ([]Found, error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -313,7 +314,12 @@ func translateTask(c *common) *cobra.Command {
 	cmd, _ := c.task("translate", "Map examples of one domain to another",
 		`Map the examples of --data, in the domain that the system translates from, to the
 other one. OUT.png holds them above their translations; OUT.npy the translations in the
-scale of learning.`,
+scale of learning.
+
+Saliency maps are means of several draws. OUT-deviation.npy holds how far the draws
+deviate, as chances from 0 to 0.5, and OUT.png a row of it, white where it is 0.5;
+generative-swin adds OUT-entropy.npy, and its parts OUT-aleatoric.npy, what the picture
+leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.`,
 		"ebmrun apply translate runs/edges --data ./edges -o translated.png",
 		func(ctx context.Context, a *applied) error {
 			l := a.Learned.(training.Translator)
@@ -324,16 +330,28 @@ scale of learning.`,
 			if err != nil {
 				return err
 			}
-			y, err := l.Translate(ctx, source, c.seed)
+			var y []float32
+			var doubts map[string][]float32
+			if d, ok := l.(training.Doubter); ok {
+				y, doubts, err = d.Doubt(ctx, source, c.seed)
+			} else {
+				y, err = l.Translate(ctx, source, c.seed)
+			}
 			if err != nil {
 				return err
 			}
-			path := a.beside(".npy")
-			if err := data.WriteNPY(path, y, append([]int{len(y) / a.dim}, a.Dims...)...); err != nil {
-				return err
+			files := map[string][]float32{".npy": y}
+			for what, x := range doubts {
+				files["-"+what+".npy"] = x
 			}
-			c.say("wrote " + path)
-			return a.translations(source, y, truth)
+			for _, ending := range slices.Sorted(maps.Keys(files)) {
+				path, x := a.beside(ending), files[ending]
+				if err := data.WriteNPY(path, x, append([]int{len(x) / a.dim}, a.Dims...)...); err != nil {
+					return err
+				}
+				c.say("wrote " + path)
+			}
+			return a.translations(source, y, truth, doubts["deviation"])
 		})
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "what to translate: a name, folder or file; of pairs, what is given (default: held-out pairs of the run's data)")

@@ -66,8 +66,13 @@ func shown(x []float32, from, to []int) []float32 {
 	return out
 }
 
-// translations shows sources above translations and, where it is known, the truth.
-func (a *applied) translations(source, y, truth []float32) error {
+// translations shows sources above translations, what they deviate by where that is known,
+// and the truth where that is.
+func (a *applied) translations(source, y, truth, deviation []float32) error {
+	spread := make([]float32, len(deviation))
+	for i, v := range deviation {
+		spread[i] = a.Lo + min(1, 2*v)*(a.Hi-a.Lo)
+	}
 	from, to := a.From, a.Dims
 	if from == nil {
 		from = to
@@ -87,8 +92,8 @@ func (a *applied) translations(source, y, truth []float32) error {
 	for _, r := range []struct {
 		x    []float32
 		dims []int
-	}{{source, from}, {y, to}, {truth, to}} {
-		if x := shown(r.x, r.dims, most); x != nil {
+	}{{source, from}, {y, to}, {spread, to}, {truth, to}} {
+		if x := shown(r.x, r.dims, most); len(x) > 0 {
 			rows = append(rows, x)
 		}
 	}

@@ -37,7 +37,7 @@ type Model struct {
 	codes *latentebm.Model
 }
 
-var _ training.Translator = (*Model)(nil)
+var _ training.Doubter = (*Model)(nil)
 
 // NewModel joins the networks with their settings.
 func NewModel(c Config, p training.Energy, g training.ConditionalGenerator, dim, given int) (*Model, error) {
@@ -147,6 +147,15 @@ func (m *Model) Translate(ctx context.Context, source []float32, seed uint64) ([
 		return nil, err
 	}
 	return p.Mean, nil
+}
+
+// Doubt implements [training.Doubter]: deviations, and entropies in nats.
+func (m *Model) Doubt(ctx context.Context, source []float32, seed uint64) ([]float32, map[string][]float32, error) {
+	p, err := m.Predict(ctx, source, seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.Mean, map[string][]float32{"deviation": p.Deviation, "entropy": p.Total, "aleatoric": p.Aleatoric, "epistemic": p.Epistemic}, nil
 }
 
 // System is the learning system. Its parts are set by [New]; an iteration is that of

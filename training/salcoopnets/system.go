@@ -35,7 +35,7 @@ type Model struct {
 	noise  sampler.Noise
 }
 
-var _ training.Translator = (*Model)(nil)
+var _ training.Doubter = (*Model)(nil)
 
 // NewModel joins the networks with their settings.
 func NewModel(c Config, e training.ConditionalEnergy, g training.ConditionalGenerator, dim, given int) (*Model, error) {
@@ -50,6 +50,15 @@ func NewModel(c Config, e training.ConditionalEnergy, g training.ConditionalGene
 func (m *Model) Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error) {
 	mean, _, err := m.Predict(ctx, source, seed)
 	return mean, err
+}
+
+// Doubt implements [training.Doubter].
+func (m *Model) Doubt(ctx context.Context, source []float32, seed uint64) ([]float32, map[string][]float32, error) {
+	mean, deviation, err := m.Predict(ctx, source, seed)
+	for i, v := range deviation {
+		deviation[i] = float32(math.Sqrt(float64(v))) / 2
+	}
+	return mean, map[string][]float32{"deviation": deviation}, err
 }
 
 // Predict draws Draws maps for each picture, and revises them; it returns their mean and,
