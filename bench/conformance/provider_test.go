@@ -116,3 +116,49 @@ func onProvider(ctx context.Context, e runtime.Engine, provider string, m *graph
 	err = p.Run(ctx, in, make([]*graphs.Tensor, len(p.Outputs())))
 	return runtime.Describe(p), err
 }
+
+// TestTF32 holds gradients on CUDA to float32: as the engine asks for them they are as
+// near the CPU provider's as rounding lets them be, and with tensor cores, which it
+// does not ask for, a hundred times farther away.
+func TestTF32(t *testing.T) {
+	if enginetest.Provider() != runtime.CUDA {
+		t.Skip("EBM_PROVIDER is not cuda")
+	}
+	e, err := ort.Open("")
+	enginetest.Unavailable(t, err)
+	spec, err := energy.ByName("short-run-32-wide")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := energy.Build(spec, []int{3, 32, 32}, 0, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := autodiff.Grad(m.Model, autodiff.Options{Of: onnxmodels.Energy, Wrt: []string{onnxmodels.X}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := []*graphs.Tensor{graphtest.Normals(graphtest.NewRand(7).Rand, 64, 3, 32, 32)}
+	distance := map[string]float64{}
+	for _, how := range []string{"", "1"} {
+		o := runtime.Options{Provider: runtime.CUDA, Recheck: true}
+		if how != "" {
+			o.ProviderOptions = map[string]string{"use_tf32": how}
+		}
+		p, err := e.Compile(t.Context(), g, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		err = p.Run(t.Context(), in, make([]*graphs.Tensor, len(p.Outputs())))
+		c := runtime.Describe(p).Candidates
+		if len(c) == 0 {
+			t.Fatal(err)
+		}
+		distance[how] = c[0].Distance
+		t.Logf("use_tf32=%q: distance %.2g, %.3g ms a call, error %v", how, c[0].Distance, 1e3*c[0].Seconds, err)
+	}
+	if distance[""] > 1e-5 || distance["1"] < 10*distance[""] {
+		t.Errorf("distances from the CPU provider: %v", distance)
+	}
+}
