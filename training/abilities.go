@@ -18,6 +18,11 @@ type (
 		Draw(ctx context.Context, n int, seed uint64) ([]float32, error)
 	}
 
+	// A Sketcher shows what it has drawn in a way of its own, such as paths in their scenes.
+	Sketcher interface {
+		Sketch(ctx context.Context, x []float32) (Picture, error)
+	}
+
 	// A Reconstructor explains given examples by the model and returns what the
 	// model makes of them. Entries where mask is 0 are unknown and are filled in; a
 	// nil mask knows all. What is returned where mask is 1 is the model's too.

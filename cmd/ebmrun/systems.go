@@ -148,6 +148,8 @@ var systems = []system{
 		presetVoxelnet, startVoxelnet, openVoxelnet},
 	{"pointnet", "Generative PointNet: sets of points, drawn, reconstructed, interpolated", "Xie, Xu, Zheng, Zhu, Wu, CVPR 2021",
 		presetPointnet, startPointnet, openPointnet},
+	{"inverse-optimal-control", "The cost of controls behind experts' paths, of one agent or several", "Xu, Xie, Zhao, Baker, Zhao, Wu, TNNLS 2022",
+		presetControl, startControl, openControl},
 	{"abp", "Generator learned by alternating back-propagation", "Han, Lu, Zhu, Wu, AAAI 2017",
 		presetABP, startABP, openABP},
 	{"coopnets", "Cooperative learning of energy and generator by MCMC teaching", "Xie, Lu, Gao, Zhu, Wu, TPAMI 2020",

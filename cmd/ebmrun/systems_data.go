@@ -34,6 +34,7 @@ var intakes = map[string]intake{
 	"video":                   {kinds: []data.Kind{data.Video}},
 	"voxelnet":                {kinds: []data.Kind{data.Voxels}},
 	"pointnet":                {kinds: []data.Kind{data.Cloud}},
+	"inverse-optimal-control": {kinds: []data.Kind{data.Path}, given: allowed},
 }
 
 // takes refuses data that the system would not look at, and tells what it misses. Data that come in

@@ -53,6 +53,7 @@ var Suites = []Suite{
 	Video,
 	Voxelnet,
 	Pointnet,
+	InverseOptimalControl,
 }
 
 // sabotageOf is the setting that makes an arm.

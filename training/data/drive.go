@@ -81,12 +81,23 @@ var DriveWeights = [6]float64{0.3, 2, 0.1, 0.5, 20, 15}
 
 // A DriveScene is what a vehicle of synthetic/drive finds, in metres and seconds: its lateral place,
 // heading and speed at the start, the curvature of the lane, whose middle is y = curvature·x²/2, the
-// speed limit and the middle of an obstacle.
-type DriveScene struct{ Y, Heading, Speed, Curvature, Limit, ObstacleX, ObstacleY float64 }
+// speed limit and the middle of an obstacle. X is where it starts along the lane, and Others the paths of
+// further vehicles that are obstacles too, each moment's weighed OthersWeigh times.
+type DriveScene struct {
+	Y, Heading, Speed, Curvature, Limit, ObstacleX, ObstacleY float64
 
-// DriveSceneOf takes a scene from the set's Given.
+	X           float64
+	Others      [][][4]float64
+	OthersWeigh float64
+}
+
+// DriveSceneOf takes a scene from the set's Given, where an eighth number is X.
 func DriveSceneOf(v []float32) DriveScene {
-	return DriveScene{float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3]), float64(v[4]), float64(v[5]), float64(v[6])}
+	s := DriveScene{Y: float64(v[0]), Heading: float64(v[1]), Speed: float64(v[2]), Curvature: float64(v[3]), Limit: float64(v[4]), ObstacleX: float64(v[5]), ObstacleY: float64(v[6])}
+	if len(v) > 7 {
+		s.X = float64(v[7])
+	}
+	return s
 }
 
 func (s DriveScene) vector() []float32 {
@@ -97,7 +108,7 @@ func (s DriveScene) vector() []float32 {
 // kinematic bicycle about its rear axle: x += v·cos φ·Δ, y += v·sin φ·Δ, φ += v/base·tan δ·Δ, v += a·Δ.
 func (s DriveScene) Roll(u [][2]float64) [][4]float64 {
 	out := make([][4]float64, len(u))
-	at := [4]float64{0, s.Y, s.Heading, s.Speed}
+	at := [4]float64{s.X, s.Y, s.Heading, s.Speed}
 	for t, c := range u {
 		sin, cos := math.Sincos(at[2])
 		v := at[3]
@@ -137,7 +148,14 @@ func (s DriveScene) Cost(u [][2]float64) (cost float64, slope [][2]float64) {
 		back[1] += 2*w[0]*lane + near*(p[1]-s.ObstacleY)
 		back[2] += 2 * w[1] * tilt
 		back[3] += 2 * w[2] * (p[3] - s.Limit)
-		before := [4]float64{0, s.Y, s.Heading, s.Speed}
+		for _, o := range s.Others {
+			dx, dy := p[0]-o[t][0], p[1]-o[t][1]
+			v := s.OthersWeigh * w[5] * math.Exp(-(dx*dx+dy*dy)/(2*1.5*1.5))
+			cost += v
+			back[0] -= v * dx / (1.5 * 1.5)
+			back[1] -= v * dy / (1.5 * 1.5)
+		}
+		before := [4]float64{s.X, s.Y, s.Heading, s.Speed}
 		if t > 0 {
 			before = x[t-1]
 		}
@@ -159,11 +177,14 @@ func (s DriveScene) Cost(u [][2]float64) (cost float64, slope [][2]float64) {
 // Minimise descends the cost from controls of zero, with steps that shrink where the cost would rise,
 // steering kept within half a radian.
 func (s DriveScene) Minimise(steps int) [][2]float64 {
-	u := make([][2]float64, steps)
+	return s.descend(make([][2]float64, steps), 600)
+}
+
+func (s DriveScene) descend(u [][2]float64, most int) [][2]float64 {
 	scale := [2]float64{1, 0.02} // of acceleration and steering
 	cost, slope := s.Cost(u)
-	for rate, n := 0.05, 0; n < 600 && rate > 1e-9; n++ {
-		next := make([][2]float64, steps)
+	for rate, n := 0.05, 0; n < most && rate > 1e-9; n++ {
+		next := make([][2]float64, len(u))
 		for t := range u {
 			for k := range scale {
 				next[t][k] = u[t][k] - rate*scale[k]*slope[t][k]
@@ -219,4 +240,77 @@ func drive() *synthetic {
 			return 0, nil
 		},
 	}
+}
+
+// ConvoyAgents is how many vehicles synthetic/convoy has.
+const ConvoyAgents = 3
+
+// convoy is experts' controls [T, 2·agents] of vehicles that come from three lanes at about the same place
+// and want the same lane: minimisers of the sum of the cost of synthetic/drive over all, where each is an
+// obstacle to the others, with a little noise. Scenes are those of synthetic/drive with X, side by side.
+// Beside "states" is where they go, [T, 4·agents].
+func convoy() *synthetic {
+	const agents = ConvoyAgents
+	return &synthetic{
+		n: 120,
+		form: func(_, _, _ int) *Set {
+			s := form(Path, 1, 0, DriveSteps, 2*agents)
+			s.Given = form(Plain, 8*agents, 0, 1, 1)
+			s.Beside = map[string]*Set{"states": form(Path, 1, 0, DriveSteps, 4*agents)}
+			return s
+		},
+		scene: func(r *rand.Rand, e *example) (int, []float32) {
+			bend, ahead := uniform(r, -0.01, 0.01), r.Perm(agents)
+			var scenes [agents]DriveScene
+			for k := range scenes {
+				s := DriveScene{
+					Y: 3*float64(k-1) + uniform(r, -0.3, 0.3), Heading: uniform(r, -0.03, 0.03), Speed: uniform(r, 9, 11),
+					Curvature: bend, Limit: uniform(r, 9, 13), X: 2*float64(ahead[k]) + uniform(r, -0.5, 0.5),
+				}
+				s.ObstacleX = uniform(r, 18, 28)
+				s.ObstacleY = bend*s.ObstacleX*s.ObstacleX/2 + float64(2*r.IntN(2)-1)*uniform(r, 1.5, 3)
+				if k > 0 {
+					s.ObstacleX, s.ObstacleY = scenes[0].ObstacleX, scenes[0].ObstacleY
+				}
+				copy(e.next["given"][8*k:], append(s.vector(), float32(s.X)))
+				scenes[k] = DriveSceneOf(e.next["given"][8*k : 8*k+8]) // as float32 has it
+			}
+			for k, u := range minimiseTogether(scenes[:], DriveSteps) {
+				for t := range u {
+					u[t][0] += 0.1 * r.NormFloat64()
+					u[t][1] += 0.003 * r.NormFloat64()
+					e.x[2*(agents*t+k)], e.x[2*(agents*t+k)+1] = float32(u[t][0]), float32(u[t][1])
+				}
+				for t, x := range scenes[k].Roll(u) {
+					for j, v := range x {
+						e.next["states"][4*(agents*t+k)+j] = float32(v)
+					}
+				}
+			}
+			return 0, nil
+		},
+	}
+}
+
+// minimiseTogether descends the sum of all costs, one vehicle at a time while the others keep to their
+// paths. What two cost each other is in the costs of both, so it weighs twice for who moves.
+func minimiseTogether(scenes []DriveScene, steps int) [][][2]float64 {
+	u, paths := make([][][2]float64, len(scenes)), make([][][4]float64, len(scenes))
+	for k, s := range scenes {
+		u[k] = make([][2]float64, steps)
+		paths[k] = s.Roll(u[k])
+	}
+	for range 12 {
+		for k, s := range scenes {
+			s.Others, s.OthersWeigh = nil, 2
+			for j, p := range paths {
+				if j != k {
+					s.Others = append(s.Others, p)
+				}
+			}
+			u[k] = s.descend(u[k], 100)
+			paths[k] = s.Roll(u[k])
+		}
+	}
+	return u
 }

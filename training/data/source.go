@@ -147,6 +147,7 @@ var Sources = []Source{
 	drawn("synthetic/surfaces", "points on spheres, cubes, tori, cylinders", "128 points or any number, 4 classes", surfaces()),
 	drawn("synthetic/regulator", "random controls of a linear-quadratic problem", "trajectories of 10 controls", regulator()),
 	drawn("synthetic/drive", "controls of vehicles that keep a lane past an obstacle", "trajectories of 30 × 2 controls, scenes given", drive()),
+	drawn("synthetic/convoy", "controls of three vehicles that want the same lane", "trajectories of 30 × 6 controls, scenes given", convoy()),
 }
 
 // packaged is the row of a set that comes in a package.

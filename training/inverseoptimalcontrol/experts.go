@@ -1,0 +1,133 @@
+package inverseoptimalcontrol
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"ebmrun/onnxmodels/control"
+	"ebmrun/training/data"
+)
+
+// states is the name of the aligned set that says where experts went.
+const states = "states"
+
+// Experts are the examples of a set as the system learns from them: normalised controls
+// [T, agents·controls], given scenes. Where the data are states, beside them lie the states that
+// were seen, in the frame of the scene.
+func (c *Config) Experts(set *data.Set) (*data.Set, error) {
+	if set.Kind != data.Path {
+		return nil, fmt.Errorf("inverse-optimal-control: %s holds %s, wanted paths", set.Name, set.Kind)
+	}
+	if c.History > 0 {
+		return c.fromStates(set)
+	}
+	n, width := c.Net.Given()[0], c.Net.Dims(set.H)[1]
+	if set.W != width {
+		return nil, fmt.Errorf("inverse-optimal-control: %s: paths of %d values a moment, wanted %d controls of %d agents", set.Name, set.W, width, c.Net.Agents)
+	}
+	out := *set
+	if set.Given == nil {
+		if c.From == nil {
+			return nil, fmt.Errorf("inverse-optimal-control: %s says nothing of scenes: wanted --given, or from in the settings", set.Name)
+		}
+		out.Given = scenes(set, n)
+		for i := range set.N {
+			for k, v := range c.From {
+				out.Given.X[i*n+k] = float32(v)
+			}
+		}
+	}
+	if out.Given.Dim() != n {
+		return nil, fmt.Errorf("inverse-optimal-control: %s: scenes of %d values, wanted %v of %d agents", set.Name, out.Given.Dim(), c.Net.Scene, c.Net.Agents)
+	}
+	out.X = slices.Clone(set.X)
+	k := len(c.Net.Unit)
+	for i := range out.X {
+		out.X[i] /= float32(c.Net.Unit[i%k])
+	}
+	out.Lo, out.Hi, out.Gain, out.Offset = 0, 0, 1, 0
+	return &out, nil
+}
+
+// scenes is a set of n values beside each example, all 0.
+func scenes(like *data.Set, n int) *data.Set {
+	return &data.Set{Name: like.Name + " scenes", N: like.N, C: n, H: 1, W: 1, X: make([]float32, like.N*n), Gain: 1}
+}
+
+// fromStates cuts states [History + T, agents·4] of x, y, heading and speed into scenes and
+// controls. Everything is turned and shifted so that the first agent stands at 0 with heading 0 when the
+// past ends.
+func (c *Config) fromStates(set *data.Set) (*data.Set, error) {
+	const fields = 4
+	agents, moments := c.Net.Agents, set.H-c.History
+	if set.W != fields*agents || moments < 1 {
+		return nil, fmt.Errorf("inverse-optimal-control: %s: states of %d values over %d moments, wanted x, y, heading and speed of %d agents over more than %d", set.Name, set.W, set.H, agents, c.History)
+	}
+	k, columns := len(c.Net.Unit), len(c.Net.Scene)
+	out := &data.Set{Name: set.Name + " controls", Kind: data.Path, N: set.N, C: 1, H: moments, W: agents * k,
+		X: make([]float32, set.N*moments*agents*k), Gain: 1, Given: scenes(set, agents*columns)}
+	seen := &data.Set{Name: set.Name + " states", Kind: data.Path, N: set.N, C: 1, H: moments, W: fields * agents,
+		X: make([]float32, set.N*moments*fields*agents), Gain: 1}
+	out.Beside = map[string]*data.Set{states: seen}
+	for i := range set.N {
+		raw := set.At(i)
+		at := func(t, agent int) (s [fields]float64) {
+			for f := range s {
+				s[f] = float64(raw[(t*agents+agent)*fields+f])
+			}
+			s[0], s[1] = s[0]*c.Metres, s[1]*c.Metres
+			return s
+		}
+		origin := at(c.History-1, 0)
+		sin, cos := math.Sincos(origin[2])
+		local := func(t, agent int) [fields]float64 {
+			s := at(t, agent)
+			dx, dy := s[0]-origin[0], s[1]-origin[1]
+			return [fields]float64{cos*dx + sin*dy, cos*dy - sin*dx, s[2] - origin[2], s[3]}
+		}
+		for agent := range agents {
+			last := local(c.History-1, agent)
+			past := c.between(local(c.History-2, agent), last)
+			says := map[string]float64{"x": last[0], "y": last[1], "heading": last[2], "speed": last[3], "acceleration": past[0], "turn": past[1]}
+			for j, column := range c.Net.Scene {
+				v, ok := says[column]
+				if !ok {
+					return nil, fmt.Errorf("inverse-optimal-control: net.scene: states say nothing of %q", column)
+				}
+				out.Given.X[(i*agents+agent)*columns+j] = float32(v)
+			}
+			for t := range moments {
+				next := local(c.History+t, agent)
+				for f, v := range next {
+					seen.X[((i*moments+t)*agents+agent)*fields+f] = float32(v)
+				}
+				for j, v := range c.between(last, next) {
+					out.X[((i*moments+t)*agents+agent)*k+j] = float32(v / c.Net.Unit[j])
+				}
+				last = next
+			}
+		}
+	}
+	return out, out.Check()
+}
+
+// between is the controls that lead from the heading and speed of one moment to those of the next.
+func (c *Config) between(a, b [4]float64) [2]float64 {
+	turn := (b[2] - a[2]) / c.Net.Step
+	if c.Net.Dynamics == "bicycle" {
+		turn = math.Atan(turn * c.Net.Base / max(a[3], 0.1))
+	}
+	return [2]float64{(b[3] - a[3]) / c.Net.Step, turn}
+}
+
+// Moments is how many moments are controlled in examples of the given dimensions.
+func (c *Config) Moments(dims []int) int {
+	if len(dims) == 0 {
+		return 0
+	}
+	return dims[0] - c.History
+}
+
+// plane reports whether there are paths in the plane to be drawn and measured.
+func plane(s control.Spec) bool { return len(s.States()) == 4 }
