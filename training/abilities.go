@@ -18,9 +18,9 @@ type (
 		Draw(ctx context.Context, n int, seed uint64) ([]float32, error)
 	}
 
-	// A Sketcher shows what it has drawn in a way of its own, such as paths in their scenes.
-	Sketcher interface {
-		Sketch(ctx context.Context, x []float32) (Picture, error)
+	// A Plotter shows what it has drawn in a way of its own, such as paths in their scenes.
+	Plotter interface {
+		Plot(ctx context.Context, x []float32) (Picture, error)
 	}
 
 	// A Reconstructor explains given examples by the model and returns what the

@@ -166,6 +166,8 @@ var Presets = map[string]struct {
 	"convoy":           {"three vehicles together, best controls, linear cost", road(3)},
 	"flights":          {"aircraft, sampled controls, linear cost", aircraft()},
 	"flights-cnn":      {"aircraft, a network over five moments", with(aircraft(), "cnn")},
+	"flights-mlp":      {"aircraft, a network on the features of each moment", with(aircraft(), "mlp")},
+	"flights-residual": {"aircraft, linear cost and such a network", with(aircraft(), "residual")},
 	"published-drive":  {"the paper's ten features, one vehicle", published(1)},
 	"published-convoy": {"the paper's ten features, three vehicles together", published(3)},
 }

@@ -93,7 +93,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 
 var (
 	_ training.Drawer     = (*Model)(nil)
-	_ training.Sketcher   = (*Model)(nil)
+	_ training.Plotter   = (*Model)(nil)
 	_ training.Translator = (*Model)(nil)
 )
 
@@ -119,8 +119,8 @@ func (m *Model) Translate(ctx context.Context, scenes []float32, seed uint64) ([
 	return m.Raw(x), err
 }
 
-// Sketch implements [training.Sketcher]: the paths that draws lead to, in their scenes.
-func (m *Model) Sketch(ctx context.Context, u []float32) (training.Picture, error) {
+// Plot implements [training.Plotter]: the paths that draws lead to, in their scenes.
+func (m *Model) Plot(ctx context.Context, u []float32) (training.Picture, error) {
 	n := len(u) / m.dim()
 	if !plane(m.config.Net) {
 		like := &data.Set{Kind: data.Path, N: n, C: 1, H: m.Moments, W: m.dim() / m.Moments, Gain: 1}
