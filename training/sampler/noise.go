@@ -127,7 +127,6 @@ type fill struct {
 	norms []float64 // if not nil, of the rows of dst
 	limit float32   // what these are clipped to, 0 for no clipping
 
-
 	dst      []float32
 	chain    []uint64
 	dim      int
