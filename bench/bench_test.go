@@ -12,6 +12,7 @@ import (
 
 	onnx "github.com/yalue/onnxruntime_go"
 
+	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
 	"ebmrun/graphs/onnxio"
 	"ebmrun/graphs/passes"
@@ -25,143 +26,202 @@ import (
 	"ebmrun/training/sampler"
 )
 
-const batch = 16
+// A network is one whose steps are measured.
+type network struct {
+	name  string
+	spec  energy.Spec
+	batch int
+	dims  []int
+}
 
-func network(b *testing.B) *onnxmodels.Model {
-	spec, err := energy.ByName("short-run-32")
+func shortRun(n int) energy.Spec {
+	return energy.Spec{Activation: "leaky.05", Layers: []energy.Layer{
+		{Filters: n, Kernel: 3, Pad: 1}, {Filters: 2 * n, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 4 * n, Kernel: 4, Stride: 2, Pad: 1},
+		{Filters: 8 * n, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 1, Kernel: 4}}}
+}
+
+func dense(n int) energy.Spec {
+	return energy.Spec{Activation: "leaky.05", Layers: []energy.Layer{{Filters: n}, {Filters: n}, {Filters: 1}}}
+}
+
+// networks are those of `ebmrun bench`.
+var networks = []network{
+	{"sr16", shortRun(16), 64, []int{3, 32, 32}},
+	{"sr32", shortRun(32), 16, []int{3, 32, 32}},
+	{"sr64", shortRun(64), 32, []int{3, 32, 32}},
+	{"mlp2d", dense(128), 1000, []int{2}},
+	{"latent", dense(200), 100, []int{100}},
+}
+
+// fusedSteps is how many steps the fused form takes in a call.
+const fusedSteps = 20
+
+var kernel = sampler.Langevin{Size: 0.01, Noise: 1}
+
+func (n network) model(tb testing.TB) *onnxmodels.Model {
+	m, err := energy.Build(n.spec, n.dims, 0, 1)
 	if err != nil {
-		b.Fatal(err)
-	}
-	m, err := energy.Build(spec, []int{3, 32, 32}, 0, 1)
-	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
 
-// loop is one Langevin step as systems take it: noise, gradient, move.
-func loop(b *testing.B, m *onnxmodels.Model, e runtime.Engine, provider string) func() {
-	net, err := bind.Freeze(b.Context(), m, e, bind.Options{Runtime: runtime.Options{Provider: provider}})
+func (n network) frozen(tb testing.TB, e runtime.Engine, o runtime.Options) *bind.Energy {
+	net, err := bind.Freeze(tb.Context(), n.model(tb), e, bind.Options{Runtime: o})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(func() { net.Close() })
-	s, err := sampler.NewState(make([]float32, batch*m.Size()), m.Size(), sampler.Chains(0, batch))
+	tb.Cleanup(func() { net.Close() })
+	return net
+}
+
+// step is one Langevin step as systems take it: gradient, noise unless the kernel
+// has none, move.
+func (n network) step(tb testing.TB, e runtime.Engine, o runtime.Options, kernel sampler.Langevin) func() {
+	net, dim := n.frozen(tb, e, o), graphs.Size(n.dims)
+	s, err := sampler.NewState(make([]float32, n.batch*dim), dim, sampler.Chains(0, n.batch))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	noise, kernel := sampler.Noise{Seed: 1}, sampler.Langevin{Size: 0.01, Noise: 1}
 	return func() {
-		if _, err := sampler.Run(b.Context(), noise, kernel, net, s, 1, nil); err != nil {
-			b.Fatal(err)
+		if _, err := sampler.Run(tb.Context(), sampler.Noise{Seed: 1}, kernel, net, s, 1, nil); err != nil {
+			tb.Fatal(err)
 		}
 	}
 }
 
-// bare is a call of the same gradient graph through the binding alone, with the
-// library's own way of using all processors.
-func bare(b *testing.B, m *onnxmodels.Model, provider string) func() {
-	grad, err := chain.Gradient(m)
+// fused is a call of many steps, its noise drawn before.
+func (n network) fused(tb testing.TB, e runtime.Engine, o runtime.Options) func() {
+	size := n.batch * graphs.Size(n.dims)
+	c, x, u, noise := n.frozen(tb, e, o).Chain(kernel), make([]float32, size), make([]float32, n.batch), make([]float32, fusedSteps*size)
+	sampler.Noise{Seed: 2}.Block(noise, sampler.Chains(0, n.batch), 0, fusedSteps)
+	return func() {
+		if _, err := c.RunChain(tb.Context(), x, u, noise); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// gradient and unrolled are the graphs that step and fused run, for the batch.
+func (n network) gradient(tb testing.TB) *graphs.Model {
+	m, err := chain.Gradient(n.model(tb))
+	return sized(tb, m, err, n.batch)
+}
+
+func (n network) unrolled(tb testing.TB) *graphs.Model {
+	m, err := chain.Unroll(n.model(tb), bind.StepOf(kernel), fusedSteps)
+	return sized(tb, m, err, n.batch)
+}
+
+// sized is a model for a batch of n, shapes computed ahead.
+func sized(tb testing.TB, m *graphs.Model, err error, n int) *graphs.Model {
+	tb.Helper()
+	if err == nil {
+		m = passes.Clone(m)
+		_, err = passes.SetBatch(m.Graph, onnxmodels.Batch.Name, n)
+	}
+	if err == nil {
+		err = autodiff.Tidy(m.Graph)
+	}
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	if _, err := passes.SetBatch(grad.Graph, onnxmodels.Batch.Name, batch); err != nil {
-		b.Fatal(err)
-	}
-	if err := autodiff.Tidy(grad.Graph); err != nil {
-		b.Fatal(err)
-	}
-	data, err := onnxio.Encode(grad)
+	return m
+}
+
+// bare is a call of a graph through the binding alone, at standard normals. With 0
+// threads the library uses all processors in its own way.
+func bare(tb testing.TB, m *graphs.Model, provider string, threads int) func() {
+	data, err := onnxio.Encode(m)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	opts, err := onnx.NewSessionOptions()
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer opts.Destroy()
+	if err := opts.SetIntraOpNumThreads(threads); err != nil {
+		tb.Fatal(err)
+	}
 	if provider == runtime.OpenVINO {
-		err := opts.AppendExecutionProviderOpenVINO(map[string]string{
-			"device_type": "CPU", "num_of_threads": fmt.Sprint(goruntime.NumCPU()),
-			"load_config": `{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}`,
-		})
-		if err != nil {
-			b.Skip(err)
+		if threads == 0 {
+			threads = goruntime.NumCPU()
+		}
+		if err := opts.AppendExecutionProviderOpenVINO(map[string]string{
+			"device_type": "CPU", "num_of_threads": fmt.Sprint(threads), "load_config": `{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}`,
+		}); err != nil {
+			tb.Skip(err)
 		}
 	}
-	tensor := func(dims ...int64) *onnx.Tensor[float32] {
-		t, err := onnx.NewEmptyTensor[float32](onnx.NewShape(dims...))
-		if err != nil {
-			b.Fatal(err)
+	tensors := func(vs []*graphs.Value) (names []string, ts []onnx.Value) {
+		for i, v := range vs {
+			var dims []int64
+			for _, d := range v.Shape.Ints() {
+				dims = append(dims, int64(d))
+			}
+			t, err := onnx.NewEmptyTensor[float32](onnx.NewShape(dims...))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			tb.Cleanup(func() { t.Destroy() })
+			sampler.Noise{Seed: uint64(i)}.Normals(t.GetData(), sampler.Chains(0, 1), 0)
+			names, ts = append(names, v.Name), append(ts, t)
 		}
-		b.Cleanup(func() { t.Destroy() })
-		return t
+		return names, ts
 	}
-	x, u, f, g := tensor(batch, 3, 32, 32), tensor(batch), tensor(batch), tensor(batch, 3, 32, 32)
-	sampler.Noise{Seed: 2}.Normals(x.GetData(), sampler.Chains(0, batch), 0)
-	s, err := onnx.NewAdvancedSessionWithONNXData(data, []string{onnxmodels.X}, []string{onnxmodels.Energy, onnxmodels.Score, onnxmodels.GradX},
-		[]onnx.Value{x}, []onnx.Value{u, f, g}, opts)
+	in, x := tensors(m.Graph.Inputs)
+	out, y := tensors(m.Graph.Outputs)
+	s, err := onnx.NewAdvancedSessionWithONNXData(data, in, out, x, y, opts)
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(func() { s.Destroy() })
+	tb.Cleanup(func() { s.Destroy() })
 	return func() {
 		if err := s.Run(); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
 
-func each(b *testing.B, f func(b *testing.B, e runtime.Engine, provider string)) {
+// BenchmarkLoop measures what the loop adds: the forms of a step and the bare calls
+// of their graphs, median milliseconds a call. Two sessions in one process disturb
+// each other's threads, so run each alone, as bench/measure does:
+//
+//	go test ./bench -run '^$' -bench 'Loop/bare/sr32/cpu'
+func BenchmarkLoop(b *testing.B) {
 	e, err := ort.Open("")
 	enginetest.Unavailable(b, err)
-	for _, provider := range []string{runtime.CPU, runtime.OpenVINO} {
-		b.Run(provider, func(b *testing.B) { f(b, e, provider) })
-	}
-}
-
-// BenchmarkStep is one step of the 32-filter short-run network, with what it
-// allocates.
-func BenchmarkStep(b *testing.B) {
-	each(b, func(b *testing.B, e runtime.Engine, provider string) {
-		step := loop(b, network(b), e, provider)
-		step()
-		b.ReportAllocs()
-		for b.Loop() {
-			step()
-		}
-	})
-}
-
-// BenchmarkOverhead takes turns between a step and the bare call, and reports the
-// ratio of their medians: 1.1 is what the loop may cost.
-func BenchmarkOverhead(b *testing.B) {
-	each(b, func(b *testing.B, e runtime.Engine, provider string) {
-		m := network(b)
-		forms := []func(){bare(b, m, provider), loop(b, m, e, provider)}
-		var times [2][]time.Duration
-		once := func(i int) time.Duration {
-			start := time.Now()
-			forms[i]()
-			return time.Since(start)
-		}
-		once(0)
-		once(1)
-		for b.Loop() {
-			for i := range forms {
-				time.Sleep(2 * time.Millisecond) // threads of the other stop spinning
-				once(i)
-				times[i] = append(times[i], once(i))
+	still := kernel
+	still.Noise = 0
+	for _, form := range []struct {
+		name string
+		make func(b *testing.B, n network, provider string) func()
+	}{
+		{"bare", func(b *testing.B, n network, p string) func() { return bare(b, n.gradient(b), p, 0) }},
+		{"still", func(b *testing.B, n network, p string) func() { return n.step(b, e, runtime.Options{Provider: p}, still) }},
+		{"step", func(b *testing.B, n network, p string) func() { return n.step(b, e, runtime.Options{Provider: p}, kernel) }},
+		{"bare-fused", func(b *testing.B, n network, p string) func() { return bare(b, n.unrolled(b), p, 0) }},
+		{"fused", func(b *testing.B, n network, p string) func() { return n.fused(b, e, runtime.Options{Provider: p}) }},
+	} {
+		for _, n := range networks {
+			for _, p := range []string{runtime.CPU, runtime.OpenVINO} {
+				b.Run(form.name+"/"+n.name+"/"+p, func(b *testing.B) {
+					call := form.make(b, n, p)
+					for range 3 {
+						call()
+					}
+					b.ReportAllocs()
+					var times []time.Duration
+					for b.Loop() {
+						start := time.Now()
+						call()
+						times = append(times, time.Since(start))
+					}
+					slices.Sort(times)
+					b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1e6, "ms")
+				})
 			}
 		}
-		var median [2]float64
-		for i, t := range times {
-			slices.Sort(t)
-			median[i] = float64(t[len(t)/2].Microseconds()) / 1e3
-		}
-		b.ReportMetric(median[0], "bare-ms")
-		b.ReportMetric(median[1], "loop-ms")
-		b.ReportMetric(median[1]/median[0], "loop/bare")
-		b.ReportMetric(0, "ns/op")
-	})
+	}
 }
