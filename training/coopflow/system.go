@@ -128,8 +128,12 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	// The flow drafts.
 	s.noise.Fork(prior).Normals(s.z, s.ids, uint64(s.iter))
-	if err := s.Flow.Flow.Decode(ctx, s.z, s.draft); err != nil {
-		return nil, err
+	err := s.Flow.Flow.Decode(ctx, s.z, s.draft)
+	if err == nil {
+		err = training.Finite(s.draft)
+	}
+	if err != nil {
+		return nil, training.Blame("flow", "a smaller teach.lr, or teach.clip", err)
 	}
 	if lo, hi := s.set.Lo, s.set.Hi; lo < hi {
 		for i, v := range s.draft {
@@ -142,7 +146,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	s.drafts.Invalidate()
 	info, err := s.revise(ctx)
 	if err != nil {
-		return nil, err
+		return nil, training.Blame("chains of the revision", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
 	}
 	// ∇α of −mean log q(revised): the flow learns.
 	if phase := s.iter - c.Pretrain - c.Alone; phase >= 0 && phase%c.Every == 0 {
@@ -157,7 +161,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	norm := optim.Norm(s.Energy.Params())
 	if c.Sabotage != Freeze {
 		if norm, err = s.learn.Update(s.Energy.Params()); err != nil {
-			return nil, err
+			return nil, training.Blame("energy", "a smaller optim.lr, or optim.clip", err)
 		}
 		s.Energy.Refresh()
 	}
@@ -182,8 +186,14 @@ func (s *System) likelihood(ctx context.Context, x []float32, m training.Metrics
 		return err
 	}
 	norm, err := s.teach.Update(s.Flow.Flow.Params())
+	if err == nil {
+		err = training.Finite(s.bound)
+	}
+	if err != nil {
+		return training.Blame("flow", "a smaller teach.lr, or teach.clip", err)
+	}
 	m["flow/nll"], m["flow/grad_norm"] = -training.Mean(s.bound), norm
-	return err
+	return nil
 }
 
 func (s *System) measure(m training.Metrics, observed, revised []float32) {

@@ -108,8 +108,12 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 
 	// The generator drafts.
 	s.noise.Fork(prior).Normals(s.z, s.ids, uint64(s.iter))
-	if err := s.Drafts.Net.Forward(ctx, s.z, s.draft); err != nil {
-		return nil, err
+	err := s.Drafts.Net.Forward(ctx, s.z, s.draft)
+	if err == nil {
+		err = training.Finite(s.draft)
+	}
+	if err != nil {
+		return nil, training.Blame("encoder or the generator", "a smaller teach.lr, or teach.clip", err)
 	}
 	copy(revised, s.draft)
 
@@ -117,7 +121,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	s.drafts.T = uint64(s.iter * s.Config.Langevin.Steps)
 	info, err := s.revise(ctx, s.noise.Fork(revision), s.drafts)
 	if err != nil {
-		return nil, fmt.Errorf("revision: %w", err)
+		return nil, training.Blame("chains of the revision", "a smaller langevin.step or optim.lr, or langevin.grad_clip", err)
 	}
 	// ∇θ of mean f(revised) − mean f(data): the teacher learns.
 	if err := s.Energy.Learn(ctx, s.x, s.contrast, float32(2*s.Config.ScoreL2/float64(s.Config.Batch)), s.score); err != nil {
@@ -125,7 +129,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	norm, err := s.learn.Update(s.Energy.Params())
 	if err != nil {
-		return nil, fmt.Errorf("energy: %w", err)
+		return nil, training.Blame("energy", "a smaller optim.lr, or optim.clip", err)
 	}
 	s.Energy.Refresh()
 	// ∇α,β of mean ‖revised − g(z)‖²/(2σ²) + γ·KL, z = mean + deviation·ε of the
@@ -137,7 +141,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	m := s.measure(observed, revised)
 	if s.Config.Sabotage != Freeze {
 		if m["vae/grad_norm"], err = s.teach.Update(s.Drafts.Net.Params()); err != nil {
-			return nil, fmt.Errorf("encoder and generator: %w", err)
+			return nil, training.Blame("encoder or the generator", "a smaller teach.lr, or teach.clip", err)
 		}
 	}
 	s.iter++

@@ -94,8 +94,11 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	norm := optim.Norm(s.Flow.Params())
 	if s.Config.Sabotage != Freeze {
 		var err error
-		if norm, err = s.learn.Update(s.Flow.Params()); err != nil {
-			return nil, err
+		if norm, err = s.learn.Update(s.Flow.Params()); err == nil {
+			err = training.Finite(s.bound)
+		}
+		if err != nil {
+			return nil, training.Blame("flow", "a smaller optim.lr, or optim.clip", err)
 		}
 	}
 	s.iter++

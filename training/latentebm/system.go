@@ -123,14 +123,14 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	s.negative.T = uint64(s.iter * s.Config.Prior.Steps)
 	low, err := s.fromPrior(ctx, s.noise.Fork(prior), s.negative)
 	if err != nil {
-		return nil, fmt.Errorf("prior: %w", err)
+		return nil, training.Blame("chains of the prior", "a smaller prior.step or optim.lr, or prior.clamp", err)
 	}
 	// z⁺ ~ p(z | x): the same on U + ‖x − g‖²/(2σ²).
 	s.begin(s.noise.Fork(posterior), s.positive.X, s.ids, math.MaxUint64-uint64(s.iter))
 	s.positive.T = uint64(s.iter * s.Config.Posterior.Steps)
 	high, err := s.fromPosterior(ctx, s.noise.Fork(posterior), s.positive, x, s.known, s.Config.Posterior.Steps)
 	if err != nil {
-		return nil, fmt.Errorf("posterior: %w", err)
+		return nil, training.Blame("chains of codes", "a smaller posterior.step or teach.lr, or a larger sigma", err)
 	}
 	// ∇α of mean f(z⁻) − mean f(z⁺): the prior learns.
 	if err := s.Prior.Learn(ctx, s.z, s.contrast, 0, s.score); err != nil {
@@ -143,10 +143,10 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	norm, fitNorm := optim.Norm(s.Prior.Params()), optim.Norm(s.Generator.Params())
 	if s.Config.Sabotage != Freeze {
 		if _, err := s.learn.Update(s.Prior.Params()); err != nil {
-			return nil, fmt.Errorf("prior: %w", err)
+			return nil, training.Blame("prior", "a smaller optim.lr, or optim.clip", err)
 		}
 		if _, err := s.teach.Update(s.Generator.Params()); err != nil {
-			return nil, fmt.Errorf("generator: %w", err)
+			return nil, training.Blame("generator", "a smaller teach.lr, or teach.clip", err)
 		}
 		s.Prior.Refresh()
 	}

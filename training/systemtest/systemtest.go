@@ -1,8 +1,10 @@
 // Package systemtest is the suite that every learning system passes: a run that was
-// cut short and taken up again is, bit for bit, the run that was not.
+// cut short and taken up again is, bit for bit, the run that was not, and one that
+// diverges says what went wrong.
 package systemtest
 
 import (
+	"errors"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -73,6 +75,18 @@ func same(t *testing.T, what string, a, b *checkpoint.State) {
 	for name, x := range a.Tensors {
 		if !reflect.DeepEqual(x, b.Tensors[name]) {
 			t.Errorf("%s: %s differs", what, name)
+		}
+	}
+}
+
+// Diverges runs systems that are set to go wrong, by what they are to say went
+// wrong: the guard ends each, and its error names the part and what to try.
+func Diverges(t *testing.T, wrong map[string]training.System) {
+	t.Helper()
+	for part, s := range wrong {
+		err := training.Run(t.Context(), s, training.Options{Steps: 50, EvalEvery: 1 << 30, Guard: training.Guard{Recover: 1, MaxValue: 5, MaxStd: 1e12}})
+		if !errors.Is(err, training.ErrGuard) || !strings.Contains(err.Error(), "the "+part+" went wrong") || !strings.Contains(err.Error(), "; try a ") {
+			t.Errorf("wanted that the %s went wrong and what to try, got %v", part, err)
 		}
 	}
 }

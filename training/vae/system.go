@@ -94,8 +94,11 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	m["elbo"] = Bound(m["mse"], m["code_kl"], s.Sigma, s.Dim)
 	if s.Config.Sabotage != Freeze {
 		norm, err := s.opt.Update(s.Net.Params())
+		if err == nil {
+			err = training.Finite(s.errs)
+		}
 		if err != nil {
-			return nil, err
+			return nil, training.Blame("encoder or the generator", "a smaller optim.lr, or optim.clip", err)
 		}
 		m["grad_norm"] = norm
 	}
