@@ -24,9 +24,12 @@ type Named struct {
 
 // Nets is every network with a name.
 var Nets = map[string]Named{
-	"vgg16":    {"VGG16 of Simonyan and Zisserman, 2015, trained on ImageNet", Caffe, vgg16(), true, nil},
-	"random":   {"three convolutions of random weights, always the same", centred, nil, false, random(1)},
-	"random-2": {"the same with other weights: a judge of what was learned on the first", centred, nil, false, random(2)},
+	"vgg16":              {"VGG16 of Simonyan and Zisserman, 2015, trained on ImageNet", Caffe, vgg16(), true, nil},
+	"vit-s":              {"ViT-S/14 of DINOv2 (Oquab et al., 2023), learned on for saliency", ImageNet, vitS(), true, nil},
+	"mobilenet-v2":       {"MobileNetV2 of Sandler et al., 2018, trained on ImageNet", ImageNet, nil, true, mobileNetV2.build("classifier.1")},
+	"efficientnet-lite0": {"EfficientNet-Lite0, trained on ImageNet", Input{Range: 255, Mean: []float64{127}, Std: []float64{128}}, nil, true, efficientNetLite0.build("_fc")},
+	"random":             {"three convolutions of random weights, always the same", centred, nil, false, random(1)},
+	"random-2":           {"the same with other weights: a judge of what was learned on the first", centred, nil, false, random(2)},
 }
 
 // centred pixels lie in [−1, 1].
@@ -64,6 +67,16 @@ func vgg16() map[string]string {
 		for k := range convs {
 			layers[fmt.Sprintf("conv%d_%d", block+1, k+1)] = fmt.Sprintf("functional_1/block%d_conv%d_1/Relu:0", block+1, k+1)
 		}
+	}
+	return layers
+}
+
+// vitS names what the 12 blocks make of the tokens, of which the first stands for
+// the whole picture.
+func vitS() map[string]string {
+	layers := map[string]string{}
+	for k := range 12 {
+		layers[fmt.Sprintf("block%d", k+1)] = fmt.Sprintf("/backbone/encoder/layer.%d/Add_1_output_0", k)
 	}
 	return layers
 }
