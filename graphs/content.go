@@ -1,5 +1,7 @@
 package graphs
 
+import "slices"
+
 // maxContent bounds the length of the shape vectors whose content is tracked.
 const maxContent = 64
 
@@ -130,6 +132,12 @@ func inferContent(c *inferer) {
 			}
 		}
 		out.Content = got
+	case "Where": // s == −1 ? ones : s, as PyTorch writes expand: what is known of s is no −1
+		if eq := x.From; eq != nil && eq.Op == "Equal" && eq.In(0) == n.In(2) && content(1) != nil {
+			if minus, ok := ConstInts(eq.In(1)); ok && !slices.ContainsFunc(minus, func(v int64) bool { return v != -1 }) {
+				out.Content = content(2)
+			}
+		}
 	case "ConstantOfShape":
 		s := out.Shape
 		if len(s) == 1 && s[0].Known() && s[0].N <= maxContent && out.Type == Int64 {
