@@ -199,8 +199,12 @@ func BenchmarkLoop(b *testing.B) {
 		make func(b *testing.B, n network, provider string) func()
 	}{
 		{"bare", func(b *testing.B, n network, p string) func() { return bare(b, n.gradient(b), p, 0) }},
-		{"still", func(b *testing.B, n network, p string) func() { return n.step(b, e, runtime.Options{Provider: p}, still) }},
-		{"step", func(b *testing.B, n network, p string) func() { return n.step(b, e, runtime.Options{Provider: p}, kernel) }},
+		{"still", func(b *testing.B, n network, p string) func() {
+			return n.step(b, e, runtime.Options{Provider: p}, still)
+		}},
+		{"step", func(b *testing.B, n network, p string) func() {
+			return n.step(b, e, runtime.Options{Provider: p}, kernel)
+		}},
 		{"bare-fused", func(b *testing.B, n network, p string) func() { return bare(b, n.unrolled(b), p, 0) }},
 		{"fused", func(b *testing.B, n network, p string) func() { return n.fused(b, e, runtime.Options{Provider: p}) }},
 	} {
