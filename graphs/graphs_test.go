@@ -97,11 +97,11 @@ func TestPoolCeil(t *testing.T) {
 
 // TestExpandContent: PyTorch's expand to (batch, −1, −1) keeps the batch.
 func TestExpandContent(t *testing.T) {
-	b := graphs.NewBuilder(&graphs.Graph{Name: "expand"})
-	x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("batch"), graphs.D(5)})
-	token := b.Const(graphs.Of([]float32{1, 2, 3}, 1, 1, 3))
+	b := NewBuilder(&Graph{Name: "expand"})
+	x := b.Input("x", Float32, Shape{Sym("batch"), D(5)})
+	token := b.Const(Of([]float32{1, 2, 3}, 1, 1, 3))
 	s := b.Concat(0, b.Slice(b.Shape(x), []int64{0}, []int64{1}, []int64{0}, []int64{1}), b.Ints(-1, -1))
-	for minus, want := range map[int64]graphs.Dim{-1: graphs.Sym("batch"), 7: graphs.UnknownDim} {
+	for minus, want := range map[int64]Dim{-1: Sym("batch"), 7: UnknownDim} {
 		to := b.Where(b.Equal(s, b.Ints(minus, minus, minus)), b.Ints(1, 1, 1), s)
 		if y := b.Expand(token, to); len(y.Shape) != 3 || y.Shape[0] != want {
 			t.Errorf("compared with %d: wanted a first axis %v, got %v (%v)", minus, want, y, b.Err())
