@@ -18,7 +18,6 @@ import (
 	"ebmrun/runtime"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/judge"
 	"ebmrun/training/record"
@@ -279,11 +278,8 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	var run *record.Run
 	if f.resume {
 		b, fallback, err := training.Resume(jb.System, checkpoints)
-		if errors.Is(err, checkpoint.ErrNone) {
+		if err != nil { // none, or of other networks, data or settings
 			return badInput(fmt.Errorf("--resume: %s: %w", checkpoints, err))
-		}
-		if err != nil {
-			return err
 		}
 		if fallback != nil {
 			c.log.WithError(fallback.Reason).Warnf("the last checkpoint is damaged; going on from iteration %d", fallback.Step)
