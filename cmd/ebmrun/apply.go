@@ -29,7 +29,7 @@ import (
 )
 
 // tasks is everything that apply can do.
-var tasks = []func(*common) *cobra.Command{energyTask, anomalyTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, longrunTask}
+var tasks = []func(*common) *cobra.Command{energyTask, anomalyTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, predictTask, explainTask, longrunTask}
 
 func applyCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{

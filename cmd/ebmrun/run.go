@@ -17,6 +17,7 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
+	"ebmrun/training/inverseoptimalcontrol"
 	"ebmrun/training/record"
 )
 
@@ -194,6 +195,8 @@ var abilities = []struct {
 	{"recover", func(r *openedRun) bool { return r.Model != nil || is[training.Reconstructor](r) }},
 	{"manifold", func(r *openedRun) bool { return is[training.Decoder](r) }},
 	{"translate", func(r *openedRun) bool { return is[training.Translator](r) }},
+	{"predict", is[*inverseoptimalcontrol.Model]},
+	{"explain", is[*inverseoptimalcontrol.Model]},
 	{"longrun", func(r *openedRun) bool { return r.Model != nil }},
 }
 

@@ -60,7 +60,7 @@ generator, from z to x, as exports are; its metadata holds the settings.`,
 			if err != nil {
 				return err
 			}
-			return c.writeSamples(r, x, f)
+			return c.writeSamples(cmd.Context(), r, x, f)
 		},
 	}
 	fl := cmd.Flags()
@@ -216,7 +216,7 @@ func begin(rng *rand.Rand, r *openedRun, x []float32) {
 	}
 }
 
-func (c *common) writeSamples(r *openedRun, x []float32, f sampleFlags) error {
+func (c *common) writeSamples(ctx context.Context, r *openedRun, x []float32, f sampleFlags) error {
 	if f.npy != "" {
 		raw := make([]float32, len(x))
 		for i, v := range x {
@@ -227,7 +227,7 @@ func (c *common) writeSamples(r *openedRun, x []float32, f sampleFlags) error {
 		}
 		c.say("wrote " + f.npy)
 	}
-	img, err := samplePicture(x, r.Dims, r.Lo, r.Hi)
+	img, err := r.picture(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -239,6 +239,19 @@ func (c *common) writeSamples(r *openedRun, x []float32, f sampleFlags) error {
 	}
 	c.say("wrote " + f.out)
 	return nil
+}
+
+// picture shows samples as the system itself does, or by their shape.
+func (r *openedRun) picture(ctx context.Context, x []float32) (image.Image, error) {
+	p, ok := r.Learned.(training.Plotter)
+	if !ok {
+		return samplePicture(x, r.Dims, r.Lo, r.Hi)
+	}
+	pic, err := p.Plot(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	return record.Grid(pic.Images, 0, 1, 0)
 }
 
 // samplePicture is a grid of pictures, or a scatter plot of points.

@@ -75,6 +75,70 @@ func TestDrive(t *testing.T) {
 	}
 }
 
+// TestConvoy: the states beside are where controls lead, and experts keep apart where constant velocity
+// would bring them together.
+func TestConvoy(t *testing.T) {
+	s := load(t, "synthetic/convoy", Options{Limit: 6})
+	const agents = ConvoyAgents
+	near := func(x [agents][][4]float64) float64 {
+		least := math.Inf(1)
+		for k := range agents {
+			for j := range k {
+				for m := range x[k] {
+					least = min(least, math.Hypot(x[k][m][0]-x[j][m][0], x[k][m][1]-x[j][m][1]))
+				}
+			}
+		}
+		return least
+	}
+	touched := false
+	for i := range s.N {
+		var driven, idle [agents][][4]float64
+		for k := range agents {
+			scene := DriveSceneOf(s.Given.At(i)[8*k : 8*k+8])
+			u := make([][2]float64, DriveSteps)
+			idle[k] = scene.Roll(u)
+			for m := range u {
+				at := s.At(i)[2*(agents*m+k):]
+				u[m] = [2]float64{float64(at[0]), float64(at[1])}
+			}
+			driven[k] = scene.Roll(u)
+			for m, x := range driven[k] {
+				for j, v := range x {
+					if got := float64(s.Beside["states"].At(i)[4*(agents*m+k)+j]); math.Abs(got-v) > 1e-3 {
+						t.Fatalf("scene %d, vehicle %d: state %d.%d is %v, want %v", i, k, m, j, got, v)
+					}
+				}
+			}
+		}
+		if d := near(driven); d < 1 {
+			t.Errorf("scene %d: experts come as near as %g m", i, d)
+		}
+		touched = touched || near(idle) < near(driven)
+	}
+	if !touched {
+		t.Error("no scene asks the experts to give way")
+	}
+	// The slope of the cost with others in it is the numerical one.
+	scene := DriveSceneOf(s.Given.At(0)[:8])
+	scene.Others, scene.OthersWeigh = [][][4]float64{DriveSceneOf(s.Given.At(0)[8:16]).Roll(make([][2]float64, DriveSteps))}, 2
+	u := make([][2]float64, DriveSteps)
+	_, slope := scene.Cost(u)
+	const h = 1e-5
+	for _, m := range []int{0, 7, DriveSteps - 1} {
+		for k := range 2 {
+			u[m][k] = h
+			up, _ := scene.Cost(u)
+			u[m][k] = -h
+			down, _ := scene.Cost(u)
+			u[m][k] = 0
+			if want := (up - down) / (2 * h); math.Abs(slope[m][k]-want) > 1e-5*(1+math.Abs(want)) {
+				t.Errorf("slope in control %d of moment %d is %g, want %g", k, m, slope[m][k], want)
+			}
+		}
+	}
+}
+
 func TestLinearW(t *testing.T) {
 	w := LinearW()
 	for a := range 3 {

@@ -136,6 +136,17 @@ func (m *Model) Weights() []float64 {
 	return w
 }
 
+// Names are the features of the cost, each with what it is.
+func (m *Model) Names() (all [][2]string) {
+	for _, f := range m.config.Net.Features {
+		all = append(all, [2]string{f, control.Features[f].Title})
+	}
+	return all
+}
+
+// Experts is [Config.Experts] of the model's settings.
+func (m *Model) Experts(set *data.Set) (*data.Set, error) { return m.config.Experts(set) }
+
 // linear are the weights of features among the parameters of a cost.
 func linear(params []optim.Param) *optim.Param {
 	for i := range params {

@@ -93,7 +93,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 
 var (
 	_ training.Drawer     = (*Model)(nil)
-	_ training.Plotter   = (*Model)(nil)
+	_ training.Plotter    = (*Model)(nil)
 	_ training.Translator = (*Model)(nil)
 )
 
