@@ -51,8 +51,8 @@ func TestControlOfMany(t *testing.T) {
 			for p := range 24 {
 				for m := range 16 {
 					at, turns := float64(m), float64(p)-12 // aircraft of 200 m/s, seen every 10 s
-				line := []string{num(float64(p)), num(2 * at), num(1e-3 * turns * at * at), num(1e-3 * turns * at * at), num(200 + 0.1*at*at*float64(p%3))}
-				b.WriteString(strings.Join(line, ",") + "\n")
+					line := []string{num(float64(p)), num(2 * at), num(1e-3 * turns * at * at), num(1e-3 * turns * at * at), num(200 + 0.1*at*at*float64(p%3))}
+					b.WriteString(strings.Join(line, ",") + "\n")
 				}
 			}
 			if err := os.WriteFile(sources[i], []byte(b.String()), 0o666); err != nil {

@@ -19,8 +19,9 @@ type Config struct {
 	// From is the scene of every example, where the data hold none.
 	From []float64 `yaml:"from,omitempty"`
 	// History, if not 0, says that the data are states and not controls, agent by agent, and how many
-	// of their moments are past: the last of these gives the scene, in the frame of each agent, and
-	// its controls are those by which states differ. Metres is the unit of their places.
+	// of their moments are past: the last of these gives the scene, with
+	// the constant controls that fit the past, and the experts' controls are those by which states
+	// differ. Metres is the unit of places.
 	History int     `yaml:"history,omitempty"`
 	Metres  float64 `yaml:"metres,omitempty"`
 

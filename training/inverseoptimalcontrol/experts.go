@@ -88,7 +88,7 @@ func (c *Config) fromStates(set *data.Set) (*data.Set, error) {
 		}
 		for agent := range agents {
 			last := local(c.History-1, agent)
-			past := c.between(local(c.History-2, agent), last)
+			past := c.current(func(t int) [fields]float64 { return local(t, agent) })
 			says := map[string]float64{"x": last[0], "y": last[1], "heading": last[2], "speed": last[3], "acceleration": past[0], "turn": past[1]}
 			for j, column := range c.Net.Scene {
 				v, ok := says[column]
@@ -110,6 +110,24 @@ func (c *Config) fromStates(set *data.Set) (*data.Set, error) {
 		}
 	}
 	return out, out.Check()
+}
+
+// current is the constant controls that fit the headings and speeds of the past best, in least squares.
+func (c *Config) current(past func(t int) [4]float64) [2]float64 {
+	var a, b [4]float64 // the ends of the straight line through the past
+	middle, weigh := float64(c.History-1)/2, 0.0
+	for t := range c.History {
+		weigh += sq(float64(t) - middle)
+	}
+	for f := range b {
+		mean, slope := 0.0, 0.0
+		for t := range c.History {
+			v := past(t)[f]
+			mean, slope = mean+v/float64(c.History), slope+v*(float64(t)-middle)/weigh
+		}
+		a[f], b[f] = mean, mean+slope
+	}
+	return c.between(a, b)
 }
 
 // between is the controls that lead from the heading and speed of one moment to those of the next.
