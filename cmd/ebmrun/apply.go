@@ -29,12 +29,13 @@ import (
 )
 
 // tasks is everything that apply can do.
-var tasks = []func(*common) *cobra.Command{energyTask, anomalyTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, predictTask, explainTask, longrunTask}
+var tasks = []func(*common) *cobra.Command{energyTask, anomalyTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, predictTask, explainTask, longrunTask,
+	featuresTask, classifyTask, clusterTask, detectTask, sketchTask, partsTask, statisticsTask}
 
 func applyCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply TASK RUN|FILE.onnx",
-		Short: "Use what was learned: rank, interpolate, reconstruct, recover, inpaint, translate, test in long runs",
+		Short: "Use what was learned: rank, interpolate, reconstruct, recover, inpaint, translate, classify, detect, test in long runs",
 		Long: `Use what a system has learned for a task. Each task says in its own help what it
 needs and what it leaves behind. A system does what its paper gives a meaning to:
 a task that a run cannot do names those that it can.`,
@@ -119,10 +120,19 @@ func (a *applied) unused(names ...string) error {
 // examples loads at most limit examples in the sizes and the scale of the
 // run's: of the named data or files, or held-out ones of the run's own data.
 func (a *applied) examples(ctx context.Context, name string, limit int) (*data.Set, error) {
-	src, part := a.Head.Source, ""
 	if name == "" {
-		part = "test"
-	} else {
+		return a.part(ctx, name, "test", limit)
+	}
+	return a.part(ctx, name, "", limit)
+}
+
+// order is the numbers below n, at random.
+func (a *applied) order(n int) []int { return rand.New(rand.NewPCG(a.c.seed, 0x6f72646572)).Perm(n) }
+
+// part loads examples of a part of the named data or, without a name, of the run's.
+func (a *applied) part(ctx context.Context, name, part string, limit int) (*data.Set, error) {
+	src := a.Head.Source
+	if name != "" {
 		src = source{Data: name}
 	}
 	if src.Data == "" {
@@ -130,8 +140,16 @@ func (a *applied) examples(ctx context.Context, name string, limit int) (*data.S
 	}
 	src.Limit = 0
 	dims := a.Dims
-	if len(dims) == 3 && src.Patches == 0 {
+	switch {
+	case len(dims) == 3 && src.Patches == 0:
 		src.Size, src.Width, src.Grey = dims[1], dims[2], dims[0] == 1
+	case len(dims) == 4: // clips and volumes
+		src.Size, src.As = dims[2], a.Head.Source.As
+	case len(dims) == 2: // points and moments
+		src.As = a.Head.Source.As
+		if src.Points = dims[0]; src.As == data.Path {
+			src.Points = 0
+		}
 	}
 	o := src.options(part, a.c.say)
 	o.Limit = limit
@@ -139,8 +157,8 @@ func (a *applied) examples(ctx context.Context, name string, limit int) (*data.S
 	if err != nil {
 		return nil, badInput(err)
 	}
-	if set.Dim() != a.dim || set.C != dims[0] {
-		return nil, badInput(fmt.Errorf("%s: examples of %d×%d×%d, wanted %v as %s takes them", src.Data, set.C, set.H, set.W, dims, a.Name))
+	if !slices.Equal(set.Dims(), dims) {
+		return nil, badInput(fmt.Errorf("%s: examples of %v, wanted %v as %s takes them", src.Data, set.Dims(), dims, a.Name))
 	}
 	return a.inScale(set), nil
 }

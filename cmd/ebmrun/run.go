@@ -197,6 +197,13 @@ var abilities = []struct {
 	{"translate", func(r *openedRun) bool { return is[training.Translator](r) }},
 	{"predict", is[*inverseoptimalcontrol.Model]},
 	{"explain", is[*inverseoptimalcontrol.Model]},
+	{"features", describes},
+	{"classify", describes},
+	{"cluster", is[training.Clusterer]},
+	{"detect", is[training.Detector]},
+	{"sketch", is[training.Sketcher]},
+	{"parts", is[training.Illustrator]},
+	{"statistics", is[training.Statistician]},
 	{"longrun", func(r *openedRun) bool { return r.Model != nil }},
 }
 

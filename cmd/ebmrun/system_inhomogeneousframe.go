@@ -61,14 +61,15 @@ func openInhomogeneousFrame(ctx context.Context, e environment, settings any, r 
 	if err != nil {
 		return err
 	}
-	return openMaxent(&c.Config, net, c.Reference.Sigma, r)
+	return restoreMaxent(&c.Config, net, c.Reference.Sigma, r, func(m *maxent.Model) (err error) {
+		if m.Names, err = c.Names(); err != nil {
+			return err
+		}
+		return m.Open(r.State)
+	})
 }
 
-// openMaxent restores an energy that is linear in its weights, with its chains.
-func openMaxent(c *maxent.Config, net *bind.Energy, sigma float64, r *openedRun) error {
-	return restoreMaxent(c, net, sigma, r, func(m *maxent.Model) error { return m.Open(r.State) })
-}
-
+// restoreMaxent restores an energy that is linear in its weights, with its chains.
 func restoreMaxent(c *maxent.Config, net *bind.Energy, sigma float64, r *openedRun, restore func(*maxent.Model) error) (err error) {
 	r.release = net.Close
 	m := &maxent.Model{Config: *c, Energy: net, Dim: graphs.Size(r.Dims), Sigma: sigma}

@@ -71,9 +71,13 @@ func openSparseFrame(ctx context.Context, e environment, settings any, r *opened
 	net.Refresh()
 	// pictures are normalised one by one: no scale leads back
 	r.Gain, r.Offset, r.Lo, r.Hi = 1, 0, -8, 8
-	return restoreMaxent(&c.Config, net, 1, r, func(m *maxent.Model) error {
-		m.LogZ = t.LogZ
+	model := &sparseframe.Model{Config: *c, Template: t}
+	err = restoreMaxent(&c.Config, net, 1, r, func(m *maxent.Model) error {
+		m.LogZ, m.Names = t.LogZ, [][]string{t.Names()}
+		model.Model = m
 		m.Prepare = func(x []float32) []float32 { return c.Prepare(x, h, w, t.Half()) }
 		return nil
 	})
+	r.Learned = model
+	return err
 }

@@ -338,6 +338,38 @@ func (s *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error)
 	return s.values(chains), nil
 }
 
+// Statistics implements [training.Statistician]: the histogram of every chosen filter's responses, share by
+// share.
+func (s *Model) Statistics(ctx context.Context, x []float32, seed uint64) (names []string, observed, drawn []float64, err error) {
+	dim := s.H * s.W
+	n := len(x) / dim
+	if n == 0 || len(x) != n*dim {
+		return nil, nil, nil, fmt.Errorf("frame: wanted grey pictures of %d×%d, got %d values", s.H, s.W, len(x))
+	}
+	y, err := s.Draw(ctx, n, seed)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	shares := func(x []float32) (out []float64) {
+		for _, p := range s.watch {
+			sum := make([]float64, len(p.observed))
+			for i := range n {
+				for b, v := range newField(s.H, s.W, s.levels.Of(x[i*dim:(i+1)*dim])).shares(p) {
+					sum[b] += v / float64(n)
+				}
+			}
+			out = append(out, sum...)
+		}
+		return out
+	}
+	for _, p := range s.watch {
+		for b := range p.observed {
+			names = append(names, fmt.Sprintf("%s bin %d", p.name, b+1))
+		}
+	}
+	return names, shares(x), shares(y), nil
+}
+
 // Resized is the same model of pictures of another size: it is stationary.
 func (s *Model) Resized(h, w int) *Model {
 	m := *s

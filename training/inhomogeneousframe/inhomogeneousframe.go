@@ -90,6 +90,21 @@ func (c *Config) Network(dims []int) (*onnxmodels.Model, error) {
 	return energy.Linear(dims, c.Reference.Sigma, c.Tied, energy.Responses(groups, c.Tied))
 }
 
+// Names are the filters' names, for every map of responses in turn.
+func (c *Config) Names() (names [][]string, err error) {
+	bank, err := c.bank()
+	last := 0
+	// the largest first, as [filters.Kernels] groups them
+	slices.SortStableFunc(bank, func(a, b filters.Filter) int { return b.Size - a.Size })
+	for _, f := range bank {
+		if f.Size != last {
+			names, last = append(names, nil), f.Size
+		}
+		names[len(names)-1] = append(names[len(names)-1], f.Name)
+	}
+	return names, err
+}
+
 // A Preset is a named set of settings and what it is for.
 type Preset struct {
 	Title  string

@@ -21,7 +21,17 @@ type Model struct {
 	LogZ   float64 // log Z(θ) − log Z(0)
 
 	Prepare func(x []float32) []float32 // what is done to an example before it is scored; nil for nothing
+
+	// Names are what the statistics are called, for every parameter in turn: a name for each part of its
+	// weights, all of one length.
+	Names [][]string
 }
+
+var (
+	_ training.Drawer       = (*Model)(nil)
+	_ training.Scorer       = (*Model)(nil)
+	_ training.Statistician = (*Model)(nil)
+)
 
 // Draw implements [training.Drawer]: fresh chains from the reference density.
 func (m *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error) {
@@ -59,6 +69,45 @@ func (m *Model) Score(ctx context.Context, x []float32, _ uint64) (string, []flo
 		}
 	}
 	return "log p(x), nats", out, nil
+}
+
+// Statistics implements [training.Statistician]: means of h over examples and over as many draws, and over the
+// weights that share a name.
+func (m *Model) Statistics(ctx context.Context, x []float32, seed uint64) (names []string, observed, drawn []float64, err error) {
+	n := len(x) / m.Dim
+	if n == 0 || len(x) != n*m.Dim {
+		return nil, nil, nil, fmt.Errorf("maxent: wanted examples of %d values, got %d", m.Dim, len(x))
+	}
+	if m.Prepare != nil {
+		x = append([]float32(nil), x...)
+		for i := range n {
+			copy(x[i*m.Dim:], m.Prepare(x[i*m.Dim:(i+1)*m.Dim]))
+		}
+	}
+	y, err := m.Draw(ctx, n, seed)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	mean := func(x []float32) (out []float64, err error) {
+		h, err := Observe(ctx, m.Energy, x, n, min(n, orDefault(m.Config.Batch, 64)))
+		if err != nil {
+			return nil, err
+		}
+		for i, group := range m.Names {
+			each := len(h[i]) / len(group)
+			for k := range group {
+				out = append(out, training.Mean(h[i][k*each:(k+1)*each]))
+			}
+		}
+		return out, nil
+	}
+	for _, group := range m.Names {
+		names = append(names, group...)
+	}
+	if observed, err = mean(x); err == nil {
+		drawn, err = mean(y)
+	}
+	return names, observed, drawn, err
 }
 
 // Open restores the weights and log Z of a checkpoint; it needs no data.

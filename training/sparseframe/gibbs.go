@@ -85,8 +85,15 @@ func (d *Dictionary) Angle(filter int) float64 {
 // Bar draws a line through a place of a picture of h×w, so long to both sides.
 func Bar(out []float32, h, w int, y, x, angle, long, bright float64) {
 	sin, cos := math.Sincos(angle)
-	for l := -long; l <= long; l += 0.5 {
-		yy, xx := int(math.Round(y+l*sin)), int(math.Round(x+l*cos))
+	Line(out, h, w, y-long*sin, x-long*cos, y+long*sin, x+long*cos, bright)
+}
+
+// Line draws a line between two places.
+func Line(out []float32, h, w int, y0, x0, y1, x1, bright float64) {
+	steps := 1 + int(2*math.Hypot(y1-y0, x1-x0))
+	for k := range steps + 1 {
+		t := float64(k) / float64(steps)
+		yy, xx := int(math.Round(y0+t*(y1-y0))), int(math.Round(x0+t*(x1-x0)))
 		if yy >= 0 && yy < h && xx >= 0 && xx < w {
 			out[yy*w+xx] = max(out[yy*w+xx], float32(bright))
 		}
