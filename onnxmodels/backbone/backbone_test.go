@@ -1,10 +1,14 @@
 package backbone_test
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -331,6 +335,55 @@ func TestExports(t *testing.T) {
 			}
 			checkGrad(t, m, 1, graphtest.GradOptions{Seeds: 1})
 		})
+	}
+}
+
+// TestSwin cuts transformers in the official layout and in torchvision's, as PyTorch
+// exported them for two pictures: the features are those that PyTorch computed
+// (onnxmodels/swin/testdata/export.py), and an energy on them has the slopes of differences.
+func TestSwin(t *testing.T) {
+	for name, cut := range map[string]string{"timm": "layer_norm_8", "torchvision-17": "/norm/LayerNormalization_output_0"} {
+		folder := filepath.Join("..", "swin", "testdata")
+		f, err := os.Open(filepath.Join(folder, name+".onnx.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(z)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := onnxio.Decode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(filepath.Join(folder, name+".f32"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers := make([]float32, len(raw)/4)
+		if _, err := binary.Decode(raw, binary.LittleEndian, numbers); err != nil {
+			t.Fatal(err)
+		}
+		x, want := numbers[:2*3*16*16], numbers[2*3*16*16+8+8:] // weight and bias of the last normalisation between them
+		n := open(t, file, backbone.Spec{Net: name, Cut: []string{cut}, Channels: "last", Input: backbone.Input{Range: 2, Mean: []float64{1}}})
+		b := graphs.NewBuilder(&graphs.Graph{Name: "try"})
+		maps, err := n.Append(b, b.Input("x", graphs.Float32, graphs.Shape{onnxmodels.Batch, graphs.D(3), graphs.D(16), graphs.D(16)}), unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Output("h", maps[0])
+		got := run(t, graphs.NewModel(b.Target()), graphs.Of(x, 2, 3, 16, 16))[0].F32() // [2, 8, 4, 4]
+		for i, v := range want {
+			if at := ((i/128)*8+i%8)*16 + i/8%16; math.Abs(float64(got[at]-v)) > 1e-4 {
+				t.Fatalf("%s: feature %d: wanted %g, got %g", name, i, v, got[at])
+			}
+		}
+		checkGrad(t, linear(t, n, false, 3, 16, 16), 1, graphtest.GradOptions{Seeds: 1})
 	}
 }
 
