@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/onnxio"
 	"ebmrun/runtime"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
@@ -75,13 +72,16 @@ every number stands its floor, what as many real examples get.
 
 ` + list.String() + `
 The network for fid takes pictures [batch, channels, height, width] with values
-as in the data, from -1 to 1; its first output are the features. A number from
+as in the data, from -1 to 1; its first output are the features. Layers of networks
+with a name are there too, as NETWORK:LAYER; they see pictures as they are used
+to, enlarged to 96 pixels, and their features are means of maps. A number from
 another network, other data or another number of samples is no comparison.`,
 		Example: example(
 			"ebmrun eval fd-pca runs/mnist",
 			"ebmrun eval nearest runs/mnist --n 256",
 			"ebmrun eval energy-distance samples.npy --data synthetic/rings --json",
-			"ebmrun eval fid runs/faces --features inception.onnx"),
+			"ebmrun eval fid runs/faces --features inception.onnx",
+			"ebmrun eval fid runs/faces --features mobilenet-v2:head"),
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.eval(cmd.Context(), args[0], args[1], f) },
 	}
@@ -93,7 +93,7 @@ another network, other data or another number of samples is no comparison.`,
 	fl.IntVar(&f.n, "n", 512, "at most so many samples, and as many real examples")
 	fl.IntVar(&f.steps, "steps", 0, "Langevin steps per sample of an energy (default: as sample)")
 	fl.StringVar(&f.from, "from", "", "where samples of an energy start: chains, drafts or noise (default: as sample)")
-	fl.StringVar(&f.features, "features", "", "`file` of the feature network of fid")
+	fl.StringVar(&f.features, "features", "", "`network` of fid: a file .onnx, or a layer of a network with a name")
 	fl.BoolVar(&f.asJSON, "json", false, "as a JSON object")
 	return cmd
 }
@@ -123,7 +123,7 @@ func (c *common) eval(ctx context.Context, name, path string, f evalFlags) error
 	case f.n < 2:
 		return badInput(fmt.Errorf("--n: wanted at least 2, got %d", f.n))
 	case (name == "fid") != (f.features != ""):
-		return badInput(errors.New("fid and --features FILE.onnx go together: the number is that of a network"))
+		return badInput(errors.New("fid and --features FILE.onnx or NETWORK:LAYER go together: the number is that of a network"))
 	}
 	q, err := c.comparison(ctx, path, f)
 	if err != nil {
@@ -131,7 +131,7 @@ func (c *common) eval(ctx context.Context, name, path string, f evalFlags) error
 	}
 	e := evaluated{Metric: name, Samples: q.samples.N, Real: q.held.N, Data: q.set.Name, Hash: q.set.Hash(), Of: path}
 	if f.features != "" {
-		if q.features, err = c.openFeatures(ctx, f.features); err != nil {
+		if q.features, err = c.openFeatures(ctx, f.features, q.set.Dims()); err != nil {
 			return err
 		}
 		defer q.features.Close()
@@ -308,12 +308,8 @@ type features struct {
 	hash string
 }
 
-func (c *common) openFeatures(ctx context.Context, path string) (*features, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, badInput(err)
-	}
-	m, err := onnxio.Read(path)
+func (c *common) openFeatures(ctx context.Context, path string, dims []int) (*features, error) {
+	m, hash, err := c.featureNet(ctx, path, dims)
 	if err != nil {
 		return nil, badInput(err)
 	}
@@ -329,7 +325,7 @@ func (c *common) openFeatures(ctx context.Context, path string) (*features, erro
 		p.Close()
 		return nil, badInput(fmt.Errorf("%s: wanted one input [batch, channels, height, width] of float32, got %v", path, in))
 	}
-	return &features{p, fmt.Sprintf("%x", sha256.Sum256(b))}, nil
+	return &features{p, hash}, nil
 }
 
 // of returns the features of all pictures, [n, dim]. Grey pictures are repeated

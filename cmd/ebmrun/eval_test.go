@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"ebmrun/graphs"
@@ -58,6 +59,31 @@ func TestEval(t *testing.T) {
 	}
 }
 
+// TestNamedFeatures: a layer of a network with a name is a feature network of
+// means, on pictures enlarged.
+func TestNamedFeatures(t *testing.T) {
+	c := newCommon(nil, nil)
+	c.provider = refProvider
+	f, err := c.openFeatures(t.Context(), "random:relu3", []int{1, 16, 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	x := make([]float32, 3*256)
+	for i := range x {
+		x[i] = float32(i%7)/3 - 1
+	}
+	out, dim, err := f.of(t.Context(), &data.Set{N: 3, C: 1, H: 16, W: 16, X: x})
+	if err != nil || len(out) != 3*dim || dim < 64 || f.hash == "" {
+		t.Errorf("got %d numbers of %d features, hash %q (%v)", len(out), dim, f.hash, err)
+	}
+	for name, want := range map[string]string{"random:relu9": "relu3", "none:relu3": "no such file"} {
+		if _, err := c.openFeatures(t.Context(), name, []int{1, 16, 16}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: wanted %q, got %v", name, want, err)
+		}
+	}
+}
+
 func TestEvalErrors(t *testing.T) {
 	run := trained(t)
 	ebmrun(t, "eval", "no-such", run).wantError(t, statusBadInput, "no-such", "fd-pca")
@@ -81,7 +107,7 @@ func TestFID(t *testing.T) {
 	c := newCommon(nil, nil)
 	c.provider = refProvider
 	path := save(t, graphs.NewModel(g))
-	f, err := c.openFeatures(t.Context(), path)
+	f, err := c.openFeatures(t.Context(), path, []int{1, 1, 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +126,7 @@ func TestFID(t *testing.T) {
 	if len(f.hash) != 64 {
 		t.Errorf("hash %q", f.hash)
 	}
-	if _, err := c.openFeatures(t.Context(), save(t, tiny(t))); err == nil {
+	if _, err := c.openFeatures(t.Context(), save(t, tiny(t)), []int{2}); err == nil {
 		t.Error("a network of vectors is accepted")
 	}
 	if _, err := diag.FrechetFeatures(nil, nil, 2); err == nil {
