@@ -44,6 +44,17 @@ func Build(t testing.TB, make func(b *graphs.Builder)) *graphs.Model {
 // that asks for none run on it.
 func Provider() string { return os.Getenv("EBM_PROVIDER") }
 
+// ProviderOptions are those of the environment variable EBM_PROVIDER_OPTIONS,
+// key=value and so on, for it.
+func ProviderOptions() map[string]string {
+	all := map[string]string{}
+	for _, kv := range strings.Fields(os.Getenv("EBM_PROVIDER_OPTIONS")) {
+		k, v, _ := strings.Cut(kv, "=")
+		all[k] = v
+	}
+	return all
+}
+
 // Compile compiles a model and closes it when the test ends.
 func Compile(t testing.TB, e runtime.Engine, m *graphs.Model, o runtime.Options) runtime.Program {
 	t.Helper()

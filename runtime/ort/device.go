@@ -13,12 +13,16 @@ package ort
 // most of it; these few it does not, or not for memory of a device.
 enum {
 	GET_ERROR_MESSAGE = 2,
+	CREATE_TENSOR_AS_ORT_VALUE = 48,
+	GET_TENSOR_MUTABLE_DATA = 51,
 	CREATE_MEMORY_INFO = 68,
 	ALLOCATOR_FREE = 76,
 	GET_ALLOCATOR_WITH_DEFAULT_OPTIONS = 78,
 	RELEASE_STATUS = 93,
 	RELEASE_MEMORY_INFO = 94,
 	RELEASE_VALUE = 96,
+	CREATE_ALLOCATOR = 131,
+	RELEASE_ALLOCATOR = 132,
 	RUN_WITH_BINDING = 133,
 	CREATE_IO_BINDING = 134,
 	RELEASE_IO_BINDING = 135,
@@ -50,6 +54,15 @@ static status *ort_bind(int what, void *b, const char *name, void *value) {
 }
 static status *ort_run(void *session, void *options, void *b) {
 	return ((status *(*)(void *, void *, void *))api[RUN_WITH_BINDING])(session, options, b);
+}
+// ort_tensor makes a tensor of float32 in memory of an allocator and gives its address.
+static status *ort_tensor(void *alloc, const int64_t *dims, size_t rank, void **value, void **data) {
+	const int float32 = 1;
+	status *s = ((status *(*)(void *, const int64_t *, size_t, int, void **))api[CREATE_TENSOR_AS_ORT_VALUE])(alloc, dims, rank, float32, value);
+	return s != NULL ? s : ((status *(*)(void *, void **))api[GET_TENSOR_MUTABLE_DATA])(*value, data);
+}
+static status *ort_allocator(void *session, void *memory, void **out) {
+	return ((status *(*)(void *, void *, void **))api[CREATE_ALLOCATOR])(session, memory, out);
 }
 // ort_output gives the value bound to output i, to be released.
 static status *ort_output(void *b, size_t i, void **value) {
@@ -154,7 +167,7 @@ func (p *program) resident(ctx context.Context, in, out []*graphs.Tensor, r runt
 		if err := r.Next(call, b.fresh); err != nil {
 			return err
 		}
-		return b.input(r.Fresh, b.fresh)
+		return b.refresh(r.Fresh)
 	}
 	if err := errors.Join(feed(0), turns[0].input(r.To, in[r.To])); err != nil {
 		return err
@@ -193,8 +206,49 @@ type bound struct {
 	p             *program
 	session, io   unsafe.Pointer
 	memory        unsafe.Pointer // of the device
-	fresh         *graphs.Tensor
+	fresh         *graphs.Tensor // in staging, or the program's own
+	staging       staging
 	inputs, views []*view // views: those of outputs that are fetched here
+}
+
+// staging is a tensor in memory that the device reads by itself.
+type staging struct{ allocator, value unsafe.Pointer }
+
+// stage makes room for an input that is new in each call: where the provider has it,
+// in memory that the device reads by itself, which is several times faster.
+func (b *bound) stage(like *graphs.Tensor) error {
+	b.fresh = graphs.NewTensor(like.Type, like.Dims...)
+	name := stagings[b.p.memory]
+	if name == "" || like.Type != graphs.Float32 || like.Len() == 0 || len(like.Dims) == 0 {
+		return nil
+	}
+	var memory, data unsafe.Pointer
+	text := C.CString(name)
+	defer C.free(unsafe.Pointer(text))
+	if err := failure(C.ort_memory(text, &memory)); err != nil {
+		return err
+	}
+	defer C.ort_release(C.RELEASE_MEMORY_INFO, memory)
+	if err := failure(C.ort_allocator(b.session, memory, &b.staging.allocator)); err != nil {
+		return err
+	}
+	dims := make([]C.int64_t, len(like.Dims))
+	for i, d := range like.Dims {
+		dims[i] = C.int64_t(d)
+	}
+	if err := failure(C.ort_tensor(b.staging.allocator, &dims[0], C.size_t(len(dims)), &b.staging.value, &data)); err != nil {
+		return err
+	}
+	b.fresh.Data = unsafe.Slice((*float32)(data), like.Len())
+	return nil
+}
+
+// refresh ties what has been written to fresh.
+func (b *bound) refresh(i int) error {
+	if b.staging.value != nil {
+		return b.bind(C.BIND_INPUT, b.p.sig.Inputs[i].Name, b.staging.value)
+	}
+	return b.input(i, b.fresh)
 }
 
 // tie ties what stays the same over the calls of r. The state is the last of the
@@ -210,7 +264,9 @@ func (b *bound) tie(in, out []*graphs.Tensor, r runtime.Repetition) error {
 	}
 	for i, t := range in {
 		if i == r.Fresh {
-			b.fresh = graphs.NewTensor(t.Type, t.Dims...)
+			if err := b.stage(t); err != nil {
+				return err
+			}
 		} else if i != r.To {
 			if err := b.input(i, t); err != nil {
 				return err
@@ -298,6 +354,12 @@ func (b *bound) close() {
 	}
 	if b.memory != nil {
 		C.ort_release(C.RELEASE_MEMORY_INFO, b.memory)
+	}
+	if b.staging.value != nil {
+		C.ort_release(C.RELEASE_VALUE, b.staging.value)
+	}
+	if b.staging.allocator != nil {
+		C.ort_release(C.RELEASE_ALLOCATOR, b.staging.allocator)
 	}
 	for _, v := range slices.Concat(b.inputs, b.views) {
 		v.release()

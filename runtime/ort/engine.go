@@ -83,6 +83,9 @@ func open(library string) (*engine, error) {
 // it is not the processor's.
 var memories = map[string]string{runtime.CUDA: "Cuda", runtime.TensorRT: "Cuda"}
 
+// stagings are those of memory that such a device reads by itself.
+var stagings = map[string]string{"Cuda": "CudaPinned", "Cpu": "Cpu"}
+
 // engine is the [runtime.Backend] of the loaded library.
 type engine struct{}
 
