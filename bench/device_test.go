@@ -50,65 +50,74 @@ func BenchmarkResident(b *testing.B) {
 		{"mlp2d", dense(128), 1000, []int{2}, []int{5, 20, 50}},
 		{"latent", dense(200), 100, []int{100}, []int{5, 20, 50}},
 	} {
-		m, err := energy.Build(w.spec, w.dims, 0, 1)
-		if err != nil {
-			b.Fatal(err)
-		}
-		for _, k := range w.ks {
-			p := chained(b, e, m, w.batch, k)
-			dims := append([]int{w.batch}, w.dims...)
-			x, y := graphs.NewTensor(graphs.Float32, dims...), graphs.NewTensor(graphs.Float32, dims...)
-			noise := graphs.NewTensor(graphs.Float32, append([]int{k}, dims...)...)
-			n, chains := sampler.Noise{Seed: 1}, sampler.Chains(0, w.batch)
-			n.Fork(1).Normals(x.F32(), chains, 0)
-			n.Block(noise.F32(), chains, 0, k)
-			in := []*graphs.Tensor{x, noise}
-			out := []*graphs.Tensor{y, graphs.NewTensor(graphs.Float32, w.batch), graphs.NewTensor(graphs.Float32, w.batch)}
-			draw := func(call int, t *graphs.Tensor) error {
-				n.Block(t.F32(), chains, uint64(call*k), k)
-				return nil
-			}
-			keep := func(int, *graphs.Tensor) error { return nil }
-			perStep := func(b *testing.B) { b.ReportMetric(float64(b.Elapsed().Microseconds())/1e3/float64(b.N*k), "ms/step") }
-			for _, way := range []struct {
-				name string
-				r    runtime.Repetition
-			}{
-				{"bare", runtime.Repetition{Fresh: -1}}, {"copied", runtime.Repetition{Fresh: 1, Next: keep}}, {"drawn", runtime.Repetition{Fresh: 1, Next: draw}},
-			} {
-				b.Run(fmt.Sprintf("%s/k=%d/%s", w.name, k, way.name), func(b *testing.B) {
-					way.r.Calls = max(2, b.N)
-					if err := runtime.Repeat(b.Context(), p, in, out, way.r); err != nil {
-						b.Fatal(err)
-					}
-					perStep(b)
-				})
-			}
-			b.Run(fmt.Sprintf("%s/k=%d/host", w.name, k), func(b *testing.B) {
-				for call := range b.N {
-					if err := draw(call, noise); err != nil {
-						b.Fatal(err)
-					}
-					if err := p.Run(b.Context(), in, out); err != nil {
-						b.Fatal(err)
-					}
-					copy(x.F32(), y.F32())
-				}
-				perStep(b)
-			})
-			b.Run(fmt.Sprintf("%s/k=%d/noise", w.name, k), func(b *testing.B) {
-				for call := range b.N {
-					if err := draw(call, noise); err != nil {
-						b.Fatal(err)
-					}
-				}
-				perStep(b)
-			})
-			if err := p.Close(); err != nil {
+		b.Run(w.name, func(b *testing.B) {
+			m, err := energy.Build(w.spec, w.dims, 0, 1)
+			if err != nil {
 				b.Fatal(err)
 			}
-		}
+			for _, k := range w.ks {
+				b.Run(fmt.Sprintf("k=%d", k), func(b *testing.B) { resident(b, e, m, w.batch, k) })
+			}
+		})
 	}
+}
+
+func resident(b *testing.B, e runtime.Engine, m *onnxmodels.Model, batch, k int) {
+	p := chained(b, e, m, batch, k)
+	b.Cleanup(func() { p.Close() })
+	dims := append([]int{batch}, m.Dims...)
+	x, y := graphs.NewTensor(graphs.Float32, dims...), graphs.NewTensor(graphs.Float32, dims...)
+	noise := graphs.NewTensor(graphs.Float32, append([]int{k}, dims...)...)
+	n, chains := sampler.Noise{Seed: 1}, sampler.Chains(0, batch)
+	n.Fork(1).Normals(x.F32(), chains, 0)
+	n.Block(noise.F32(), chains, 0, k)
+	in := []*graphs.Tensor{x, noise}
+	out := []*graphs.Tensor{y, graphs.NewTensor(graphs.Float32, batch), graphs.NewTensor(graphs.Float32, batch)}
+	draw := func(call int, t *graphs.Tensor) error {
+		n.Block(t.F32(), chains, uint64(call*k), k)
+		return nil
+	}
+	run := func(name string, f func(b *testing.B) error) {
+		b.Run(name, func(b *testing.B) {
+			if err := f(b); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/1e3/float64(b.N*k), "ms/step")
+		})
+	}
+	for _, way := range []struct {
+		name string
+		r    runtime.Repetition
+	}{
+		{"bare", runtime.Repetition{Fresh: -1}},
+		{"copied", runtime.Repetition{Fresh: 1, Next: func(int, *graphs.Tensor) error { return nil }}},
+		{"drawn", runtime.Repetition{Fresh: 1, Next: draw}},
+	} {
+		run(way.name, func(b *testing.B) error {
+			way.r.Calls = max(2, b.N)
+			return runtime.Repeat(b.Context(), p, in, out, way.r)
+		})
+	}
+	run("host", func(b *testing.B) error {
+		for call := range b.N {
+			if err := draw(call, noise); err != nil {
+				return err
+			}
+			if err := p.Run(b.Context(), in, out); err != nil {
+				return err
+			}
+			copy(x.F32(), y.F32())
+		}
+		return nil
+	})
+	run("noise", func(b *testing.B) error {
+		for call := range b.N {
+			if err := draw(call, noise); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // chained is k steps from fixed weights, checked on two of them.
