@@ -209,6 +209,8 @@ var (
 		{"Conv", "dilations, stride, remainder", []arg{in(1, 2, 9, 9), in(2, 2, 3, 3)}, op1("Conv", ai("dilations", 2, 2), ai("strides", 2, 3), ai("pads", 1, 1, 1, 1))},
 		{"Conv", "groups", []arg{in(2, 4, 5, 5), in(6, 2, 3, 3), in(6)}, op1("Conv", graphs.I("group", 2), ai("pads", 1, 1, 1, 1))},
 		{"Conv", "depthwise stride", []arg{in(2, 3, 6, 6), in(3, 1, 3, 3)}, op1("Conv", graphs.I("group", 3), ai("strides", 2, 2), ai("pads", 1, 1, 1, 1))},
+		{"Conv", "few channels out", []arg{in(2, 5, 6, 7), in(2, 5, 4, 3), in(2)}, op1("Conv", ai("pads", 1, 0, 2, 1))},
+		{"Conv", "few channels out, dilated", []arg{in(1, 4, 9, 8), in(1, 4, 2, 4)}, op1("Conv", ai("dilations", 3, 2), ai("pads", 1, 3, 0, 3))},
 		{"Conv", "1-D", []arg{in(2, 2, 9), in(3, 2, 4)}, op1("Conv", ai("strides", 2), ai("pads", 2, 1))},
 		{"Conv", "3-D", []arg{in(1, 2, 4, 5, 4), in(2, 2, 2, 3, 2), in(2)}, op1("Conv", ai("strides", 1, 2, 2), ai("pads", 0, 1, 1, 1, 1, 0))},
 		{"Conv", "SAME_UPPER", []arg{in(1, 1, 7, 6), in(2, 1, 4, 4)}, op1("Conv", graphs.S("auto_pad", "SAME_UPPER"), ai("strides", 2, 2))},

@@ -154,6 +154,9 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 	if d := b.patchKernel(x, dy, k, w); d != nil {
 		return d
 	}
+	if d := b.narrowKernel(x, dy, k, w); d != nil {
+		return d
+	}
 	rank := len(w.Kernel)
 	pads := make([]int64, 2*rank)
 	for i := range w.Kernel {
@@ -244,6 +247,32 @@ func (b *Back) patchKernel(x, dy, k val, w *graphs.Window) val {
 		graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Strides...))
 	sum := "abcdefgh"[:rank]
 	return b.ReshapeLike(b.Op("Einsum", []val{dy, u}, graphs.S("equation", "no"+sum+",ni"+sum+"->oi")), k)
+}
+
+// narrowKernel is convKernel where dy has at most half of the channels of x, is about as
+// high and wide, and no stride lies between its elements; nil elsewhere. It is the
+// correlation of dy with x, which gives the slope the other way round: runtimes lay the
+// first operand out window by window, so it should be the smaller one.
+func (b *Back) narrowKernel(x, dy, k val, w *graphs.Window) val {
+	if b.Err() != nil || w.Group != 1 || !x.Shape[1:].Known() || !dy.Shape[1:].Known() || 2*dy.Shape[1].N > x.Shape[1].N {
+		return nil
+	}
+	rank := len(w.Kernel)
+	pads, axes := make([]int64, 2*rank), make([]int64, rank)
+	from, to, back := make([]int64, rank), make([]int64, rank), make([]int64, rank)
+	for i := range w.Kernel {
+		in, out := x.Shape[2+i].N, dy.Shape[2+i].N
+		pads[i], pads[rank+i] = w.Extent(i)-1-w.Begin[i], in-out+w.Begin[i]
+		if w.Strides[i] != 1 || pads[i] < 0 || pads[rank+i] < 0 || 4*out < 3*in {
+			return nil
+		}
+		axes[i], from[i], to[i], back[i] = int64(2+i), -1, -1-w.Kernel[i], -1
+	}
+	swap := iota64(rank + 2)
+	swap[0], swap[1] = 1, 0
+	d := b.Op("Conv", []val{b.Transpose(dy, swap...), b.Transpose(x, swap...)},
+		graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Dilations...))
+	return b.ReshapeLike(b.Slice(d, from, to, axes, back), k)
 }
 
 // maxPatches bounds the numbers that patchKernel writes for an example.
