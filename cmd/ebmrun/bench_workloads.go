@@ -209,7 +209,7 @@ func operations(m *graphs.Model, n int) (float64, error) {
 	return float64(work) / 1e9, nil
 }
 
-// posterior is the inference of codes behind pictures, with weights that can learn.
+// posterior is the inference of codes behind pictures, by fixed weights.
 func posterior(ctx context.Context, e runtime.Engine, o runtime.Options, s setting) (*rig, error) {
 	spec := generator.Spec{Codes: 100, Start: 4, Filters: 512, Activation: "leaky", Tanh: true, Layers: []generator.Layer{
 		{Filters: 256, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 128, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}
@@ -225,7 +225,7 @@ func posterior(ctx context.Context, e runtime.Engine, o runtime.Options, s setti
 		return nil, err
 	}
 	const sigma = 0.3
-	g, err := bind.NewGenerator(ctx, m, e, o, sigma)
+	g, err := bind.FreezeGenerator(ctx, m, e, o, sigma)
 	if err != nil {
 		return nil, err
 	}

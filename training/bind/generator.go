@@ -33,19 +33,11 @@ var _ training.Generator = (*Generator)(nil)
 // NewGenerator binds a generator. sigma is the standard deviation of the
 // residual x − g(z), in data units.
 func NewGenerator(ctx context.Context, m *generator.Model, e runtime.Engine, o runtime.Options, sigma float64) (*Generator, error) {
-	if !(sigma > 0) {
-		return nil, fmt.Errorf("bind: residual deviation sigma: wanted a positive number, got %g", sigma)
-	}
-	b := &Generator{
-		network: network{ctx: ctx, engine: e, options: o}, model: m, sigma: sigma,
-		forwards: map[int]*call{}, posteriors: map[int]*call{}, regress: map[int]*call{},
-	}
-	if err := b.adopt(m.Graph); err != nil {
+	b, err := bindGenerator(ctx, m, e, o, sigma)
+	if err != nil {
 		return nil, err
 	}
-	b.forward, b.joint = passes.Clone(m.Model), &b.network
-	var err error
-	if b.posterior, err = m.Posterior(sigma); err != nil {
+	if err := b.adopt(m.Graph); err != nil {
 		return nil, err
 	}
 	if b.regression, err = m.Regression(); err != nil {
@@ -57,6 +49,26 @@ func NewGenerator(ctx context.Context, m *generator.Model, e runtime.Engine, o r
 		}
 	}
 	return b, nil
+}
+
+// FreezeGenerator binds a generator that does not learn: its weights are constants,
+// which libraries run faster.
+func FreezeGenerator(ctx context.Context, m *generator.Model, e runtime.Engine, o runtime.Options, sigma float64) (*Generator, error) {
+	return bindGenerator(ctx, m, e, o, sigma)
+}
+
+func bindGenerator(ctx context.Context, m *generator.Model, e runtime.Engine, o runtime.Options, sigma float64) (*Generator, error) {
+	if !(sigma > 0) {
+		return nil, fmt.Errorf("bind: residual deviation sigma: wanted a positive number, got %g", sigma)
+	}
+	b := &Generator{
+		network: network{ctx: ctx, engine: e, options: o}, model: m, sigma: sigma,
+		forwards: map[int]*call{}, posteriors: map[int]*call{}, regress: map[int]*call{},
+	}
+	b.forward, b.joint = passes.Clone(m.Model), &b.network
+	var err error
+	b.posterior, err = m.Posterior(sigma)
+	return b, err
 }
 
 // Params implements [training.Generator].
@@ -92,8 +104,8 @@ func (g *Generator) Under(prior *Energy) error { return g.under(g.model, prior) 
 
 // under does so with a generator of the same weights that takes further inputs.
 func (g *Generator) under(model *generator.Model, prior *Energy) error {
-	if prior.frozen {
-		return fmt.Errorf("bind: a frozen prior cannot be learned with a generator")
+	if prior.frozen || g.regression == nil {
+		return fmt.Errorf("bind: a frozen prior or generator cannot be learned with another")
 	}
 	m, err := model.PosteriorUnder(prior.model, g.sigma)
 	if err != nil {
@@ -176,6 +188,9 @@ func (p *posterior) EnergyGrad(z, u, d []float32) error {
 
 // Learn implements [training.Generator].
 func (g *Generator) Learn(ctx context.Context, z, target, mask, w, e []float32) error {
+	if g.regression == nil {
+		return errors.New("bind: this generator is frozen and cannot learn")
+	}
 	n := len(w)
 	if err := g.sizes(n, z, target, mask); err != nil {
 		return err

@@ -330,3 +330,36 @@ func TestGeneratorLearns(t *testing.T) {
 		}
 	}
 }
+
+// TestFrozenGenerator: constants in the place of inputs change no field, and what
+// cannot learn says so.
+func TestFrozenGenerator(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, e runtime.Engine) {
+		m := smooth(t)
+		g := boundGenerator(t, m, e, runtime.Options{})
+		f, err := FreezeGenerator(t.Context(), m, e, runtime.Options{}, residual)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		const n = 5
+		z, target := normals(1, n*3), normals(2, n*72)
+		of := func(g *Generator) []float32 {
+			out := make([]float32, n+len(z))
+			if err := g.Posterior(target, partial(len(target))).EnergyGrad(z, out[:n], out[n:]); err != nil {
+				t.Fatal(err)
+			}
+			return out
+		}
+		want := of(g)
+		for i, v := range of(f) {
+			if math.Abs(float64(v-want[i])) > 1e-3*(1+math.Abs(float64(want[i]))) {
+				t.Fatalf("value %d: %g frozen, %g as it learns", i, v, want[i])
+			}
+		}
+		w := make([]float32, n)
+		if err := f.Learn(t.Context(), z, target, target, w, w); err == nil || !strings.Contains(err.Error(), "frozen") {
+			t.Errorf("learning: %v", err)
+		}
+	})
+}
