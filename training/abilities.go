@@ -59,6 +59,23 @@ type (
 		Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error)
 	}
 
+	// A Returner is a Translator that knows the way back too.
+	Returner interface {
+		Translator
+		Return(ctx context.Context, source []float32, seed uint64) ([]float32, error)
+	}
+
+	// A Refiner makes examples out of coarse ones, whose sides are shorter by a whole
+	// factor and whose values are means of theirs.
+	Refiner interface {
+		Refine(ctx context.Context, coarse []float32, factor int, seed uint64) ([]float32, error)
+	}
+
+	// An Enlarger makes pictures of h×w larger by a factor.
+	Enlarger interface {
+		Enlarge(ctx context.Context, x []float32, h, w int, factor float64) ([]float32, error)
+	}
+
 	// A Doubter is a Translator to maps of chances, from −1 to 1 for 0 to 1, each the mean
 	// of several draws, that tells where the draws disagree.
 	Doubter interface {

@@ -66,3 +66,27 @@ func TestDescribing(t *testing.T) {
 	apply(t, "detect", sparse, "-o", at("d.png")).wantError(t, 2, "detect", "sketch")
 	exported(t, parts, "-o", at("x")).wantOut(t, "energy-template1.onnx", "energy-template2.onnx")
 }
+
+// TestSuperres: shapes made coarse are refined, coarse ones of a file too, and a picture is enlarged.
+func TestSuperres(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "y.png")
+	few := []string{"--steps", "2", "--set", "langevin.steps=1", "--set"}
+	shapes := learned(t, "voxelnet", append([]string{"--data", "synthetic/volumes", "--size", "8", "--limit", "12"}, append(few,
+		"spec={layers: [{filters: 2, kernel: 4, stride: 4}, {filters: 1, kernel: 2}], activation: swish}", "--set", "batch=2", "--set", "chains.buffer=20", "--set", "resolution.steps=1")...)...)
+	apply(t, "superres", shapes, "--n", "2", "--factor", "4", "-o", out).wantOut(t, "2 shapes made 4 times coarser")
+	holds := func(values int64) {
+		t.Helper()
+		if st, err := os.Stat(filepath.Join(dir, "y.npy")); err != nil || st.Size()/4*4 < 4*values || st.Size() > 4*values+200 {
+			t.Errorf("the array does not hold %d values: %v", values, err)
+		}
+	}
+	holds(2 * 8 * 8 * 8)
+	apply(t, "superres", shapes, "--data", "synthetic/volumes", "--n", "2", "-o", out).wantError(t, 2, "size 4")
+	apply(t, "superres", shapes, "--factor", "3", "-o", out).wantError(t, 2, "--factor", "[1 8 8 8]")
+	apply(t, "recover", shapes, "--n", "1", "--hidden", "0.5", "-o", out).wantOut(t)
+	picture := learned(t, "patchwise", append([]string{"--data", "synthetic/tex-a-rgb", "--size", "16"}, append(few, "scales=1", "--set", "paint=0", "--set", "coarsest=16", "--set", "chains=1", "--set", "first=1", "--set", "recover.steps=1")...)...)
+	apply(t, "superres", picture, "--factor", "1.5", "-o", out).wantOut(t)
+	holds(3 * 24 * 24)
+	written(t, out)
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ebmrun/graphs"
 	"ebmrun/training"
 	"ebmrun/training/data"
 )
@@ -92,7 +93,7 @@ func (a *applied) show(path string, rows ...[]float32) error {
 	if len(a.Dims) == 3 {
 		return a.strip(path, rows...)
 	}
-	img, err := samplePicture(slices.Concat(rows...), a.Dims, a.Lo, a.Hi)
+	img, err := a.shown(rows...)
 	return a.write(path, img, err)
 }
 
@@ -308,12 +309,20 @@ codes the others are those of the draw of seed --around, or zero for seed 0.`,
 	return cmd
 }
 
+// returning is the way back of a translator.
+type returning struct{ r training.Returner }
+
+func (t returning) Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error) {
+	return t.r.Return(ctx, source, seed)
+}
+
 func translateTask(c *common) *cobra.Command {
 	var name string
 	var n int
+	var back bool
 	cmd, _ := c.task("translate", "Map examples of one domain to another",
 		`Map the examples of --data, in the domain that the system translates from, to the
-other one. OUT.png holds them above their translations; OUT.npy the translations in the
+other one, or with --back from that one. OUT.png holds them above their translations; OUT.npy the translations in the
 scale of learning.
 
 Saliency maps are means of several draws. OUT-deviation.npy holds how far the draws
@@ -325,6 +334,17 @@ leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.`,
 			l := a.Learned.(training.Translator)
 			if n < 1 {
 				return badInput(fmt.Errorf("--n: wanted at least 1, got %d", n))
+			}
+			if back {
+				r, ok := l.(training.Returner)
+				if !ok {
+					return a.unused("back")
+				}
+				l = returning{r}
+				if a.From != nil {
+					a.From, a.Dims = a.Dims, a.From
+					a.dim = graphs.Size(a.Dims)
+				}
 			}
 			source, truth, err := a.sources(ctx, name, n)
 			if err != nil {
@@ -356,5 +376,6 @@ leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.`,
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "what to translate: a name, folder or file; of pairs, what is given (default: held-out pairs of the run's data)")
 	fl.IntVar(&n, "n", 8, "examples at most")
+	fl.BoolVar(&back, "back", false, "from the second domain to the first")
 	return cmd
 }

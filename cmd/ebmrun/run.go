@@ -17,6 +17,7 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
+	"ebmrun/training/data"
 	"ebmrun/training/inverseoptimalcontrol"
 	"ebmrun/training/record"
 )
@@ -27,6 +28,7 @@ import (
 type openedRun struct {
 	Name     string
 	Dims     []int           // of one example
+	like     *data.Set       // what was learned from, for its shape and kind; nil for a file
 	From     []int           // of what a training.Translator takes, nil if that has Dims too
 	Manifest record.Manifest // zero for a file
 	Head     runHead
@@ -100,6 +102,7 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 		return nil, badInput(fmt.Errorf("%s: %w", dir, err))
 	}
 	set, _ = rescale(settings, set, set)
+	r.like = set
 	r.Dims, r.Gain, r.Offset, r.Lo, r.Hi = dimsOf(set), set.Gain, set.Offset, set.Lo, set.Hi
 	engine, err := c.engine(ctx)
 	if err != nil {
@@ -203,6 +206,7 @@ var abilities = []struct {
 	{"detect", is[training.Detector]},
 	{"sketch", is[training.Sketcher]},
 	{"parts", is[training.Illustrator]},
+	{"superres", func(r *openedRun) bool { return is[training.Refiner](r) || is[training.Enlarger](r) }},
 	{"statistics", is[training.Statistician]},
 	{"longrun", func(r *openedRun) bool { return r.Model != nil }},
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -245,13 +246,38 @@ func (c *common) writeSamples(ctx context.Context, r *openedRun, x []float32, f 
 func (r *openedRun) picture(ctx context.Context, x []float32) (image.Image, error) {
 	p, ok := r.Learned.(training.Plotter)
 	if !ok {
-		return samplePicture(x, r.Dims, r.Lo, r.Hi)
+		return r.shown(x)
 	}
 	pic, err := p.Plot(ctx, x)
 	if err != nil {
 		return nil, err
 	}
 	return record.Grid(pic.Images, 0, 1, 0)
+}
+
+// shown is a grid of pictures, rows of frames, or drawings of volumes and of sets of points, several kinds of
+// examples one below the other.
+func (r *openedRun) shown(rows ...[]float32) (image.Image, error) {
+	if len(r.Dims) == 3 || r.like == nil || r.like.IsVectors() || !slices.Equal(r.Dims, r.like.Dims()) {
+		return samplePicture(slices.Concat(rows...), r.Dims, r.Lo, r.Hi)
+	}
+	var images []record.Images
+	like := *r.like
+	like.Lo, like.Hi = r.Lo, r.Hi
+	for _, x := range rows {
+		p, err := training.Show(record.SamplesTag, &like, x)
+		if err != nil {
+			return nil, err
+		}
+		if p.Rows != nil {
+			images = append(images, p.Rows...)
+		} else if len(rows) == 1 {
+			return record.Grid(p.Images, 0, 1, 0)
+		} else {
+			images = append(images, p.Images)
+		}
+	}
+	return record.Strip(2, 0, images...)
 }
 
 // samplePicture is a grid of pictures, or a scatter plot of points.

@@ -42,6 +42,12 @@ func TestPairedSystems(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "y.png")
 			apply(t, "translate", run, append(c.apply, "--n", "2", "-o", out)...).wantOut(t)
 			if c.apply == nil {
+				apply(t, "translate", run, "--back", "--n", "2", "-o", out).wantError(t, 2, "--back")
+			} else {
+				from := strings.Replace(c.apply[1], "-a", "-b", 1)
+				apply(t, "translate", run, "--back", "--data", from, "--n", "2", "-o", out).wantOut(t)
+			}
+			if c.apply == nil {
 				apply(t, "translate", run, "--n", "2", "-o", out).wantOut(t, "mean squared error")
 			}
 			want := 2

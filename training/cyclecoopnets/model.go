@@ -26,7 +26,7 @@ type Model struct {
 	fused  [2]*sampler.Fused
 }
 
-var _ training.Translator = (*Model)(nil)
+var _ training.Returner = (*Model)(nil)
 
 // NewModel joins the networks with their settings.
 func NewModel(c Config, a, b training.Energy, maps training.Mappings, dim int) (*Model, error) {
@@ -45,6 +45,12 @@ func NewModel(c Config, a, b training.Energy, maps training.Mappings, dim int) (
 // Translate implements [training.Translator]: revised translations from a to b.
 func (m *Model) Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error) {
 	_, revised, err := m.Through(ctx, AB, source, seed)
+	return revised, err
+}
+
+// Return implements [training.Returner]: revised translations from b to a.
+func (m *Model) Return(ctx context.Context, source []float32, seed uint64) ([]float32, error) {
+	_, revised, err := m.Through(ctx, BA, source, seed)
 	return revised, err
 }
 

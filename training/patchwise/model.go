@@ -32,6 +32,7 @@ var (
 	_ training.Drawer        = (*Model)(nil)
 	_ training.Reconstructor = (*Model)(nil)
 	_ training.Translator    = (*Model)(nil)
+	_ training.Enlarger      = (*Model)(nil)
 )
 
 // NewModel joins energies, coarse to fine, for a picture of c×h×w.

@@ -85,7 +85,7 @@ type Model struct {
 	Shape
 }
 
-var _ training.Translator = (*Model)(nil)
+var _ training.Returner = (*Model)(nil)
 
 // NewModel joins the networks with their settings.
 func NewModel(c Config, a, b training.Energy, maps training.Mappings, shape Shape) (*Model, error) {
@@ -98,10 +98,19 @@ func NewModel(c Config, a, b training.Energy, maps training.Mappings, shape Shap
 
 // Translate implements [training.Translator]: clips of a, frame by frame.
 func (m *Model) Translate(ctx context.Context, source []float32, seed uint64) ([]float32, error) {
+	return m.through(ctx, m.Frames.Translate, source, seed)
+}
+
+// Return implements [training.Returner]: clips of b, frame by frame.
+func (m *Model) Return(ctx context.Context, source []float32, seed uint64) ([]float32, error) {
+	return m.through(ctx, m.Frames.Return, source, seed)
+}
+
+func (m *Model) through(ctx context.Context, frames func(context.Context, []float32, uint64) ([]float32, error), source []float32, seed uint64) ([]float32, error) {
 	if len(source) == 0 || len(source)%(m.D*m.Dim()) != 0 {
 		return nil, fmt.Errorf("sequence-cycle-coopnets: wanted clips of %+v, got %d values", m.Shape, len(source))
 	}
-	x, err := m.Frames.Translate(ctx, m.Split(source), seed)
+	x, err := frames(ctx, m.Split(source), seed)
 	if err != nil {
 		return nil, err
 	}

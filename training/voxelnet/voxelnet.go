@@ -41,7 +41,10 @@ type Model struct {
 	Dims   []int
 }
 
-var _ training.Reconstructor = (*Model)(nil)
+var (
+	_ training.Reconstructor = (*Model)(nil)
+	_ training.Refiner       = (*Model)(nil)
+)
 
 func (m *Model) size() int {
 	n := 1
@@ -112,9 +115,7 @@ func (m *Model) Refine(ctx context.Context, coarse []float32, factor int, seed u
 	if len(coarse) == 0 || len(coarse)%size != 0 {
 		return nil, fmt.Errorf("voxelnet: wanted coarse shapes of %d values, got %d values", size, len(coarse))
 	}
-	x := make([]float32, len(coarse)*factor*factor*factor)
-	b := blocks{m.Dims, factor}
-	b.each(len(x), func(fine, block int) { x[fine] = coarse[block] })
+	x, b := Repeat(coarse, m.Dims, factor), blocks{m.Dims, factor}
 	sums := make([]float64, len(coarse))
 	volume := float64(factor * factor * factor)
 	project := func(x []float32) { // x ← x − P(x − y), P the mean of the block
@@ -146,6 +147,14 @@ func (b blocks) each(n int, f func(fine, block int)) {
 			}
 		}
 	}
+}
+
+// Repeat is every value of coarse shapes in all places of its block of factor³, of shapes of the given
+// dimensions.
+func Repeat(coarse []float32, dims []int, factor int) []float32 {
+	x := make([]float32, len(coarse)*factor*factor*factor)
+	blocks{dims, factor}.each(len(x), func(fine, block int) { x[fine] = coarse[block] })
+	return x
 }
 
 // Coarsen is the mean of every block of factor³: what [Model.Refine] keeps.
