@@ -76,7 +76,7 @@ func preset(side, atoms int, change func(*Config)) Config {
 		Object: Freedom{Turn: 3, Level: 1}, Part: Freedom{Shift: 3, Turn: 1, Level: 1},
 		Frame: sparseframe.Presets["pursuit"].Config,
 	}
-	c.Frame.Atoms, c.Frame.Orientations, c.Frame.Steps, c.Frame.Chains = atoms, 16, 30, 16
+	c.Frame.Atoms, c.Frame.Orientations, c.Frame.Steps, c.Frame.Chains = atoms, 16, 60, 16
 	change(&c)
 	return c
 }

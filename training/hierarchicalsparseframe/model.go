@@ -129,7 +129,8 @@ func (m *Model) best(v *view, rest bool) Detection {
 	best := Detection{Score: math.Inf(-1)}
 	for q, t := range m.Templates {
 		if d := m.find(v, t, rest); d.Score > best.Score {
-			d.Cluster, best = q, d
+			best = d
+			best.Cluster = q
 		}
 	}
 	return best
