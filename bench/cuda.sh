@@ -76,18 +76,20 @@ time_of() {
 	printf '%.3g (%.2g s)' "$(number ms_per_step <<<"$out")" "$(number first_step_s <<<"$out")"
 }
 
-torch_of() { "$EBM_TORCH" bench/peers/langevin_torch.py "$1" 9 "$2" 2>/dev/null | number ms_per_step | xargs -r printf '%.3g'; }
-
 speed() {
+	local workloads=${EBM_WORKLOADS:-sr16 sr32 sr64 mlp2d latent convnet-iteration} torch=""
+	[ -z "${EBM_TORCH:-}" ] || torch=$("$EBM_TORCH" bench/peers/langevin_cuda.py $workloads)
+	torch_of() { grep "\"$1\", \"way\": \"$2\"" <<<"$torch" | number ms_per_step | xargs -r printf '%.3g'; }
 	echo "## Speed"
 	echo
-	echo "Milliseconds per step, the median of nine chains, and how long the first step took, each in a process of its own."
+	echo "Milliseconds per step, the median of nine chains (and how long the process took to its first step), each in a process of its own."
 	echo
 	echo "| workload | CPU, fused | CUDA, stepwise | CUDA, fused |${EBM_TORCH:+ PyTorch on the GPU, eager | PyTorch, CUDA graph |}"
 	echo "|---|---|---|---|${EBM_TORCH:+---|---|}"
-	for w in ${EBM_WORKLOADS:-sr16 sr32 sr64 mlp2d latent convnet-iteration}; do
-		echo "| $w | $(time_of $w cpu yes) | $(time_of $w cuda no) | $(time_of $w cuda yes) |${EBM_TORCH:+ $(torch_of $w cuda) | $(torch_of $w cuda-graph) |}"
+	for w in $workloads; do
+		echo "| $w | $(time_of $w cpu yes) | $(time_of $w cuda no) | $(time_of $w cuda yes) |${EBM_TORCH:+ $(torch_of $w eager) | $(torch_of $w graph) |}"
 	done
+	[ -z "$torch" ] || sed -nE 's/.*"provider": "([^"]*)".*/\n\1, no TF32, noise drawn on the device./p' <<<"$torch" | head -n 2
 	echo
 }
 
