@@ -1,6 +1,6 @@
 package graphs
 
-import "slices"
+import "strings"
 
 // maxContent bounds the length of the shape vectors whose content is tracked.
 const maxContent = 64
@@ -132,11 +132,9 @@ func inferContent(c *inferer) {
 			}
 		}
 		out.Content = got
-	case "Where": // s == −1 ? ones : s, as PyTorch writes expand: what is known of s is no −1
-		if eq := x.From; eq != nil && eq.Op == "Equal" && eq.In(0) == n.In(2) && content(1) != nil {
-			if minus, ok := ConstInts(eq.In(1)); ok && !slices.ContainsFunc(minus, func(v int64) bool { return v != -1 }) {
-				out.Content = content(2)
-			}
+	case "Where":
+		if out.Rank() == 1 && out.Type == Int64 {
+			out.Content = chosen(n)
 		}
 	case "ConstantOfShape":
 		s := out.Shape
@@ -156,4 +154,104 @@ func inferContent(c *inferer) {
 			}
 		}
 	}
+}
+
+// chosen is the content of Where(Equal(a, b), x, y), with which exporters replace
+// the sizes of −1 of an expansion.
+func chosen(n *Node) []Dim {
+	if n.In(0) == nil || n.In(0).From == nil || n.In(0).From.Op != "Equal" {
+		return nil
+	}
+	var in [4][]entry
+	size := 1
+	for i, v := range []*Value{n.In(0).From.In(0), n.In(0).From.In(1), n.In(1), n.In(2)} {
+		if in[i] = entries(v, 0); len(in[i]) == 0 {
+			return nil
+		}
+		size = max(size, len(in[i]))
+	}
+	for _, v := range in {
+		if len(v) != 1 && len(v) != size {
+			return nil
+		}
+	}
+	out := make([]Dim, size)
+	for i := range out {
+		at := func(k int) entry { return in[k][min(i, len(in[k])-1)] }
+		a, b, x, y := at(0), at(1), at(2).dim(), at(3).dim()
+		switch equal, known := a.equals(b); {
+		case known && equal:
+			out[i] = x
+		case known || x.Same(y):
+			out[i] = y
+		default:
+			out[i] = UnknownDim
+		}
+	}
+	return out
+}
+
+// An entry of an integer vector is a number, which may be negative, or a size.
+type entry struct {
+	number bool
+	n      int64
+	size   Dim
+}
+
+func (e entry) dim() Dim {
+	switch {
+	case !e.number:
+		return e.size
+	case e.n >= 0:
+		return D(int(e.n))
+	}
+	return UnknownDim
+}
+
+// equals tells whether two entries are equal, if that is known. What has a name
+// without a minus is the size of an axis, and not negative.
+func (e entry) equals(f entry) (equal, known bool) {
+	if !e.number {
+		e, f = f, e
+	}
+	switch {
+	case e.number && f.number:
+		return e.n == f.n, true
+	case e.number:
+		return false, e.n < 0 && f.size.Name != "" && !strings.Contains(f.size.Name, "-")
+	}
+	return true, e.size.Same(f.size)
+}
+
+// entries is what is known of a small integer vector, nil if that is not even its length.
+func entries(v *Value, depth int) []entry {
+	switch {
+	case v == nil || v.Type != Int64 || depth > 8:
+		return nil
+	case v.Const != nil:
+		ints, err := v.Const.AsInts()
+		if err != nil || len(ints) > maxContent {
+			return nil
+		}
+		out := make([]entry, len(ints))
+		for i, n := range ints {
+			out[i] = entry{number: true, n: n}
+		}
+		return out
+	case v.From != nil && v.From.Op == "Concat" && v.From.Domain == "":
+		var out []entry
+		for _, x := range v.From.Inputs {
+			part := entries(x, depth+1)
+			if part == nil {
+				return nil
+			}
+			out = append(out, part...)
+		}
+		return out
+	}
+	var out []entry
+	for _, d := range v.Content {
+		out = append(out, entry{number: d.Known(), n: d.N, size: d})
+	}
+	return out
 }

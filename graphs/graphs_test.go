@@ -108,3 +108,37 @@ func TestExpandContent(t *testing.T) {
 		}
 	}
 }
+
+// TestSymbolicSizes follows sizes that are known by name through arithmetic.
+func TestSymbolicSizes(t *testing.T) {
+	g := &Graph{}
+	b := NewBuilder(g)
+	x := b.Input("x", Float32, Shape{Sym("batch"), D(8), Sym("h")})
+	pads := func(v *Value, lo, hi int64) *Value {
+		return b.Op("Pad", []*Value{v, b.Ints(0, 0, lo, 0, 0, hi)})
+	}
+	ones := b.Const(Of([]int64{1, 1, 1}, 3))
+	size := b.Concat(0, b.Gather(b.Shape(x), b.Ints(0), 0), b.Ints(-1), b.Ints(4))
+	chosen := b.Where(b.Equal(size, b.Ints(-1, -1, -1)), ones, size) // −1 is replaced by 1
+	for _, c := range []struct {
+		v    *Value
+		want string
+	}{
+		{pads(pads(x, 3, 3), -2, -4), "[batch,8,h]"},
+		{pads(pads(x, 1, 0), 2, 2), "[batch,8,h+5]"},
+		{b.ReshapeTo(b.ReshapeTo(x, -1, 4), -1, 2, 8), "[floor((batch*h)/2),2,8]"},
+		{b.ReshapeTo(b.ReshapeTo(b.Mean(x, true, 2), -1, 2), -1, 8), "[batch,8]"},
+		{b.ReshapeTo(b.Mean(x, true, 2), 16, -1), "[16,floor(batch/2)]"},
+		{b.Slice(x, []int64{1}, []int64{1 << 62}, []int64{2}, []int64{2}), "[batch,8,ceil((h-1)/2)]"},
+		{b.Slice(x, []int64{3}, []int64{1 << 62}, []int64{2}, []int64{2}), "[batch,8,?]"},
+		{b.Slice(x, []int64{-1}, []int64{-1 << 62}, []int64{2}, []int64{-1}), "[batch,8,h]"},
+		{b.Expand(b.Const(Of([]float32{1}, 1, 1, 1)), chosen), "[batch,1,4]"},
+	} {
+		if b.Err() != nil {
+			t.Fatal(b.Err())
+		}
+		if got := c.v.Shape.String(); got != c.want {
+			t.Errorf("%v: shape %s, want %s", c.v.From.Op, got, c.want)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strconv"
+	"strings"
 )
 
 // An UnknownOpError says that the op table has no entry for an op. The node can
@@ -307,10 +309,15 @@ func affine(d Dim, a, b, c int64, ceil bool) Dim {
 	if d.Name == "" {
 		return UnknownDim
 	}
-	if a == 1 && b == 0 && c == 1 {
-		return d
+	s := d.Name
+	if a == 1 {
+		base, more := offset(s)
+		s, b = base, b+more
+		if b == 0 && c == 1 {
+			return Sym(s)
+		}
 	}
-	s := paren(d.Name)
+	s = paren(s)
 	if a != 1 {
 		s = fmt.Sprintf("%d*%s", a, s)
 	}
@@ -330,6 +337,24 @@ func affine(d Dim, a, b, c int64, ceil bool) Dim {
 	return Sym(s)
 }
 
+// offset takes a number that is added to a size off its name.
+func offset(s string) (base string, n int64) {
+	i := strings.LastIndexAny(s, "+-")
+	if i < 1 {
+		return s, 0
+	}
+	n, err := strconv.ParseInt(s[i:], 10, 32)
+	if base = s[:i]; err != nil || paren(base) != base {
+		return s, 0
+	}
+	if base[0] == '(' && base[len(base)-1] == ')' {
+		base = base[1 : len(base)-1]
+	}
+	base, more := offset(base)
+	return base, n + more
+}
+
+// paren puts a compound name in parentheses.
 func paren(s string) string {
 	depth := 0
 	for i, r := range s {

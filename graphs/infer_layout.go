@@ -3,6 +3,8 @@ package graphs
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 )
 
 // layoutShapes: ops that move, pick or make elements without arithmetic.
@@ -184,44 +186,92 @@ func inferReshape(c *inferer) error {
 // quotient is the product of the axes of a divided by that of b, where it can
 // be told: equal axes cancel, numbers divide.
 func quotient(a, b Shape) (Dim, bool) {
-	left := append(Shape{}, a...)
-	num := int64(1)
-	for _, d := range b {
-		if d.Known() {
-			if d.N == 0 {
-				return Dim{}, false
-			}
-			num *= d.N
-			continue
-		}
-		found := false
-		for i, e := range left {
-			if !e.Known() && e.Same(d) {
-				left = append(left[:i], left[i+1:]...)
-				found = true
-				break
-			}
-		}
-		if !found {
-			return Dim{}, false
-		}
-	}
-	n, sym := int64(1), Shape{}
-	for _, e := range left {
-		if e.Known() {
-			n *= e.N
-		} else {
-			sym = append(sym, e)
-		}
-	}
-	if n%num != 0 {
+	n, left := factors(a)
+	num, gone := factors(b)
+	if num == 0 {
 		return Dim{}, false
 	}
-	out := Dim{N: n / num}
-	for _, e := range sym {
-		out = mul(out, e)
+	for _, name := range gone {
+		i := slices.Index(left, name)
+		if i < 0 || name == "" {
+			return Dim{}, false
+		}
+		left = slices.Delete(left, i, i+1)
 	}
-	return out, true
+	over := int64(1)
+	if n%num != 0 { // the symbols hold the factors that are missing
+		if len(left) == 0 {
+			return Dim{}, false
+		}
+		over = num / gcd(n, num)
+		num = gcd(n, num)
+	}
+	out := Dim{N: n / num}
+	for _, name := range left {
+		out = mul(out, Dim{N: -1, Name: name})
+	}
+	return affine(out, 1, 0, over, false), true
+}
+
+// factors multiplies the numbers of a product of axes and lists its symbols, ""
+// for an axis of which nothing is known.
+func factors(s Shape) (n int64, symbols []string) {
+	n = 1
+	for _, d := range s {
+		if d.Known() {
+			n *= d.N
+			continue
+		}
+		for _, name := range splitProduct(d.Name) {
+			if k, err := strconv.ParseInt(name, 10, 32); err == nil && k > 0 {
+				n *= k
+			} else {
+				symbols = append(symbols, name)
+			}
+		}
+	}
+	return n, symbols
+}
+
+// splitProduct takes a name apart that is a product as mul writes it.
+func splitProduct(name string) []string {
+	var parts []string
+	depth, from := 0, 0
+	for i, r := range name {
+		switch r {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case '+', '-', '/':
+			if depth == 0 {
+				return []string{name}
+			}
+		case '*':
+			if depth == 0 {
+				parts, from = append(parts, name[from:i]), i+1
+			}
+		}
+	}
+	parts = append(parts, name[from:])
+	if len(parts) == 1 {
+		if p := name; len(p) > 2 && p[0] == '(' && p[len(p)-1] == ')' && paren(p) == p {
+			return splitProduct(p[1 : len(p)-1])
+		}
+		return parts
+	}
+	var all []string
+	for _, p := range parts {
+		all = append(all, splitProduct(p)...)
+	}
+	return all
+}
+
+func gcd(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 func inferFlatten(c *inferer) error {
@@ -597,9 +647,9 @@ func inferSlice(c *inferer) error {
 			_, n := SliceRange(p.Starts[i], p.Ends[i], p.Steps[i], d.N)
 			s[a] = Dim{N: n}
 		case p.Starts[i] == 0 && p.Ends[i] >= math.MaxInt32 && p.Steps[i] == 1:
-		case p.Starts[i] < 0 && p.Ends[i] >= math.MaxInt32 && p.Steps[i] == -1:
-			// a reversed axis keeps its size only if the whole axis is taken
-			s[a] = UnknownDim
+		case p.Starts[i] == -1 && p.Ends[i] <= math.MinInt32 && p.Steps[i] == -1: // the whole axis reversed
+		case p.Starts[i] >= 0 && p.Starts[i] < p.Steps[i] && p.Ends[i] >= math.MaxInt32:
+			s[a] = affine(d, 1, -p.Starts[i], p.Steps[i], true)
 		default:
 			s[a] = UnknownDim
 		}

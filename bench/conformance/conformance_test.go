@@ -368,9 +368,7 @@ func checkSize(t *testing.T, name string, m *graphs.Model) {
 
 // large are the fixtures whose gradient graph is larger than that, and why.
 var large = map[string]string{
-	"avg_pool_padded":  "two poolings with windows that end outside: each way back counts, spreads and crops",
 	"deconv_generator": "convolutions take all that the bound allows, and a LeakyRelu four nodes",
-	"determinant":      "cofactors of one op; the bound counts a single weight",
 }
 
 func engine(t *testing.T) runtime.Engine {

@@ -12,27 +12,27 @@ func (b *Back) unbroadcast(d, like *graphs.Value) *graphs.Value {
 	if d.Shape == nil || like.Shape == nil {
 		return b.Fail("the ranks of %s and %s must be known", d, like)
 	}
-	extra := len(d.Shape) - len(like.Shape)
-	if extra > 0 {
-		axes := make([]int64, extra)
-		for i := range axes {
-			axes[i] = int64(i)
-		}
-		d = b.Sum(d, false, axes...)
-	}
-	var axes []int64
+	extra := max(len(d.Shape)-len(like.Shape), 0)
+	added, all := iota64(extra), iota64(extra)
+	var stretched []int64
 	runtime := false
 	for i, l := range like.Shape {
-		switch a := d.Shape[i]; {
+		switch a := d.Shape[extra+i]; {
 		case a.Same(l):
 		case l.N == 1:
-			axes = append(axes, int64(i))
+			stretched, all = append(stretched, int64(i)), append(all, int64(extra+i))
 		case !l.Known():
 			runtime = true
 		}
 	}
-	if len(axes) > 0 {
-		d = b.Sum(d, true, axes...)
+	if extra > 0 && len(stretched) > 0 && like.Shape.Known() {
+		return b.ReshapeLike(b.Sum(d, false, all...), like)
+	}
+	if extra > 0 {
+		d = b.Sum(d, false, added...)
+	}
+	if len(stretched) > 0 {
+		d = b.Sum(d, true, stretched...)
 	}
 	if runtime {
 		// Summing over an axis of size 1 changes nothing, so all axes on which the

@@ -41,6 +41,45 @@ var (
 		{"Sub", "broadcast", []arg{in(2, 1), in(1, 3)}, op1("Sub")},
 		{"Mul", "broadcast", []arg{in(4, 2, 3), in(2, 1)}, op1("Mul")},
 		{"Mul", "square", []arg{in(3)}, func(b *graphs.Builder, x []val) val { return b.Mul(x[0], x[0]) }},
+		{"Sub", "own mean, which is read twice", []arg{in(3, 4)}, func(b *graphs.Builder, x []val) val {
+			m := b.Mean(x[0], true, 1)
+			return b.Add(b.Mul(b.Sub(x[0], m), x[0]), m)
+		}},
+		{"Sub", "own mean over the other axis", []arg{in(3, 4), in(3, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.Mul(b.Sub(x[0], b.Mean(x[0], true, 0)), x[1])
+		}},
+		{"Div", "own root mean square, written with Pow", []arg{in(3, 4), in(3, 4)}, func(b *graphs.Builder, x []val) val {
+			s := b.Sqrt(b.Add(f64(b, nil, 0.1), b.Mean(b.Pow(x[0], f64(b, nil, 2)), true, 1)))
+			return b.Add(b.Mul(b.Div(x[0], s), x[1]), s)
+		}},
+		{"Div", "own root mean square with a learned part", []arg{in(3, 4), in(1).within(1, 2), in(3, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.Mul(b.Div(x[0], b.Sqrt(b.Add(b.Mean(b.Mul(x[0], x[0]), true, 1), x[1]))), x[2])
+		}},
+		{"Div", "root mean square of another", []arg{in(3, 4), in(3, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.Div(x[0], b.Sqrt(b.Add(b.Mean(b.Mul(x[1], x[1]), true, 1), f64(b, nil, 1))))
+		}},
+		{"Mul", "one over the own root mean square", []arg{in(2, 3, 2), in(2, 3, 2)}, func(b *graphs.Builder, x []val) val {
+			inv := b.Recip(b.Sqrt(b.Add(b.Mean(b.Mul(x[0], x[0]), true, 0, 1), f64(b, nil, 0.1))))
+			return b.Mul(b.Mul(inv, x[0]), x[1])
+		}},
+		{"Mul", "one divided by the own root mean square", []arg{in(3, 4), in(3, 4)}, func(b *graphs.Builder, x []val) val {
+			inv := b.Div(f64(b, nil, 1), b.Sqrt(b.Add(b.Mean(b.Mul(x[0], x[0]), true, 1), f64(b, nil, 0.1))))
+			return b.Mul(b.Mul(x[0], inv), x[1])
+		}},
+		{"Mul", "own sigmoid, which is read twice", []arg{in(5)}, func(b *graphs.Builder, x []val) val {
+			s := b.Sigmoid(x[0])
+			return b.Add(b.Mul(s, x[0]), b.Mul(s, s))
+		}},
+		{"Mul", "sigmoid of another", []arg{in(5), in(5)}, func(b *graphs.Builder, x []val) val { return b.Mul(x[0], b.Sigmoid(x[1])) }},
+		{"Transpose", "of a factor", []arg{in(2, 3, 4), in(2, 5, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.MatMul(x[0], b.Transpose(x[1], 0, 2, 1))
+		}},
+		{"Gather", "constant indices of the last axis", []arg{in(2, 3, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.Gather(x[0], b.Ints(3, -1, 0, 3, 1), -1)
+		}},
+		{"Gather", "constant indices of the axis before", []arg{in(2, 3, 4)}, func(b *graphs.Builder, x []val) val {
+			return b.Gather(x[0], b.Ints(2, 0, 0, -3), 1)
+		}},
 		{"Div", "broadcast", []arg{in(2, 3), in(3).within(0.5, 2)}, op1("Div")},
 		{"Pow", "tensor", []arg{in(2, 3).within(0.5, 2), in(3)}, op1("Pow")},
 		{"Pow", "square", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val { return b.Pow(x[0], b.Scalar(x[0], 2)) }},

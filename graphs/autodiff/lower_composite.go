@@ -242,12 +242,15 @@ func lowerDet(b *graphs.Builder, n *graphs.Node, x val) val {
 	if !d.Known() || d.N < 1 || d.N > 4 {
 		return b.Fail("%w for determinants of matrices larger than 4×4 or of unknown size", ErrNoRule)
 	}
-	rows := make([][]val, d.N)
-	for i := range rows {
-		row := b.Gather(x, b.Const(graphs.Of([]int64{int64(i)})), -2)
-		for j := range d.N {
-			rows[i] = append(rows[i], b.Gather(row, b.Const(graphs.Of([]int64{j})), -1))
+	split := func(v val, axis int64) []val {
+		if d.N == 1 {
+			return []val{v}
 		}
+		return b.Ops("Split", int(d.N), []val{v}, graphs.I("axis", axis), graphs.I("num_outputs", d.N))
+	}
+	var rows [][]val
+	for _, row := range split(x, -2) {
+		rows = append(rows, split(row, -1))
 	}
 	// minor of the rows from number i on and the columns given as bits
 	known := map[[2]int]val{}
@@ -279,7 +282,7 @@ func lowerDet(b *graphs.Builder, n *graphs.Node, x val) val {
 		known[[2]int{i, cols}] = sum
 		return sum
 	}
-	return minor(0, 1<<d.N-1)
+	return b.Squeeze(minor(0, 1<<d.N-1), -2, -1)
 }
 
 // lowerLoss picks the log-probability of each target; targets to be ignored

@@ -2,6 +2,7 @@ package autodiff
 
 import (
 	"fmt"
+	"math"
 
 	"ebmrun/graphs"
 )
@@ -77,7 +78,6 @@ func (b *Back) cropTo(d, like val) val {
 		return d
 	}
 	var axes, known []int64
-	var parts []val
 	static := true
 	for i := 2; i < len(like.Shape); i++ {
 		if d.Shape[i].Same(like.Shape[i]) {
@@ -86,7 +86,6 @@ func (b *Back) cropTo(d, like val) val {
 		axes = append(axes, int64(i))
 		static = static && like.Shape[i].Known()
 		known = append(known, like.Shape[i].N)
-		parts = append(parts, b.size(like, i))
 	}
 	if len(axes) == 0 {
 		return d
@@ -95,7 +94,20 @@ func (b *Back) cropTo(d, like val) val {
 	if static {
 		return b.Slice(d, zeros, known, axes, nil)
 	}
-	return b.Op("Slice", []val{d, b.Ints(zeros...), b.Concat(0, parts...), b.Ints(axes...)})
+	return b.Op("Slice", []val{d, b.Ints(zeros...), b.sizes(like, axes), b.Ints(axes...)})
+}
+
+// sizes are the run-time sizes of axes of x, in order, as a vector.
+func (b *Back) sizes(x val, axes []int64) val {
+	first, last := axes[0], axes[len(axes)-1]
+	if int(last-first)+1 == len(axes) && !x.Shape[first:last+1].Known() {
+		return b.Op("Shape", []val{x}, graphs.I("start", first), graphs.I("end", last+1))
+	}
+	parts := make([]val, len(axes))
+	for i, a := range axes {
+		parts[i] = b.size(x, int(a))
+	}
+	return b.Concat(0, parts...)
 }
 
 // convInput is the slope of a convolution's input x: the transposed convolution
@@ -117,6 +129,9 @@ func (b *Back) convInput(dy, k, x val, w *graphs.Window) val {
 			end[2+i] = in.N - full - begin[2+i]
 		case w.Strides[i] == 1:
 			end[2+i] = p - w.End[i]
+		case w.Begin[i] == w.End[i] && p == w.Begin[i] && w.Dilations[i] == 1:
+			late = true
+			outPad[i] = w.Strides[i] - 1 // enough; cropped below
 		default:
 			late = true
 			p = 0
@@ -183,10 +198,13 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 	perm[0], perm[1] = 1, 0
 	d := b.Op("Conv", []val{b.byGroup(x, w.Group), b.Transpose(dy, perm...)},
 		graphs.IntsAttr("dilations", w.Strides...), graphs.I("group", w.Group), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Dilations...))
-	if b.Err() != nil {
+	if d = b.Transpose(d, perm...); b.Err() != nil {
 		return d
 	}
-	return b.cropTo(b.Transpose(d, perm...), k)
+	if all(w.Strides, 1) { // nothing of the input is left over
+		d.Shape = k.Shape
+	}
+	return b.cropTo(d, k)
 }
 
 // pointKernel is convKernel where the window is one element of x: a single product
@@ -204,10 +222,7 @@ func (b *Back) pointKernel(x, dy, k val, w *graphs.Window) val {
 		if in.Same(out) {
 			continue
 		}
-		if !out.Known() {
-			return nil
-		}
-		starts, ends, axes, steps = append(starts, 0), append(ends, (out.N-1)*w.Strides[i]+1), append(axes, int64(2+i)), append(steps, w.Strides[i])
+		starts, ends, axes, steps = append(starts, 0), append(ends, math.MaxInt64), append(axes, int64(2+i)), append(steps, w.Strides[i])
 	}
 	if axes != nil {
 		x = b.Slice(x, starts, ends, axes, steps)
@@ -321,11 +336,17 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 	if err != nil {
 		return b.Fail("%w", err)
 	}
-	ct, err := graphs.FromFloats(x.Type, counts.values, counts.dims...)
-	if err != nil {
-		return b.Fail("%w", err)
+	kdims := append([]int{1, 1}, ints(w.Kernel)...)
+	weight := 1.0
+	if len(counts.values) == 1 {
+		weight = counts.values[0]
+	} else {
+		d = b.Mul(d, matrix(b.Builder, x, counts.values, counts.dims...))
 	}
-	d = b.Mul(d, b.Const(ct))
+	if c := x.Shape[1]; c.Known() { // a kernel for each channel
+		kdims[0], w.Group = int(c.N), c.N
+		return b.convInput(d, matrix(b.Builder, x, scaledOnes(graphs.Size(kdims), weight), kdims...), x, w)
+	}
 	// Fold channels into the batch: one kernel of ones serves them all.
 	fold := func(v val) val {
 		dims := []val{b.Ints(-1, 1)}
@@ -334,8 +355,7 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 		}
 		return b.Reshape(v, b.Concat(0, dims...))
 	}
-	kdims := append([]int{1, 1}, ints(w.Kernel)...)
-	kernel := matrix(b.Builder, x, ones(graphs.Size(kdims)), kdims...)
+	kernel := matrix(b.Builder, x, scaledOnes(graphs.Size(kdims), weight), kdims...)
 	like := &graphs.Value{Shape: append(graphs.Shape{graphs.UnknownDim, graphs.D(1)}, x.Shape[2:]...)}
 	if !x.Shape[2:].Known() {
 		like = fold(x) // its size is asked for at run time

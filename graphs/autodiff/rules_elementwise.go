@@ -45,6 +45,9 @@ func elementwiseRules() map[string]Rule {
 		},
 		// y = x − z: dx = dy, dz = −dy.
 		"Sub": func(b *Back, n *graphs.Node, dy []val) []val {
+			if d := b.centred(n, dy[0]); d != nil {
+				return []val{d}
+			}
 			return b.each(n, func(i int) val {
 				if i == 1 {
 					return b.Neg(b.unbroadcast(dy[0], n.In(1)))
@@ -54,10 +57,21 @@ func elementwiseRules() map[string]Rule {
 		},
 		// y = x·z: dx = dy·z, dz = dy·x.
 		"Mul": func(b *Back, n *graphs.Node, dy []val) []val {
+			for i := range 2 {
+				if d := b.scaled(n, i, dy[0]); d != nil {
+					return [][]val{{d}, {nil, d}}[i]
+				}
+				if d := b.gated(n, i, dy[0]); d != nil {
+					return [][]val{{d}, {nil, d}}[i]
+				}
+			}
 			return b.each(n, func(i int) val { return b.unbroadcast(b.Mul(dy[0], n.In(1-i)), n.In(i)) })
 		},
 		// y = x/z: dx = dy/z, dz = −dy·y/z.
 		"Div": func(b *Back, n *graphs.Node, dy []val) []val {
+			if d := b.scaled(n, 0, dy[0]); d != nil {
+				return []val{d}
+			}
 			return b.each(n, func(i int) val {
 				d := b.Div(dy[0], n.In(1))
 				if i == 1 {

@@ -3,6 +3,7 @@ package autodiff
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"ebmrun/graphs"
 )
@@ -18,6 +19,9 @@ func layoutRules() map[string]Rule {
 				return b.Fail("the rank of %s must be known", x)
 			}
 			p := graphs.Perm(n, len(x.Shape))
+			if e := b.transposedProduct(d, p); e != nil {
+				return e
+			}
 			inv := make([]int64, len(p))
 			for i, a := range p {
 				inv[a] = int64(i)
@@ -44,6 +48,26 @@ func layoutRules() map[string]Rule {
 			return b.Op("Trilu", append([]val{d}, n.Inputs[1:]...), graphs.I("upper", n.Int("upper", 1)))
 		}),
 	}
+}
+
+// transposedProduct is d with its last two axes exchanged where d = Aᵀ·B: then it
+// is Bᵀ·A. It is nil for other permutations and other d.
+func (b *Back) transposedProduct(d val, perm []int64) val {
+	m := made(d, "MatMul")
+	if m == nil {
+		return nil
+	}
+	t := made(m.In(0), "Transpose")
+	if t == nil || len(perm) < 2 || len(m.In(1).Shape) != len(perm) || t.In(0).Rank() != len(perm) {
+		return nil
+	}
+	swap := iota64(len(perm))
+	k := len(perm) - 1
+	swap[k], swap[k-1] = swap[k-1], swap[k]
+	if !slices.Equal(perm, swap) || !slices.Equal(graphs.Perm(t, len(perm)), swap) {
+		return nil
+	}
+	return b.MatMul(b.Transpose(m.In(1), swap...), t.In(0))
 }
 
 // spaceToDepthCRD undoes DepthToSpace in column-row-depth mode: the channel of
@@ -74,6 +98,13 @@ func concatRule(b *Back, n *graphs.Node, dy []val) []val {
 	}
 	if known && wanted > 1 {
 		return b.Ops("Split", len(sizes), []val{dy[0], b.Ints(sizes...)}, graphs.I("axis", int64(axis)))
+	}
+	if wanted > 1 {
+		parts := make([]val, len(n.Inputs))
+		for i, x := range n.Inputs {
+			parts[i] = b.size(x, axis)
+		}
+		return b.Ops("Split", len(sizes), []val{dy[0], b.Concat(0, parts...)}, graphs.I("axis", int64(axis)))
 	}
 	from, fromV := int64(0), b.Ints(0)
 	return b.eachInOrder(n, func(i int, want bool) val {
@@ -160,6 +191,9 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 	d = b.padAxes(d, begin, end)
 	// first is where slice number i starts: a vector of length 1.
 	first := func(i int, last val) val {
+		if i < len(p.Starts) && p.Starts[i] == 0 {
+			return b.Ints(0)
+		}
 		start := b.Cast(n.In(1), graphs.Int64)
 		if len(p.Axes) > 1 {
 			start = b.Slice(start, []int64{int64(i)}, []int64{int64(i) + 1}, []int64{0}, nil)
@@ -198,7 +232,10 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 		a := int(p.Axes[i])
 		size := b.size(x, a)
 		start := first(i, size)
-		rest := b.Sub(b.Sub(size, start), b.size(y, a))
+		if c, ok := graphs.ConstInts(start); !ok || len(c) != 1 || c[0] != 0 {
+			size = b.Sub(size, start)
+		}
+		rest := b.Sub(size, b.size(y, a))
 		d = b.Op("Pad", []val{d, b.Concat(0, start, rest), nil, b.Ints(int64(a))})
 	}
 	return d
@@ -208,6 +245,9 @@ func i64Scalar(b *Back, v int64) val { return b.Const(graphs.Of([]int64{v})) }
 
 // spread puts step−1 zeros after every element along an axis.
 func (b *Back) spread(d val, axis int, step int64) val {
+	if step == 1 {
+		return d
+	}
 	rank := len(d.Shape)
 	d = b.Unsqueeze(d, int64(axis+1))
 	begin, end := make([]int64, rank+1), make([]int64, rank+1)

@@ -55,8 +55,37 @@ func (b *Back) ratio(x, y val) val {
 	if q, ok := sizeRatio(x, y); ok {
 		return b.Scalar(x, q)
 	}
+	if lo, hi := reducedRange(x, y); hi > lo {
+		sizes := b.Op("Shape", []val{x}, graphs.I("start", int64(lo)), graphs.I("end", int64(hi)))
+		if hi-lo > 1 {
+			sizes = b.Op("ReduceProd", []val{sizes}, graphs.I("keepdims", 0))
+		}
+		return b.Cast(sizes, x.Type)
+	}
 	f := func(v val) val { return b.Cast(b.Op("Size", []val{v}), x.Type) }
 	return b.Div(f(x), f(y))
+}
+
+// reducedRange finds the axes of x whose sizes make up size(x)/size(y), if they
+// stand together and y kept them with size 1.
+func reducedRange(x, y val) (lo, hi int) {
+	if x.Shape == nil || len(x.Shape) != len(y.Shape) {
+		return 0, 0
+	}
+	lo = -1
+	for i, d := range x.Shape {
+		switch {
+		case d.Same(y.Shape[i]):
+		case y.Shape[i].N != 1 || lo >= 0 && hi != i:
+			return 0, 0
+		default:
+			if lo < 0 {
+				lo = i
+			}
+			hi = i + 1
+		}
+	}
+	return max(lo, 0), hi
 }
 
 // sizeRatio is size(x)/size(y) where symbolic axes cancel.

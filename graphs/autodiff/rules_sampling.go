@@ -191,7 +191,7 @@ func (b *Back) sumCopies(d val, factors []int64, x val) val {
 	if spread := factors[min(2, len(factors)):]; len(spread) > 0 && len(spread) <= 3 && all(factors[:2], 1) && !all(spread, 1) && x.Shape[1].Known() {
 		// one node, and faster than sums over short axes
 		dims := append([]int{int(x.Shape[1].N), 1}, ints(spread)...)
-		w := matrix(b.Builder, x, ones(graphs.Size(dims)), dims...)
+		w := matrix(b.Builder, x, scaledOnes(graphs.Size(dims), 1), dims...)
 		return b.Op("Conv", []val{d, w}, graphs.I("group", x.Shape[1].N), graphs.IntsAttr("strides", spread...))
 	}
 	var parts []val
@@ -209,13 +209,13 @@ func (b *Back) sumCopies(d val, factors []int64, x val) val {
 	return b.Sum(b.Reshape(d, b.Concat(0, parts...)), false, axes...)
 }
 
-// ones is n times 1.
-func ones(n int) []float64 {
-	v := make([]float64, n)
-	for i := range v {
-		v[i] = 1
+// scaledOnes is n times v.
+func scaledOnes(n int, v float64) []float64 {
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = v
 	}
-	return v
+	return out
 }
 
 func all(v []int64, want int64) bool {

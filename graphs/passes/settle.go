@@ -22,7 +22,7 @@ func Settle(g *graphs.Graph) (changed bool, err error) {
 		var to []int64
 		switch n.Op {
 		case "Reshape":
-			to = settleReshape(n, shape.Content)
+			to = settleReshape(n, shape.Content, n.Out(0).Shape)
 		case "Expand":
 			to = settleExpand(n.In(0), shape.Content)
 		}
@@ -37,10 +37,13 @@ func Settle(g *graphs.Graph) (changed bool, err error) {
 // settleReshape writes one unknown size as −1, or several as kept where they
 // stand at the same axis of the operand. The two are not mixed: with an empty axis
 // nothing could be inferred.
-func settleReshape(n *graphs.Node, want []graphs.Dim) []int64 {
+func settleReshape(n *graphs.Node, want []graphs.Dim, out graphs.Shape) []int64 {
 	to := make([]int64, len(want))
 	var unknown []int
 	for i, d := range want {
+		if !d.Known() && i < len(out) && out[i].Known() { // an inferred one
+			d = out[i]
+		}
 		if to[i] = d.N; d.N == 0 {
 			return nil
 		}
