@@ -70,9 +70,21 @@ func (n Noise) Block(dst []float32, chain []uint64, step uint64, k int) {
 		return
 	}
 	size := len(dst) / k
-	for i := range k {
-		n.Normals(dst[i*size:(i+1)*size], chain, step+uint64(i))
+	draw := func(from, to int) {
+		for i := from; i < to; i++ {
+			f := fill{dst: dst[i*size : (i+1)*size], chain: chain, dim: size / max(1, len(chain)), step: uint32(step + uint64(i)), key: n.key(step + uint64(i))}
+			f.to = len(chain) * ((f.dim + 3) / 4)
+			f.draw()
+		}
 	}
+	// Whole steps go to processors, which then need not wait for one another after each.
+	workers := min(k, len(dst)/4/perWorker, runtime.GOMAXPROCS(0), runtime.NumCPU())
+	var others sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		others.Go(func() { draw(k*w/workers, k*(w+1)/workers) })
+	}
+	draw(0, k/max(1, workers))
+	others.Wait()
 }
 
 // Uniforms writes one number of the open interval (0, 1) per chain to dst, len(dst) <= len(chain):
