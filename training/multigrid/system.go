@@ -140,7 +140,21 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Judge(x)
+	m, err := s.Judge(x)
+	if err != nil || s.Config.EMA == 0 {
+		return m, err
+	}
+	// beside it what the last weights alone draw, which swings more
+	if x, err = s.Model.Draw(ctx, s.JudgeN, s.noise.Seed); err != nil {
+		return nil, err
+	}
+	last, err := s.Judge(x)
+	for name, v := range last {
+		if name != training.Objective {
+			m["last_weights/"+name] = v
+		}
+	}
+	return m, err
 }
 
 // Pictures implements [training.Painter]: samples, and a few of them at every grid.
