@@ -18,6 +18,7 @@ type Saliency struct {
 	AdaptiveE float64
 	MeanE     float64
 	MaxE      float64
+	WeightedF float64 // weighted F-measure (Margolin et al., 2014)
 }
 
 const (
@@ -47,6 +48,7 @@ func SaliencyOf(maps, truth []float32, h, w int) (s Saliency, err error) {
 			mean += v / float64(len(p))
 		}
 		s.S += structure(p, g, h, w) / float64(n)
+		s.WeightedF += weightedF(p, g, h, w) / float64(n)
 		cut := min(2*mean, 1)
 		at := countsOf(g, func(j int) bool { return p[j] >= cut })
 		s.AdaptiveF += at.f() / float64(n)

@@ -231,7 +231,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return training.Metrics{training.Objective: m.MAE, "mae": m.MAE, "s_measure": m.S, "mean_f": m.MeanF, "max_f": m.MaxF, "mean_e": m.MeanE}, nil
+	return training.Metrics{training.Objective: m.MAE, "mae": m.MAE, "s_measure": m.S, "mean_f": m.MeanF, "max_f": m.MaxF, "mean_e": m.MeanE, "weighted_f": m.WeightedF}, nil
 }
 
 // Measure scores maps in the scale of learning against the true ones of a set.
