@@ -86,6 +86,7 @@ func startControl(ctx context.Context, e environment, settings any) (*job, error
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
 			fmt.Sprintf("%s cost of %d features, %d parameters; %d agents, %s, %d moments of %g s", c.Net.Cost, len(c.Net.Features), countParams(net.Params()), c.Net.Agents, c.Net.Dynamics, s.Moments, c.Net.Step),
+			fmt.Sprintf("%d experts of %d examples", s.Count(), e.set.N),
 			"sampling: " + c.Langevin.String(),
 			"prediction: " + c.Predict.String(),
 		},

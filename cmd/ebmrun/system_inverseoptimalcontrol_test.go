@@ -61,7 +61,7 @@ func TestControlOfMany(t *testing.T) {
 		}
 		run := filepath.Join(dir, "run")
 		args := append([]string{"train", "inverse-optimal-control"}, sources...)
-		ebmrun(t, append(args, "--provider", "ref", "--quiet", "--out", run, "--steps", "2", "--set", "batch=2", "--set", "langevin.steps=2", "--set", "predict.steps=2", "--set", "draws=1")...).wantOut(t)
+		ebmrun(t, append(args, "--provider", "ref", "--quiet", "--out", run, "--steps", "2", "--set", "batch=2", "--set", "langevin.steps=2", "--set", "predict.steps=2", "--set", "draws=1", "--set", "drift=0")...).wantOut(t)
 		apply(t, "predict", run, "--n", "1", "-o", filepath.Join(dir, "p.png")).wantOut(t, "predicted")
 		written(t, filepath.Join(dir, "p.png"))
 	}

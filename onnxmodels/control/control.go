@@ -450,7 +450,7 @@ func (p *path) cost(phi *graphs.Value) *graphs.Value {
 	}
 	h := p.Log(p.Add(phi, p.Scalar(phi, 1)))
 	for i := range 2 {
-		h = p.Activate("softplus", layer(fmt.Sprintf("net%d", i+1), h, p.spec.Hidden))
+		h = p.Activate("swish", layer(fmt.Sprintf("net%d", i+1), h, p.spec.Hidden))
 	}
 	net := p.SumAll(p.Activate("softplus", layer("net.out", h, 1)))
 	if cost == nil {

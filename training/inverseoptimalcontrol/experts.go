@@ -109,7 +109,41 @@ func (c *Config) fromStates(set *data.Set) (*data.Set, error) {
 			}
 		}
 	}
-	return out, out.Check()
+	if err := out.Check(); err != nil || c.Drift == 0 {
+		return out, err
+	}
+	var index []int
+	for i := range out.N {
+		if c.drift(out, i) <= c.Drift {
+			index = append(index, i)
+		}
+	}
+	if len(index) == 0 {
+		return nil, fmt.Errorf("inverse-optimal-control: %s: no example whose speeds and headings lead within %g m to where it was seen", set.Name, c.Drift)
+	}
+	return out.Subset(index)
+}
+
+// drift is how far the headings and speeds of an example lead from its last place, of the agent
+// for whom that is most.
+func (c *Config) drift(experts *data.Set, i int) (most float64) {
+	agents, scene, seen := c.Net.Agents, experts.Given.At(i), experts.Beside[states].At(i)
+	for agent := range agents {
+		var at [4]float64
+		for f, name := range []string{"x", "y", "heading", "speed"} {
+			if j := slices.Index(c.Net.Scene, name); j >= 0 {
+				at[f] = float64(scene[agent*len(c.Net.Scene)+j])
+			}
+		}
+		for t := range experts.H {
+			sin, cos := math.Sincos(at[2])
+			next := seen[(t*agents+agent)*len(at):]
+			at = [4]float64{at[0] + at[3]*cos*c.Net.Step, at[1] + at[3]*sin*c.Net.Step, float64(next[2]), float64(next[3])}
+		}
+		end := seen[((experts.H-1)*agents+agent)*len(at):]
+		most = max(most, math.Hypot(at[0]-float64(end[0]), at[1]-float64(end[1])))
+	}
+	return most
 }
 
 // current is the constant controls that fit the headings and speeds of the past best, in least squares.

@@ -93,6 +93,9 @@ func New(c Config, e training.ConditionalEnergy, trace training.ConditionalGener
 // Iteration implements [training.System].
 func (s *System) Iteration() int { return s.iter }
 
+// Count is how many experts are learned from.
+func (s *System) Count() int { return s.experts.N }
+
 // Slow implements [training.System].
 func (s *System) Slow(factor float64) { s.optim.Slow(factor) }
 
