@@ -112,8 +112,8 @@ learning() {
 	echo
 	for p in cpu cuda; do
 		began=$SECONDS
-		"$ebmrun" train generative-convnet --data "${EBM_DATA:-mnist}" --steps 300 --provider $p --quiet --out runs/cuda-$p >&2 &&
-			echo "- generative-convnet on ${EBM_DATA:-mnist}, 300 iterations, $p: $((SECONDS - began)) s, FD-PCA $(grep -o '"fd_pca":[0-9.]*' runs/cuda-$p/metrics.jsonl | tail -n 1 | cut -d: -f2)"
+		"$ebmrun" train generative-convnet --data "${EBM_DATA:-mnist}" --steps "${EBM_STEPS:-300}" --provider $p --quiet --out runs/cuda-$p >&2 &&
+			echo "- generative-convnet on ${EBM_DATA:-mnist}, ${EBM_STEPS:-300} iterations, $p: $((SECONDS - began)) s, FD-PCA $(grep -o '"fd_pca":[0-9.]*' runs/cuda-$p/metrics.jsonl | tail -n 1 | cut -d: -f2)"
 	done
 }
 
