@@ -61,11 +61,11 @@ fuzz: ## fuzz every reader, FUZZTIME (10m) each
 	@grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's|^\./(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*|\1 \2|' | sort | \
 	while read -r pkg target; do (set -x; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$pkg"); done
 
-bench: ## measure speed and memory of every workload (BENCH=pattern: the Go benchmarks that match)
+bench: ## measure every workload in MINUTES (15), with EBM_TORCH=python beside other programs; BENCH=pattern: Go benchmarks
 ifdef BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 else
-	bench/run.sh
+	python3 bench/measure.py --minutes $(or $(MINUTES),15)
 endif
 
 acceptance: setup ## every learning system beside its sabotaged arms, SEEDS (3) seeds, tables in acceptance/ (minutes each)
