@@ -206,7 +206,8 @@ func TestDrive(t *testing.T) {
 	set := load(t, "synthetic/drive", 40)
 	gap := func(sabotage string) float64 {
 		c := inverseoptimalcontrol.Presets["drive"].Config
-		if c.Batch, c.Steps, c.Langevin.Steps, c.Optim, c.Sabotage = 20, 40, 32, training.Optim{LR: 0.02}, sabotage; sabotage == inverseoptimalcontrol.Freeze {
+		c.Batch, c.Steps, c.Langevin.Steps, c.Optim, c.Sabotage = 20, 40, 32, training.Optim{LR: 0.02}, sabotage
+		if sabotage == inverseoptimalcontrol.Freeze {
 			c.Steps = 1
 		}
 		e, trace := bound(t, c, set.H)
