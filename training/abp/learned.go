@@ -61,12 +61,15 @@ func (l *Learned) Encode(ctx context.Context, x, mask []float32, seed uint64) ([
 	return z, training.Blocks(n, training.Block, func(first, end int) error {
 		for restart := range l.Cold.Restarts {
 			noise := sampler.Noise{Seed: seed}.Fork(uint64(restart))
+			field := l.Generator.Posterior(x[first*l.Dim:end*l.Dim], mask[first*l.Dim:end*l.Dim])
 			st, err := infer(ctx, l.Generator, l.Langevin, noise, x[first*l.Dim:end*l.Dim], mask[first*l.Dim:end*l.Dim], sampler.Chains(uint64(first), end-first), l.Cold.Steps)
 			if err == nil && l.Cold.Settle > 0 {
 				k := l.Langevin.Kernel()
 				k.Size, k.Noise = k.Size/4, 0
-				field := l.Generator.Posterior(x[first*l.Dim:end*l.Dim], mask[first*l.Dim:end*l.Dim])
 				_, err = sampler.Run(ctx, noise, k, field, st, l.Cold.Settle, nil)
+			}
+			if err == nil {
+				err = st.Evaluate(field) // of where the last step led
 			}
 			if err != nil {
 				return err

@@ -19,6 +19,7 @@ type Config struct {
 	Prior     training.Langevin `yaml:"prior"`     // short run on the prior
 	Posterior training.Langevin `yaml:"posterior"` // short run on the posterior of an example's code
 	Infer     int               `yaml:"infer"`     // steps that explain a new example
+	Restarts  int               `yaml:"restarts"`  // chains that explain it, of which the likeliest is kept [1]
 	Reference struct {
 		Sigma float64 `yaml:"sigma"` // σ0, where chains begin
 	} `yaml:"reference"`
@@ -55,8 +56,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
 	case c.Batch < 1:
 		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Infer < 1:
-		return fmt.Errorf("infer: wanted at least 1, got %d", c.Infer)
+	case c.Infer < 1 || c.Restarts < 0:
+		return fmt.Errorf("infer, restarts: wanted at least 1, got %d and %d", c.Infer, c.Restarts)
 	case !(c.Sigma > 0):
 		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
 	case !(c.Reference.Sigma > 0):

@@ -88,7 +88,8 @@ func (m *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error)
 }
 
 // Encode implements [training.Encoder]: a code of each example, from chains that
-// begin at p0 and take the setting infer of steps on the posterior.
+// begin at p0 and take the setting infer of steps on the posterior; of several
+// restarts the likeliest code.
 func (m *Model) Encode(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
 	if len(x)%m.Dim != 0 || mask != nil && len(mask) != len(x) {
 		return nil, fmt.Errorf("latent-ebm: wanted examples of %d values and a mask as long, got %d and %d", m.Dim, len(x), len(mask))
@@ -99,14 +100,32 @@ func (m *Model) Encode(ctx context.Context, x, mask []float32, seed uint64) ([]f
 	d, n, noise := m.Generator.Codes(), len(x)/m.Dim, sampler.Noise{Seed: seed}.Fork(explained)
 	z := make([]float32, n*d)
 	return z, training.Blocks(n, m.Config.Batch, func(from, to int) error {
-		block, ids := z[from*d:to*d], sampler.Chains(uint64(from), to-from)
-		m.begin(noise, block, ids, math.MaxUint64)
-		st, err := sampler.NewState(block, d, ids)
-		if err != nil {
-			return err
+		block, least := make([]float32, (to-from)*d), make([]float32, to-from)
+		for restart := range max(m.Config.Restarts, 1) {
+			noise, ids := noise, sampler.Chains(uint64(from), to-from)
+			if restart > 0 {
+				noise = noise.Fork(uint64(restart))
+			}
+			m.begin(noise, block, ids, math.MaxUint64)
+			st, err := sampler.NewState(block, d, ids)
+			if err != nil {
+				return err
+			}
+			part, known := x[from*m.Dim:to*m.Dim], mask[from*m.Dim:to*m.Dim]
+			if _, err = m.fromPosterior(ctx, noise, st, part, known, m.Config.Infer); err == nil {
+				err = st.Evaluate(m.Generator.Posterior(part, known)) // of where the last step led
+			}
+			if err != nil {
+				return err
+			}
+			for i, u := range st.U {
+				if restart == 0 || u < least[i] {
+					least[i] = u
+					copy(z[(from+i)*d:(from+i+1)*d], st.X[i*d:])
+				}
+			}
 		}
-		_, err = m.fromPosterior(ctx, noise, st, x[from*m.Dim:to*m.Dim], mask[from*m.Dim:to*m.Dim], m.Config.Infer)
-		return err
+		return nil
 	})
 }
 
