@@ -198,10 +198,10 @@ func saliencyScribbles(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		if c.Steps = 600; arm == background {
-			c.Steps /= 2
+		if c.Steps = 1000; arm == background {
+			c.Steps /= 4
 		}
-		c.Warm, c.Revise = c.Steps/3, 4*c.Steps/5
+		c.Warm, c.Revise = c.Steps/2, c.Steps+1
 		if arm == strokes {
 			c.Warm = c.Steps
 		}

@@ -18,6 +18,7 @@ type Config struct {
 	Weights string     `yaml:"weights,omitempty"`   // trained transformer to begin with: its .onnx file, or its weights by their official names
 	Draws   int        `yaml:"draws"`               // maps whose mean is a prediction
 	Loss    string     `yaml:"loss"`                // what the transformer learns by: gaussian (the default), or structure, as package swin has them
+	Begin   int        `yaml:"begin"`               // iterations with codes of the prior, before an example has a say in its code, at full weight after as many again
 	Mirror  bool       `yaml:"mirror"`              // half of the pictures are learned from left to right
 	Piece   int        `yaml:"piece"`               // examples that the transformer learns from at one time, which bounds memory; 0 is all
 }
@@ -47,6 +48,8 @@ func (c *Config) Check() error {
 	switch {
 	case c.Draws < 1:
 		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
+	case c.Begin < 0:
+		return fmt.Errorf("begin: wanted 0 or more iterations, got %d", c.Begin)
 	case c.Piece < 0:
 		return fmt.Errorf("piece: wanted 0 or more examples, got %d", c.Piece)
 	case c.Loss != "" && c.Loss != swin.Gaussian && c.Loss != swin.Structure:
@@ -75,15 +78,15 @@ func (c *Config) Residual(pixels int) float64 {
 	return c.Sigma
 }
 
-func small(net string) Config {
+func small(net string, side int) Config {
 	c := Config{Draws: 8, Loss: swin.Structure, Mirror: true}
-	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 3
-	c.Reference.Sigma = 1
+	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, float64(side)/32
+	c.Reference.Sigma, c.Begin = 1, c.Steps/3
 	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}
-	c.Posterior = training.Langevin{Steps: 5, Step: 0.1, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
+	c.Posterior = training.Langevin{Steps: 5, Step: 0.2, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
 	c.Infer = 20
 	c.Optim = training.Optim{LR: 1e-4, Betas: [2]float64{0.5, 0.999}}
-	c.Teach = training.Optim{LR: 1e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05, Warmup: 30}
+	c.Teach = training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05, Warmup: 30}
 	return c
 }
 
@@ -91,9 +94,9 @@ func small(net string) Config {
 // paper and the deviation in the scale from −1 to 1. The rate, which the authors halve
 // from the twentieth of thirty epochs on, falls along a cosine.
 func published(net string) Config {
-	c := small(net)
+	c := small(net, 32)
 	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6
-	c.Posterior.GradClip, c.Infer = 0, c.Posterior.Steps
+	c.Posterior.Step, c.Posterior.GradClip, c.Infer, c.Begin = 0.1, 0, c.Posterior.Steps, 0
 	c.Piece = 1
 	c.Optim.LR = 6e-5
 	c.Teach = training.Optim{LR: 6e-5, Betas: [2]float64{0.5, 0.999}, Decay: 0.01}
@@ -105,9 +108,9 @@ var Presets = map[string]struct {
 	Title  string
 	Config Config
 }{
-	"maps-16":       {"16×16 maps", small("swin-16")},
-	"maps-32":       {"32×32 maps", small("swin-32")},
-	"maps-64":       {"64×64 maps", small("swin-64")},
+	"maps-16":       {"16×16 maps", small("swin-16", 16)},
+	"maps-32":       {"32×32 maps", small("swin-32", 32)},
+	"maps-64":       {"64×64 maps", small("swin-64", 64)},
 	"published-16":  {"chains and rates of the released code, 16×16", published("swin-16")},
 	"published-32":  {"the same, 32×32", published("swin-32")},
 	"published-64":  {"the same, 64×64", published("swin-64")},

@@ -2,9 +2,11 @@ package generativeswin
 
 import (
 	"context"
+	"math"
 
 	"ebmrun/onnxmodels/swin"
 	"ebmrun/training"
+	"ebmrun/training/sampler"
 )
 
 // A student is the generator as an iteration sees it, under the pictures of a batch: it
@@ -15,14 +17,35 @@ type student struct {
 	pictures           []float32
 	piece              int     // examples learned from at one time
 	weight             float32 // of the loss, beside that of a squared error
+	begin              int     // where examples begin to have a say in their codes
+	say                float32 // and how much of one: the weight of the likelihood
 }
 
 func newStudent(c Config, g training.ConditionalGenerator, pictures []float32) *student {
-	s := &student{g.Given(pictures), g, pictures, c.Piece, 1}
+	s := &student{g.Given(pictures), g, pictures, c.Piece, 1, c.Begin, 1}
 	if c.Loss == swin.Structure { // an iteration divides squared errors by twice the variance
 		s.weight = float32(2 * c.Sigma * c.Sigma)
 	}
 	return s
+}
+
+// at tells the iteration.
+func (s *student) at(iteration int) {
+	if s.begin > 0 {
+		s.say = min(1, max(0, float32(iteration-s.begin)/float32(s.begin)))
+	}
+}
+
+// Posterior implements [training.Generator]. The mask is squared with the error.
+func (s *student) Posterior(target, mask []float32) sampler.Field {
+	if s.say < 1 {
+		weighed, root := make([]float32, len(mask)), float32(math.Sqrt(float64(s.say)))
+		for i, v := range mask {
+			weighed[i] = v * root
+		}
+		mask = weighed
+	}
+	return s.Generator.Posterior(target, mask)
 }
 
 // Learn implements [training.Generator].

@@ -186,7 +186,8 @@ func New(c Config, p training.Energy, g training.ConditionalGenerator, set *data
 		return nil, err
 	}
 	pictures := make([]float32, c.Batch*m.Given)
-	inner, err := latentebm.NewAs("generative-swin", c.latent(), p, newStudent(c, g, pictures), set, seed)
+	student := newStudent(c, g, pictures)
+	inner, err := latentebm.NewAs("generative-swin", c.latent(), p, student, set, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +197,7 @@ func New(c Config, p training.Energy, g training.ConditionalGenerator, set *data
 			s.mirror(b)
 		}
 		copy(pictures, b.Given)
+		student.at(s.Iteration())
 	}
 	return s, nil
 }

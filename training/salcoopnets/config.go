@@ -95,7 +95,7 @@ func small(net, gen string, steps int) Config {
 }
 
 func scribbles(c Config) Config {
-	c.Supervision, c.Warm, c.Revise = Scribbles, c.Steps/3, 4*c.Steps/5
+	c.Supervision, c.Warm, c.Revise, c.TruthEnd = Scribbles, c.Steps/2, c.Steps+1, 0.6
 	c.Recover = training.Langevin{Steps: 5, Step: 0.02, Noise: 1, GradClip: 1e3}
 	c.Decide, c.Known = true, 4
 	return c
