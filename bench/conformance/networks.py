@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 networks = {}
+SCRIPTED = {"loop_scripted", "branch_scripted", "while_scripted"}  # with control flow, which only the older exporter keeps
 
 
 def network(f):
@@ -580,3 +581,395 @@ def vq_soft():
 @network
 def batch_norm_1d():
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8, affine=False), nn.Tanh()), (torch.randn(5, 6),)
+
+
+# ---- later additions: what exporters make of control flow, of sizes known at run time, and of layers that are put together by hand ----
+
+
+def module(function, *inputs, **parts):
+    """A module whose forward is function(self, x) or function(self, x, y), with submodules and parameters as parts."""
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for k, v in parts.items():
+                setattr(self, k, v)
+
+    class One(Net):
+        def forward(self, x):
+            return function(self, x)
+
+    class Two(Net):
+        def forward(self, x, y):
+            return function(self, x, y)
+
+    return (One if len(inputs) == 1 else Two)(), inputs
+
+
+def parameter(*dims):
+    return nn.Parameter(torch.randn(*dims) / math.sqrt(dims[0]))
+
+
+@network
+def attention_rotary_masked():
+    """Grouped heads, rotary positions and a mask of padded places."""
+    def turn(x):
+        n, d = x.shape[2], x.shape[3]
+        angle = torch.arange(n).unsqueeze(1).to(x.dtype) * 10.0 ** (-torch.arange(0, d, 2).to(x.dtype) / d)
+        a, b = x[..., : d // 2], x[..., d // 2:]
+        return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
+
+    def forward(m, x):
+        b, n, _ = x.shape
+        q = m.q(x).view(b, n, 4, 8).transpose(1, 2)
+        k, v = (w(x).view(b, n, 2, 8).transpose(1, 2).repeat_interleave(2, 1) for w in (m.k, m.v))
+        masked = (torch.arange(n) > n - 3).view(1, 1, 1, n)
+        a = (turn(q) @ turn(k).transpose(2, 3) / math.sqrt(8)).masked_fill(masked, float("-inf")).softmax(-1)
+        return m.o((a @ v).transpose(1, 2).reshape(b, n, 32))
+
+    return module(forward, torch.randn(2, 7, 32), q=nn.Linear(32, 32), k=nn.Linear(32, 16), v=nn.Linear(32, 16), o=nn.Linear(32, 32))
+
+
+@network
+def attention_alibi():
+    def forward(m, x):
+        n = x.shape[1]
+        far = (torch.arange(n)[None] - torch.arange(n)[:, None]).to(x.dtype)
+        bias = torch.where(far > 0, torch.full_like(far, -1e4), far) * torch.tensor([0.5, 0.25], dtype=x.dtype).view(2, 1, 1)
+        q, k, v = m.qkv(F.layer_norm(x, (16,))).view(-1, n, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+        return x + F.scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).flatten(2)
+
+    return module(forward, torch.randn(2, 6, 16), qkv=nn.Linear(16, 48))
+
+
+def upsampling_unet(mode):
+    def forward(m, x):
+        a = F.silu(m.down(x))
+        b = F.silu(m.deep(F.avg_pool2d(a, 2, ceil_mode=False)))
+        up = F.interpolate(b, size=a.shape[-2:], mode=mode, align_corners=None if mode == "nearest" else False)
+        return F.interpolate(m.out(torch.cat([a, up], 1)), size=x.shape[-2:], mode=mode, align_corners=None if mode == "nearest" else False)
+
+    return module(forward, image(19, 2), down=nn.Conv2d(3, 6, 3, 2, 1), deep=nn.Conv2d(6, 8, 3, 1, 1), out=nn.Conv2d(14, 2, 1))
+
+
+for _mode in ("bicubic", "bilinear", "nearest"):
+    networks["unet_to_size_" + _mode] = lambda mode=_mode: upsampling_unet(mode)
+
+
+@network
+def torchvision_fpn():
+    from torchvision.ops import FeaturePyramidNetwork
+
+    def forward(m, x):
+        a = F.relu(m.a(x))
+        b = F.relu(m.b(a))
+        c = F.relu(m.c(b))
+        levels = m.fpn({"a": a, "b": b, "c": c})
+        return torch.cat([v.flatten(2) for v in levels.values()], 2)
+
+    return module(forward, image(36, 2), a=nn.Conv2d(3, 6, 3, 2, 1), b=nn.Conv2d(6, 8, 3, 2, 1), c=nn.Conv2d(8, 10, 3, 2, 1), fpn=FeaturePyramidNetwork([6, 8, 10], 4))
+
+
+@network
+def torchvision_retina_head():
+    from torchvision.models.detection.retinanet import RetinaNetHead
+
+    def forward(m, x, y):
+        out = m.head([x, y])
+        return torch.cat([out["cls_logits"], out["bbox_regression"]], 2)
+
+    return module(forward, torch.randn(1, 8, 6, 6), torch.randn(1, 8, 3, 3), head=RetinaNetHead(8, 2, 3))
+
+
+@network
+def torchvision_ssd_head():
+    from torchvision.models.detection.ssd import SSDHead
+
+    def forward(m, x, y):
+        out = m.head([x, y])
+        return torch.cat([out["cls_logits"].softmax(-1), out["bbox_regression"]], 2)
+
+    return module(forward, torch.randn(2, 6, 5, 5), torch.randn(2, 8, 3, 3), head=SSDHead([6, 8], [2, 3], 4))
+
+
+@network
+def deformable():
+    """Samples at learned offsets, several a place, weighed by a softmax."""
+    def forward(m, x):
+        b, c, h, w = x.shape
+        at = torch.tanh(m.offset(x)).view(b, 3, 2, h, w).permute(0, 1, 3, 4, 2).reshape(b, 3 * h, w, 2)
+        grid = torch.stack(torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")[::-1], -1).to(x.dtype)
+        got = F.grid_sample(m.value(x), grid.repeat(3, 1, 1) + 0.3 * at, padding_mode="border", align_corners=True)
+        return (got.view(b, 4, 3, h, w) * m.weight(x).softmax(1).unsqueeze(1)).sum(2)
+
+    return module(forward, image(9, 2), offset=nn.Conv2d(3, 6, 3, 1, 1), weight=nn.Conv2d(3, 3, 1), value=nn.Conv2d(3, 4, 1))
+
+
+@network
+def conv_lstm():
+    def forward(m, x):
+        h = c = torch.zeros_like(x[:, 0, :1]).repeat(1, 4, 1, 1)
+        for t in range(3):
+            i, f, o, g = m.gates(torch.cat([x[:, t], h], 1)).chunk(4, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        return m.out(h)
+
+    return module(forward, torch.randn(2, 3, 2, 6, 6), gates=nn.Conv2d(6, 16, 3, 1, 1), out=nn.Conv2d(4, 1, 1))
+
+
+@network
+def gru_cells():
+    def forward(m, x):
+        h = x.new_zeros(x.shape[0], 5)
+        out = []
+        for t in range(4):
+            h = m.cell(x[:, t], h)
+            out.append(h)
+        return torch.stack(out, 1).flip(1)
+
+    return module(forward, torch.randn(3, 4, 6), cell=nn.GRUCell(6, 5))
+
+
+@network
+def lstm_projected():
+    return module(lambda m, x: m.net(x)[0][:, ::2], torch.randn(2, 6, 5), net=nn.LSTM(5, 8, batch_first=True, proj_size=0, bidirectional=True))
+
+
+@network
+def loop_scripted():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = parameter(6, 6)
+
+        def forward(self, x):
+            y = x
+            for i in range(5):
+                y = torch.tanh(y @ self.w) + x * (0.1 * float(i))
+            return y
+
+    return torch.jit.script(Net()), (torch.randn(2, 6),)
+
+
+@network
+def branch_scripted():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x):
+            y = torch.sin(x)
+            if bool(x.sum() > 0):
+                z = self.a(y) * y[:, :4]
+            else:
+                z = torch.exp(self.b(x))
+            return z + x[:, 2:]
+
+    return torch.jit.script(Net()), (torch.randn(3, 6),)
+
+
+@network
+def while_scripted():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = parameter(4, 4)
+
+        def forward(self, x):
+            y, n = x, 0
+            while n < 6 and bool(y.square().sum() < 64.0):
+                y = 1.3 * y + torch.tanh(y @ self.w)
+                n += 1
+            return y
+
+    return torch.jit.script(Net()), (torch.randn(3, 4),)
+
+
+@network
+def mixture_of_experts():
+    def forward(m, x):
+        best, at = m.gate(x).topk(2, -1)
+        picked = m.w[at] @ x[:, None, :, None]
+        return (picked.squeeze(-1).relu() * best.softmax(-1).unsqueeze(-1)).sum(1)
+
+    return module(forward, torch.randn(5, 6), gate=nn.Linear(6, 4), w=parameter(4, 7, 6))
+
+
+@network
+def message_passing():
+    def forward(m, x):
+        a, b = torch.tensor([0, 1, 1, 2, 3, 4, 4]), torch.tensor([1, 0, 2, 3, 1, 0, 3])
+        sent = m.f(torch.cat([x[:, a], x[:, b], (x[:, a] - x[:, b]).norm(dim=-1, keepdim=True)], -1)).relu()
+        got = torch.zeros(x.shape[0], 5, 8, dtype=x.dtype).index_add(1, b, sent)
+        return m.g(torch.cat([x, got], -1)).softmax(-1)
+
+    return module(forward, torch.randn(2, 5, 3), f=nn.Linear(7, 8), g=nn.Linear(11, 4))
+
+
+@network
+def weight_standardized():
+    def forward(m, x):
+        v, mean = torch.var_mean(m.w, (1, 2, 3), keepdim=True, unbiased=True)
+        return F.group_norm(F.conv2d(x, (m.w - mean) * torch.rsqrt(v + 1e-5), padding="same", dilation=2), 2).square()
+
+    return module(forward, image(8, 2), w=parameter(6, 3, 3, 3))
+
+
+@network
+def hyper_convolution():
+    """The weights of a convolution are worked out for each example."""
+    def forward(m, x):
+        b, c, h, w = x.shape
+        k = m.make(x.mean((2, 3))).view(b * 4, c, 3, 3)
+        return F.conv2d(x.reshape(1, b * c, h, w), k, groups=b, padding=1).view(b, 4, h, w)
+
+    return module(forward, image(7, 2), make=nn.Linear(3, 108))
+
+
+@network
+def spectral_convolution():
+    def forward(m, x):
+        f = torch.fft.rfft(x, dim=-1)
+        return (f.real * m.w).sum(1) + (f.imag.abs() + 1).log().mean(1)
+
+    return module(forward, torch.randn(2, 3, 10), w=parameter(3, 6))
+
+
+@network
+def sinkhorn():
+    def forward(m, x):
+        p = -torch.cdist(x, m.w[None]).square()
+        for _ in range(4):
+            p = p - p.logsumexp(2, keepdim=True)
+            p = p - p.logsumexp(1, keepdim=True)
+        return (p.exp() * torch.cdist(x, m.w[None])).sum((1, 2))
+
+    return module(forward, torch.randn(2, 4, 3), w=parameter(4, 3))
+
+
+@network
+def masked_convolutions():
+    def forward(m, x):
+        mask = torch.ones_like(m.c.weight)
+        mask[:, :, 2:] = 0
+        mask[:, :, 1, 2:] = 0
+        y = F.conv2d(x, m.c.weight * mask, m.c.bias, padding=1)
+        a, b = y.chunk(2, 1)
+        return a.tanh() * b.sigmoid()
+
+    return module(forward, image(7, 2, 2), c=nn.Conv2d(2, 8, 3))
+
+
+@network
+def unpooling():
+    def forward(m, x):
+        y, at = F.max_pool2d(m.a(x).tanh(), 2, return_indices=True)
+        return m.b(F.pixel_unshuffle(F.leaky_relu(F.pixel_shuffle(y, 2), 0.2), 2)) + F.adaptive_avg_pool2d(x[:, :1], y.shape[-1])
+
+    return module(forward, image(8, 2), a=nn.Conv2d(3, 8, 3, 1, 1), b=nn.Conv2d(8, 1, 1))
+
+
+@network
+def volume_upsampling():
+    def forward(m, x):
+        y = F.interpolate(m.a(x), scale_factor=(2, 1.5, 2), mode="trilinear", align_corners=True)
+        return m.b(F.hardswish(F.instance_norm(y)))
+
+    return module(forward, torch.randn(1, 2, 4, 4, 3), a=nn.ConvTranspose3d(2, 4, 3, stride=2, padding=1, output_padding=1), b=nn.Conv3d(4, 2, 2, groups=2))
+
+
+@network
+def perceiver():
+    def forward(m, x):
+        z = m.latents.expand(x.shape[0], -1, -1)
+        for _ in range(2):
+            z = z + m.attend(m.norm(z), x, x, need_weights=False)[0]
+            z = z + m.mlp(m.norm(z))
+        return z.mean(1)
+
+    return module(forward, torch.randn(2, 9, 16), latents=parameter(1, 4, 16), attend=nn.MultiheadAttention(16, 2, batch_first=True), norm=nn.LayerNorm(16),
+                  mlp=nn.Sequential(nn.Linear(16, 24), nn.GELU("tanh"), nn.Linear(24, 16)))
+
+
+@network
+def odd_ops():
+    def forward(m, x):
+        y = torch.stack([x.cumsum(1), x.flip(1), x.roll(2, 1), torch.tril(x @ x.transpose(1, 2))[:, :, :5].repeat(1, 1, 1)], 1)
+        y = torch.cat([y[:, ::2], y[:, 1::2]], -1).unfold(-1, 4, 3)
+        y = torch.where(y > 0, torch.atan2(y, y.abs() + 1), F.logsigmoid(y)) + m.w
+        return torch.lerp(y, y.clamp(-0.5, 0.5), 0.3).nan_to_num().logsumexp(1) * torch.erf(y).prod(1)
+
+    return module(forward, torch.randn(2, 5, 5), w=parameter(4))
+
+
+# Files of other writers, made by hand beside a module that computes the same.
+FILES = {}
+
+
+def by_hand(f, opset):
+    """f(opset) returns (module, inputs, model): the file is not exported from the module."""
+    name = f"{f.__name__}_opset{opset}"
+    FILES[name] = lambda: f(opset)
+    networks[name] = lambda: f(opset)[:2]
+
+
+def onnx_file(opset, nodes, x, y, weights, batch="N"):
+    from onnx import TensorProto, helper, numpy_helper
+    graph = helper.make_graph(nodes, "graph", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch] + x)],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch] + y)],
+                              [numpy_helper.from_array(v.detach().numpy() if torch.is_tensor(v) else v, k) for k, v in weights.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=4 if opset < 10 else 8)
+
+
+def tf_cnn(opset):
+    """As tf2onnx writes a Keras network: channels last outside, transposed around every convolution."""
+    import numpy as np
+    from onnx import helper
+    m, inputs = module(lambda m, x: m.f(F.relu6(m.b(F.max_pool2d(F.elu(m.a(x.permute(0, 3, 1, 2))), 2))).mean((2, 3))).softmax(-1),
+                       torch.randn(2, 9, 9, 3), a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Conv2d(4, 6, 3, 2), f=nn.Linear(6, 5))
+    loosened(m)
+    n = helper.make_node
+    pool = n("ReduceMean", ["r"], ["p"], axes=[1, 2], keepdims=0) if opset < 18 else n("ReduceMean", ["r", "spatial"], ["p"], keepdims=0)
+    clip = n("Clip", ["u"], ["r"], min=0.0, max=6.0) if opset < 11 else n("Clip", ["u", "lo", "hi"], ["r"])
+    nodes = [n("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]), n("Conv", ["t", "a", "ab"], ["c"], auto_pad="SAME_UPPER"), n("Elu", ["c"], ["e"]),
+             n("MaxPool", ["e"], ["q"], kernel_shape=[2, 2], strides=[2, 2]), n("Transpose", ["q"], ["s"], perm=[0, 2, 3, 1]),
+             n("Transpose", ["s"], ["v"], perm=[0, 3, 1, 2]), n("Conv", ["v", "b"], ["d"], strides=[2, 2], auto_pad="VALID"), n("Transpose", ["d"], ["w"], perm=[0, 2, 3, 1]),
+             n("Add", ["w", "bb"], ["u"]), clip, pool, n("MatMul", ["p", "f"], ["g"]), n("Add", ["g", "fb"], ["l"]), n("Softmax", ["l"], ["y"], axis=-1 if opset >= 11 else 1)]
+    weights = {"a": m.a.weight, "ab": m.a.bias, "b": m.b.weight, "bb": m.b.bias, "f": m.f.weight.T.contiguous(), "fb": m.f.bias}
+    if opset >= 11:
+        weights |= {"lo": np.float32(0).reshape(()), "hi": np.float32(6).reshape(())}
+    if opset >= 18:
+        weights["spatial"] = np.array([1, 2], np.int64)
+    return m, inputs, onnx_file(opset, nodes, [9, 9, 3], [5], weights)
+
+
+def loosened(m):
+    """Random weights before a file is made of them."""
+    for p in m.parameters():
+        p.data = 0.5 * torch.randn_like(p)
+
+
+def skl_mlp(opset):
+    """As skl2onnx writes an MLPRegressor."""
+    import numpy as np
+    from onnx import helper
+    m, inputs = module(lambda m, x: m.c(torch.tanh(m.b(torch.tanh(m.a(x))))), torch.randn(6, 4), a=nn.Linear(4, 8), b=nn.Linear(8, 6), c=nn.Linear(6, 1))
+    loosened(m)
+    n = helper.make_node
+    nodes, at = [n("Cast", ["x"], ["x0"], to=1)], "x0"
+    weights = {"shape": np.array([-1, 1], np.int64)}
+    for i, layer in enumerate((m.a, m.b, m.c)):
+        weights |= {f"coefficient{i}": layer.weight.T.contiguous(), f"intercepts{i}": layer.bias.reshape(1, -1)}
+        nodes += [n("MatMul", [at, f"coefficient{i}"], [f"mul{i}"]), n("Add", [f"mul{i}", f"intercepts{i}"], [f"add{i}"])]
+        at = f"add{i}"
+        if i < 2:
+            nodes.append(n("Tanh", [at], [f"act{i}"]))
+            at = f"act{i}"
+    return m, inputs, onnx_file(opset, nodes + [n("Reshape", [at, "shape"], ["y"])], [4], [1], weights)
+
+
+for _opset in (9, 11, 15, 21):
+    by_hand(tf_cnn, _opset)
+for _opset in (9, 13, 23):
+    by_hand(skl_mlp, _opset)

@@ -18,7 +18,7 @@ var opNotes = map[string]string{
 	"BatchNormalization": "inference; training mode refused", "Dropout": "inference; training mode refused",
 	"Conv": "any rank, stride, dilation, padding, groups", "ConvTranspose": "any rank, stride, dilation, padding, groups",
 	"AveragePool": "padding that is not counted and ceil mode need known sizes",
-	"Resize":      "any mode; cubic, antialiased and cropping need known sizes; scales and region are settings",
+	"Resize":      "any mode; antialiased and cropping need known sizes; scales and region are settings",
 	"GridSample":  "linear, nearest, cubic; zeros, border, reflection; the image's size must be known",
 	"AffineGrid":  "size must be constant",
 	"Pad":         "constant, reflect, edge, wrap; the pads of the latter must be constant",

@@ -73,7 +73,7 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 // sizes of x and y, in float64.
 func (b *Back) resizeUnknown(n *graphs.Node, x, y, d val) val {
 	kind, place := n.Str("mode", "nearest"), n.Str("coordinate_transformation_mode", "half_pixel")
-	known := kind == "linear" || kind == "nearest"
+	known := kind == "linear" || kind == "nearest" || kind == "cubic"
 	known = known && (place == "half_pixel" || place == "pytorch_half_pixel" || place == "asymmetric" || place == "align_corners")
 	if !known || n.Int("antialias", 0) != 0 || n.Int("exclude_outside", 0) != 0 || n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" || n.Ints("axes") != nil {
 		return b.Fail("the sizes of a Resize of mode %s must be known (%s)", kind, x)
@@ -122,9 +122,15 @@ func (b *Back) resizeUnknown(n *graphs.Node, x, y, d val) val {
 				at = b.Op("Ceil", []val{b.Sub(at, f(0.5))})
 			}
 		}
-		at = b.Op("Min", []val{b.Op("Max", []val{at, f(0)}), b.Sub(in, f(1))})
-		away := b.Op("Abs", []val{b.Sub(b.Unsqueeze(at, 1), b.Unsqueeze(column, 0))})
-		m := b.Cast(b.Op("Relu", []val{b.Sub(f(1), away)}), x.Type) // [out, in]
+		inside := func(v val) val { return b.Op("Min", []val{b.Op("Max", []val{v, f(0)}), b.Sub(in, f(1))}) }
+		var m val // [out, in]
+		if kind == "cubic" {
+			m = b.cubicWeights(at, column, inside, n.Float("cubic_coeff_a", -0.75))
+		} else {
+			away := b.Op("Abs", []val{b.Sub(b.Unsqueeze(inside(at), 1), b.Unsqueeze(column, 0))})
+			m = b.Op("Relu", []val{b.Sub(f(1), away)})
+		}
+		m = b.Cast(m, x.Type)
 		if last := len(x.Shape) - 1; a == last {
 			d = b.MatMul(d, m)
 		} else {
@@ -134,6 +140,30 @@ func (b *Back) resizeUnknown(n *graphs.Node, x, y, d val) val {
 		}
 	}
 	return d
+}
+
+// cubicWeights are the weights [out, in] of the four elements around each place,
+// those beyond an end standing for the last one.
+func (b *Back) cubicWeights(at, column val, inside func(val) val, a float64) val {
+	f := func(v float64) val { return b.Const(graphs.Of([]float64{v})) }
+	base := b.Op("Floor", []val{at})
+	rest := b.Sub(at, base)
+	var m val
+	for t := -1.0; t <= 2; t++ {
+		c := [4]float64{1, 0, -(a + 3), a + 2} // of the powers of the distance, up to 1
+		if t == -1 || t == 2 {                 // and up to 2
+			c = [4]float64{-4 * a, 8 * a, -5 * a, a}
+		}
+		d := b.Op("Abs", []val{b.Sub(rest, f(t))})
+		w := b.Add(b.Mul(b.Add(b.Mul(b.Add(b.Mul(d, f(c[3])), f(c[2])), d), f(c[1])), d), f(c[0]))
+		hit := b.Cast(b.Equal(b.Unsqueeze(inside(b.Add(base, f(t))), 1), b.Unsqueeze(column, 0)), graphs.Float64)
+		if hit = b.Mul(hit, b.Unsqueeze(w, 1)); m == nil {
+			m = hit
+		} else {
+			m = b.Add(m, hit)
+		}
+	}
+	return m
 }
 
 // copies is, for a Resize to the nearest element by whole factors on an image
