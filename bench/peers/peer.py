@@ -412,9 +412,15 @@ def onnx_ad_peer(task):
     if task.kind not in ("langevin", "calls"):
         return None
     of = "energy" if task.kind == "langevin" else "y"
-    adj = onnx_ad.reverse(onnx.load(task.onnx), inputs=["x"], outputs=[of], layout="onnx")
-    session = onnxruntime.InferenceSession(adj.SerializeToString(), providers=["CPUExecutionProvider"])
     x0 = task.file["start/x" if task.kind == "langevin" else "in/x"]
+    model = onnx.load(task.onnx)
+    for d, n in zip(model.graph.input[0].type.tensor_type.shape.dim, x0.shape):
+        d.dim_value = n  # it wants every shape declared
+    for v in model.graph.output:
+        v.type.tensor_type.shape.ClearField("dim")
+        v.type.tensor_type.ClearField("shape")
+    adj = onnx_ad.reverse(onnx.shape_inference.infer_shapes(model), inputs=["x"], outputs=[of], layout="onnx")
+    session = onnxruntime.InferenceSession(adj.SerializeToString(), providers=["CPUExecutionProvider"])
     shape = [len(x0), 1] if of == "energy" else [1, 1000, 1]
     ones, r = np.ones(shape, np.float32), np.random.default_rng(1)
 
