@@ -85,6 +85,10 @@ func InferAll(g *Graph, opset int64) error {
 				declared[i] = *o
 			}
 		}
+		if n.Op == "If" && n.Domain == "" {
+			inferIf(n, opset)
+			continue
+		}
 		err := Infer(n, opset)
 		if unknown := (*UnknownOpError)(nil); errors.As(err, &unknown) {
 			continue
@@ -102,6 +106,37 @@ func InferAll(g *Graph, opset int64) error {
 		}
 	}
 	return nil
+}
+
+// inferIf takes what both branches agree on for the outputs. What a branch cannot
+// be told to give stays as it was declared.
+func inferIf(n *Node, opset int64) {
+	var branches []*Graph
+	for _, name := range []string{"then_branch", "else_branch"} {
+		a := n.Attr(name)
+		if a == nil || a.G == nil || len(a.G.Outputs) != len(n.Outputs) || InferAll(a.G, opset) != nil {
+			return
+		}
+		branches = append(branches, a.G)
+	}
+	for i, o := range n.Outputs {
+		x, y := branches[0].Outputs[i], branches[1].Outputs[i]
+		if o == nil || x.Type != y.Type {
+			continue
+		}
+		v := &Value{Name: o.Name, Type: x.Type}
+		if x.Shape != nil && len(x.Shape) == len(y.Shape) {
+			v.Shape = append(Shape{}, x.Shape...)
+			for k, d := range y.Shape {
+				if !d.Same(v.Shape[k]) {
+					v.Shape[k] = UnknownDim
+				}
+			}
+		}
+		if merge(v, o) == nil {
+			o.Type, o.Shape = v.Type, v.Shape
+		}
+	}
 }
 
 // merge refines the inferred value v by what the file declared.

@@ -876,7 +876,7 @@ def volume_upsampling():
         y = F.interpolate(m.a(x), scale_factor=(2, 1.5, 2), mode="trilinear", align_corners=True)
         return m.b(F.hardswish(F.instance_norm(y)))
 
-    return module(forward, torch.randn(1, 2, 4, 4, 3), a=nn.ConvTranspose3d(2, 4, 3, stride=2, padding=1, output_padding=1), b=nn.Conv3d(4, 2, 2, groups=2))
+    return module(forward, torch.randn(1, 2, 4, 4, 3), a=nn.ConvTranspose3d(2, 4, 3, stride=2, padding=1, output_padding=1, bias=False), b=nn.Conv3d(4, 2, 2, groups=2))
 
 
 @network

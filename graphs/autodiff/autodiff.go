@@ -50,6 +50,7 @@ func Ops() map[string]string {
 type Back struct {
 	*graphs.Builder
 	active map[*graphs.Value]bool
+	given  []grant // slopes of values that subgraphs read
 }
 
 // Wants reports whether a slope for input i of n is of any use.
@@ -111,7 +112,7 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 	if err != nil {
 		return nil, err
 	}
-	b := &Back{builder, dependents(g, wrt)}
+	b := &Back{Builder: builder, active: dependents(g, wrt)}
 	needed := ancestors(g, of)
 	for _, n := range g.Nodes {
 		if n.Op == "QuantizeLinear" && b.active[n.In(0)] && needed[n.Out(0)] {
@@ -145,7 +146,10 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 			continue
 		}
 		rule := rules[n.Op]
-		if rule == nil || !graphs.Known(n) {
+		if isIf(n) {
+			rule = ifRule
+		}
+		if rule == nil || !graphs.Known(n) && !isIf(n) {
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: noRule(n)})
 		}
 		b.Prefix("bwd/" + n.Label())
@@ -156,13 +160,18 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 		if len(dx) > len(n.Inputs) {
 			return nil, fmt.Errorf("autodiff: rule of %s gives %d slopes for %d inputs", n.Op, len(dx), len(n.Inputs))
 		}
+		all := b.given
 		for j, d := range dx {
-			x := n.Inputs[j]
+			all = append(all, grant{n.Inputs[j], d})
+		}
+		b.given = nil
+		for _, more := range all {
+			x, d := more.to, more.slope
 			if d == nil || !b.active[x] {
 				continue
 			}
 			if err := fits(d, x); err != nil {
-				return nil, fmt.Errorf("autodiff: rule of %s, input %d of node %q: %w", n.Op, j, n.Label(), err)
+				return nil, fmt.Errorf("autodiff: rule of %s, slope of %s at node %q: %w", n.Op, x.Name, n.Label(), err)
 			}
 			if s := slopes[x]; s != nil {
 				d = b.Add(s, d)
@@ -213,11 +222,12 @@ func (b *Back) ones(v *graphs.Value, inputs []*graphs.Value) *graphs.Value {
 
 var errQuantized = fmt.Errorf("%w: quantization is flat; ask for straight-through slopes to pass it", ErrNoRule)
 
+// isIf reports whether a node is ONNX's If, which stands outside the op table.
+func isIf(n *graphs.Node) bool { return n.Op == "If" && n.Domain == "" }
+
 // noRule is [ErrNoRule] with what can be said about the node.
 func noRule(n *graphs.Node) error {
 	switch n.Op {
-	case "If":
-		return fmt.Errorf("%w: the condition is known only at run time", ErrNoRule)
 	case "Loop", "Scan":
 		return fmt.Errorf("%w: the number of passes is known only at run time or too large to unroll", ErrNoRule)
 	}
@@ -323,6 +333,16 @@ func Problems(g *graphs.Graph) []Problem {
 			}
 		}
 	}
+	return problems(g, dependents(g, from))
+}
+
+// problems goes on inside subgraphs: around holds what depends on inputs or weights
+// in the graphs around g.
+func problems(g *graphs.Graph, around map[*graphs.Value]bool) []Problem {
+	var from []*graphs.Value
+	for v := range around {
+		from = append(from, v)
+	}
 	active := dependents(g, from)
 	var out []Problem
 	for _, n := range g.Nodes {
@@ -338,6 +358,12 @@ func Problems(g *graphs.Graph) []Problem {
 		}
 		_, hasLowering := lowerings[n.Op]
 		switch {
+		case isIf(n):
+			for _, a := range n.Attrs {
+				if a.G != nil {
+					out = append(out, problems(a.G, active)...)
+				}
+			}
 		case !graphs.Known(n):
 			out = append(out, Problem{n, (&graphs.UnknownOpError{Op: n.Op, Domain: n.Domain}).Error()})
 		case n.Op == "Dropout" && n.In(2) != nil, n.Op == "BatchNormalization" && n.Int("training_mode", 0) != 0:
