@@ -606,22 +606,25 @@ func (r *row) measure(ctx context.Context, dir string, e runtime.Engine) error {
 func table(rows []*row) []byte {
 	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.Name, b.Name) })
 	var b bytes.Buffer
-	right, right64, small := 0, 0, 0
+	right, right64, refused, small := 0, 0, 0, 0
 	var large []string
 	for _, r := range rows {
-		if limit := 3*r.Forward + 2*r.Weights; r.Forward+r.Backward <= limit {
-			small++
-		} else {
-			large = append(large, fmt.Sprintf("%s (%d, %d)", r.Name, r.Forward+r.Backward, limit))
-		}
 		switch {
 		case r.Verdict == "right":
 			right++
 		case r.ok():
 			right64++
+		case strings.HasPrefix(r.Verdict, "refused"):
+			refused++
+			continue
+		}
+		if limit := 3*r.Forward + 2*r.Weights; r.Forward+r.Backward <= limit {
+			small++
+		} else {
+			large = append(large, fmt.Sprintf("%s (%d, %d)", r.Name, r.Forward+r.Backward, limit))
 		}
 	}
-	fmt.Fprintf(&b, preamble, len(rows), right, right64, small, len(rows), strings.Join(large, ", "))
+	fmt.Fprintf(&b, preamble, len(rows), right, right64, refused, small, len(rows)-refused, list(large))
 	fmt.Fprintln(&b, "| network | nodes | ops | gradient graph | forward error | input slope | weight slopes (number) | build | verdict | onnx-ad 0.3.0 |")
 	fmt.Fprintln(&b, "|---|--:|--:|--:|--:|--:|--:|--:|---|---|")
 	for _, r := range rows {
@@ -644,23 +647,34 @@ func table(rows []*row) []byte {
 	return b.Bytes()
 }
 
+// list puts four to a line.
+func list(names []string) string {
+	var lines []string
+	for four := range slices.Chunk(names, 4) {
+		lines = append(lines, strings.Join(four, ", "))
+	}
+	return strings.Join(lines, ",\n")
+}
+
 const preamble = `# Gradients of exported networks
 
-%d exports with random weights, at reduced sizes, made by ` + "`bench/conformance/export.py`" + ` (PyTorch 2.15.0, torchvision 0.29.2,
+%d files with random weights, at reduced sizes, made by ` + "`bench/conformance/export.py`" + ` (PyTorch 2.15.0, torchvision 0.29.2,
 timm 1.0.31, onnxscript 0.7.2): opset 18 from the current exporter, the ones with ` + "`@opset`" + ` from the older one; ` + "`+batch`" + ` marks a symbolic batch
-and ` + "`+size`" + ` symbolic image sizes as well. The gradient graph (slopes of all inputs and weights for a random cotangent) runs in ONNX
+and ` + "`+size`" + ` symbolic image sizes as well; those that end in ` + "`_opset`" + ` and a number are written as tf2onnx and skl2onnx write a network. The gradient graph (slopes of all inputs and weights for a random cotangent) runs in ONNX
 Runtime's CPU provider in float32 and is compared with PyTorch's autograd in float64: relative L2 error of the output, of the worst input
 slope and of the worst weight slope. The script also notes how far autograd's input slope is from a central difference.
 
 - **right** (%d): all errors at most 1e-4, and with the library's optimizations on and off the results differ by at most 1e-5.
 - **right in float64** (%d): float32 rounding is larger than that; the same graph evaluated in float64 agrees with autograd to 1e-6, or to 100
   times the error of the output where the exporter changed that by folding weights in float32.
+- **refused** (%d): with the reason.
 
 Weight slopes are compared where the file still holds the weight as it was. "+k" counts weights that the exporter also folded into
 constants, which have no slope: their slopes are checked against a finite difference of the file itself. "Gradient graph" counts nodes,
 those of the forward part included. The bound is 3 nodes for each of the forward part as it is differentiated, and 2 for each weight: %d of %d
 hold it. Above it (nodes, bound) are nets of a few ops of which most take what the bound allows, sizes that are known at run time only, and
-unrolled recurrences: %s.
+unrolled recurrences:
+%s.
 
 The last column is what onnx-ad 0.3.0 makes of the same file, input slopes only, in the same library.
 
