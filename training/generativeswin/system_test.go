@@ -217,6 +217,46 @@ func TestPieces(t *testing.T) {
 	}
 }
 
+// TestBegin: at first codes come from the prior, whatever the example; then its weight grows.
+func TestBegin(t *testing.T) {
+	apart := func(begin, steps int) (moved float64) {
+		var codes [2][]float32
+		for i := range codes {
+			s := networks(t, "synthetic/salient", func(c *generativeswin.Config) { c.Begin, c.Posterior.GradClip = begin, 0 })
+			if s.Config.Batch != 2 {
+				t.Fatal("wanted two examples a batch")
+			}
+			observe := s.Observe
+			s.Observe = func(b data.Batch) {
+				if observe(b); s.Iteration() == steps && i == 1 { // other maps
+					for j := range b.X {
+						b.X[j] = -b.X[j]
+					}
+				}
+			}
+			var m training.Metrics
+			for range steps + 1 {
+				var err error
+				if m, err = s.Step(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			codes[i] = []float32{float32(m["code_square"])}
+		}
+		return math.Abs(float64(codes[0][0] - codes[1][0]))
+	}
+	if d := apart(2, 0); d != 0 {
+		t.Errorf("before it begins an example moves codes by %g", d)
+	}
+	if d := apart(2, 2); d != 0 {
+		t.Errorf("where it begins an example moves codes by %g", d)
+	}
+	half, full := apart(2, 3), apart(0, 3)
+	if half == 0 || full == 0 {
+		t.Errorf("examples have no say in their codes: %g, %g", half, full)
+	}
+}
+
 // TestMirror: half of the pictures are learned from left to right, with their maps.
 func TestMirror(t *testing.T) {
 	s := networks(t, "synthetic/salient", nil)

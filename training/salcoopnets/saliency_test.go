@@ -127,6 +127,39 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// TestDecide: a recovered map that decides is on either side everywhere, and strokes weigh
+// what the settings say.
+func TestDecide(t *testing.T) {
+	c := config(salcoopnets.Scribbles)
+	c.Decide = true
+	s := networks(t, c)
+	strokes := s.Held.Beside["scribbles"].X
+	x, err := s.Learned().Recover(t.Context(), s.Held.Given.X, strokes, 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sides := map[float32]int{}
+	for i, v := range x {
+		if sides[v]++; strokes[i] != 0 && v != strokes[i] {
+			t.Fatalf("pixel %d is %g where the stroke says %g", i, v, strokes[i])
+		}
+	}
+	if sides[1] == 0 || sides[-1] == 0 || sides[1]+sides[-1] != len(x) {
+		t.Errorf("values of a decided map: %v", sides)
+	}
+	n, dim := c.Batch, s.Dim
+	observed, mask := make([]float32, n*dim), make([]float32, n*dim)
+	index := []int{0, 1, 2}
+	if err := s.Observe(t.Context(), data.Batch{Index: index, Given: s.Held.Given.X[:n*s.Given]}, c.Warm, observed, mask); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range mask {
+		if want := float32(1); strokes[i] != 0 && v != 2 || strokes[i] == 0 && v != want {
+			t.Fatalf("pixel %d: stroke %g has the mask %g", i, strokes[i], v)
+		}
+	}
+}
+
 // TestPredict: a prediction is the mean of draws, which the variance shows to differ.
 func TestPredict(t *testing.T) {
 	s := networks(t, config(salcoopnets.Full))
@@ -165,10 +198,14 @@ func TestPresets(t *testing.T) {
 	}
 	for want, change := range map[string]func(c *salcoopnets.Config){
 		"supervision": func(c *salcoopnets.Config) { c.Supervision = "some" },
-		"draws":       func(c *salcoopnets.Config) { c.Draws = 0 },
-		"warm":        func(c *salcoopnets.Config) { c.Warm = 3 },
-		"background":  func(c *salcoopnets.Config) { c.Sabotage = salcoopnets.Background },
-		"langevin":    func(c *salcoopnets.Config) { c.Langevin.Step = 0 },
+		"known": func(c *salcoopnets.Config) {
+			c.Supervision, c.Known = salcoopnets.Scribbles, -1
+			c.Recover = training.Langevin{Steps: 1, Step: 1}
+		},
+		"draws":      func(c *salcoopnets.Config) { c.Draws = 0 },
+		"warm":       func(c *salcoopnets.Config) { c.Warm = 3 },
+		"background": func(c *salcoopnets.Config) { c.Sabotage = salcoopnets.Background },
+		"langevin":   func(c *salcoopnets.Config) { c.Langevin.Step = 0 },
 	} {
 		c := config(salcoopnets.Full)
 		change(&c)
