@@ -81,8 +81,8 @@ func vitS() map[string]string {
 	return layers
 }
 
-// random is three convolutions with ReLU and average pooling between them: 16
-// filters of 5×5, 32 of 5×5, 64 of 3×3, with receptive fields of 5, 14 and 24 pixels.
+// random is three convolutions with ReLU and average pooling between them: 32
+// filters of 5×5, 64 of 5×5, 128 of 3×3, with receptive fields of 5, 14 and 24 pixels.
 // Filters have no mean, so that flat areas excite none.
 func random(seed uint64) func(string) (*graphs.Model, error) {
 	return func(string) (*graphs.Model, error) { return randomNet(seed) }
@@ -92,7 +92,7 @@ func randomNet(seed uint64) (*graphs.Model, error) {
 	b := graphs.NewBuilder(&graphs.Graph{Name: "random"})
 	net := &nn.Net{Builder: b, Rng: rand.New(rand.NewPCG(seed, 0x6261636b)), Weights: contrasts}
 	h := b.Input("image", graphs.Float32, graphs.Shape{onnxmodels.Batch, graphs.D(3), graphs.Sym("height"), graphs.Sym("width")})
-	for i, c := range []nn.Conv{{Filters: 16, Kernel: 5}, {Filters: 32, Kernel: 5}, {Filters: 64, Kernel: 3}} {
+	for i, c := range []nn.Conv{{Filters: 32, Kernel: 5}, {Filters: 64, Kernel: 5}, {Filters: 128, Kernel: 3}} {
 		if i > 0 {
 			h = b.Op("AveragePool", []*graphs.Value{h}, graphs.IntsAttr("kernel_shape", 2, 2), graphs.IntsAttr("strides", 2, 2))
 		}

@@ -208,3 +208,25 @@ func TestNames(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestSpotNoise: what judges the textures of deep-frame refuses spot noise with the
+// picture's spectrum, and the picture turned.
+func TestSpotNoise(t *testing.T) {
+	engine, err := ort.Open("")
+	enginetest.Unavailable(t, err)
+	s, err := accept.Find("deep-frame")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks, err := s.Run(t.Context(), accept.Env{Seed: 1, Bind: func(ctx context.Context, m *onnxmodels.Model) (accept.Energy, error) {
+		return bind.New(ctx, m, engine, bind.Options{Runtime: runtime.Options{Provider: runtime.CPU, Threads: 1, NoSpin: true}})
+	}}, "judges")
+	if err != nil || len(checks) != 8 {
+		t.Fatalf("%d checks (%v)", len(checks), err)
+	}
+	for _, c := range checks {
+		if !c.Met {
+			t.Errorf("%s: wanted %s, got %g", c.What, c.Want, float64(c.Got))
+		}
+	}
+}

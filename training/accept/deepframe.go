@@ -2,6 +2,7 @@ package accept
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -20,6 +21,7 @@ import (
 
 var deepFRAMESuite = Suite{"deep-frame", []Part{
 	{"linear", "without a rectifier the density is a Gaussian of mean σ²·Σ θ·F", true, deepFRAMELinear},
+	{"judges", "spot noise and bricks that stand are no bricks to what judges the texture", false, deepFRAMEJudges},
 	{"texture", "bricks of 64×64 on a network of random weights, one weight a feature", false, deepFRAMETexture},
 	{"object", "cartoon faces of 32×32 on the same network, one weight a feature and position", false, deepFRAMEObject},
 }}
@@ -122,82 +124,167 @@ func (e Env) deepFRAME(ctx context.Context, what, arm string, c deepframe.Config
 	return s, m, ended, err
 }
 
-func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
-	const side = 64
-	set, err := data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed, Size: side})
-	if err != nil {
-		return err
+// textureLimits are what pictures of a texture must meet. Spot noise, which has the
+// spectrum of the picture and nothing else of it, must miss both.
+var textureLimits = struct{ taught, unseen float64 }{0.05, 0.75}
+
+// A textureJudge compares pictures [side, side] with the one that is learned from, in
+// the statistics of the network that they were taught on and in those of another
+// one, of which no learning has heard.
+type textureJudge struct {
+	set           *data.Set
+	spot          []float32 // pictures of spot noise with its spectrum
+	taught, other Energy
+	unit          float64 // their mean gap on the other network
+}
+
+func (e Env) judgeTexture(ctx context.Context, c deepframe.Config, set *data.Set) (j *textureJudge, err error) {
+	j = &textureJudge{set: set, spot: spotNoises(set.X, set.W, e.random(2)), unit: 1}
+	if j.taught, err = e.onBackbone(ctx, c, set); err != nil {
+		return nil, err
 	}
-	other, err := data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed + 1000, Size: side})
-	if err != nil {
-		return err
+	c.Backbone.Net = "random-2"
+	if j.other, err = e.onBackbone(ctx, c, set); err != nil {
+		return nil, errors.Join(err, j.taught.Close())
+	}
+	if _, j.unit, err = j.each(ctx, j.spot); err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	return j, nil
+}
+
+func (j *textureJudge) Close() error { return errors.Join(j.taught.Close(), j.other.Close()) }
+
+// of is the gap of the statistics on the network taught on, and that on the other
+// as a share of spot noise's.
+func (j *textureJudge) of(ctx context.Context, x []float32) (taught, unseen float64, err error) {
+	if taught, err = apartOn(ctx, j.taught, j.set.Dim(), j.set.X, x); err == nil {
+		unseen, err = apartOn(ctx, j.other, j.set.Dim(), j.set.X, x)
+	}
+	return taught, unseen / j.unit, err
+}
+
+// each is the mean of both over pictures by themselves.
+func (j *textureJudge) each(ctx context.Context, x []float32) (taught, unseen float64, err error) {
+	n := len(x) / j.set.Dim()
+	for i := range n {
+		t, u, err := j.of(ctx, x[i*j.set.Dim():(i+1)*j.set.Dim()])
+		if err != nil {
+			return 0, 0, err
+		}
+		taught, unseen = taught+t/float64(n), unseen+u/float64(n)
+	}
+	return taught, unseen, nil
+}
+
+// bricks are the picture to learn from and another one like it.
+func (e Env) bricks(ctx context.Context, side int) (set, other *data.Set, err error) {
+	if set, err = data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed, Size: side}); err != nil {
+		return nil, nil, err
+	}
+	if other, err = data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed + 1000, Size: side}); err != nil {
+		return nil, nil, err
 	}
 	set, other = data.Rescale(data.Bytes, set, other)
+	return set, other, nil
+}
+
+// deepFRAMEJudges shows pictures to the judges of the next part that have learned nothing.
+func deepFRAMEJudges(ctx context.Context, e Env, it *Item) error {
+	set, other, err := e.bricks(ctx, 64)
+	if err != nil {
+		return err
+	}
 	c, err := deepframe.For("texture-random", set.Dims(), 1)
 	if err != nil {
 		return err
 	}
+	j, err := e.judgeTexture(ctx, c, set)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	turned := make([]float32, len(set.X)) // bricks that stand
+	for i := range turned {
+		turned[i] = set.X[i%set.W*set.W+i/set.W]
+	}
+	for _, c := range []struct {
+		what           string
+		x              []float32
+		taught, unseen Limit
+	}{
+		{"the picture itself", set.X, AtMost(1e-6), AtMost(1e-6)},
+		{"another such picture", other.X, Reported, Reported},
+		{"spot noise of other phases", spotNoises(set.X, set.W, e.random(3)), AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
+		{"the picture turned", turned, AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
+	} {
+		taught, unseen, err := j.each(ctx, c.x)
+		if err != nil {
+			return err
+		}
+		it.Check("", c.what+": gap of the statistics", taught, c.taught, "")
+		it.Check("", c.what+": gap on another network, share of spot noise's", unseen, c.unseen, "")
+	}
+	return nil
+}
+
+func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
+	const side = 64
+	set, other, err := e.bricks(ctx, side)
+	if err != nil {
+		return err
+	}
+	c, err := deepframe.For("texture-random", set.Dims(), 1)
+	if err != nil {
+		return err
+	}
+	j, err := e.judgeTexture(ctx, c, set)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	// Spot noise has the picture's own spectrum, which is most of what patch-SWD sees: it
+	// is nearer than another such picture, so that one is what samples are held against.
 	apart := func(x []float32) (float64, error) { return diag.PatchSWD(set.X, side, side, x, side, side, 1, e.Seed) }
 	floor, err := apart(other.X)
 	if err != nil {
 		return err
 	}
 	it.Check("", "patch-SWD of another such picture (the floor)", floor, Reported, "")
-	noise := spotNoise(set.X, side, e.random(2))
-	spot, err := apart(noise)
+	spot, err := apart(j.spot[:set.Dim()])
 	if err != nil {
 		return err
 	}
 	it.Check("", "patch-SWD of spot noise with the picture's spectrum", spot, Reported, "")
-	// Spot noise has the picture's own spectrum, which is most of what patch-SWD sees:
-	// it is nearer than another such picture, so that one is what samples are held against.
-	judge := c
-	judge.Backbone.Net = "random-2"
-	bound, err := e.onBackbone(ctx, judge, set)
-	if err != nil {
-		return err
-	}
-	defer bound.Close()
-	unseen := func(x []float32) (float64, error) {
-		return apartOn(ctx, bound, set.Dim(), set.X, x)
-	}
-	spotUnseen, err := unseen(noise)
-	if err != nil {
-		return err
-	}
-	floorUnseen, err := unseen(other.X)
-	if err != nil {
-		return err
-	}
-	it.Check("", "gap of the statistics on another network: another such picture (the floor)", floorUnseen, Reported, "")
-	it.Check("", "gap of the statistics on another network: spot noise", spotUnseen, Reported, "")
 	for _, arm := range []string{Works, Untrained, Flipped} {
 		s, m, ended, err := e.deepFRAME(ctx, "texture", arm, c, set)
 		if err != nil {
 			return err
 		}
-		switch arm {
-		case Works:
-			x := s.Samples()
-			got, err := apart(x)
-			if err != nil {
-				return err
+		if arm != Works {
+			gap := m[deepframe.Gap]
+			if arm == Flipped {
+				gap = gapOf(m, ended)
 			}
-			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtMost(0.1), endedBy(ended))
-			it.Check(arm, "patch-SWD, share of the floor's", got/floor, AtMost(1.5), "")
-			if got, err = unseen(x); err != nil {
-				return err
-			}
-			it.Check(arm, "gap of the statistics on another network, share of spot noise's", got/spotUnseen, Reported, "")
-			it.Check(arm, "deviation, share of the picture's", m[training.SampleStd]/m[training.DataStd], Within(0.7, 1.3), "")
-			img, err := record.Strip(2, 3, pictures(set, set.X, side, 1), pictures(set, noise, side, 1), pictures(set, x[:set.Dim()], side, 1))
-			if err := e.show("texture", img, err); err != nil {
-				return err
-			}
-		case Untrained:
-			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtLeast(0.6), "")
-		case Flipped:
-			it.Check(arm, "gap of the statistics", gapOf(m, ended), AtLeast(0.6), endedBy(ended))
+			it.Check(arm, "gap of the statistics", gap, AtLeast(0.6), endedBy(ended))
+			continue
+		}
+		x := s.Samples()
+		swd, err := apart(x)
+		if err != nil {
+			return err
+		}
+		_, unseen, err := j.of(ctx, x)
+		if err != nil {
+			return err
+		}
+		it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtMost(textureLimits.taught), endedBy(ended))
+		it.Check(arm, "gap on another network, share of spot noise's", unseen, AtMost(textureLimits.unseen), "")
+		it.Check(arm, "patch-SWD, share of the floor's", swd/floor, AtMost(1.5), "")
+		it.Check(arm, "deviation, share of the picture's", m[training.SampleStd]/m[training.DataStd], Within(0.7, 1.3), "")
+		img, err := record.Strip(2, 3, pictures(set, set.X, side, 1), pictures(set, j.spot[:set.Dim()], side, 1), pictures(set, x[:set.Dim()], side, 1))
+		if err := e.show("texture", img, err); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -242,6 +329,14 @@ func apartOn(ctx context.Context, net Energy, dim int, a, b []float32) (float64,
 		gap += g / float64(len(p))
 	}
 	return gap, nil
+}
+
+// spotNoises are eight pictures of spot noise.
+func spotNoises(x []float32, side int, rng *rand.Rand) (out []float32) {
+	for range 8 {
+		out = append(out, spotNoise(x, side, rng)...)
+	}
+	return out
 }
 
 // spotNoise is a picture [side, side] with the spectrum of x and random phases.

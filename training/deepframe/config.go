@@ -105,10 +105,17 @@ func object(c Config) Config {
 	return c
 }
 
+// hot is a reference density of more grey levels. Samples keep a grain, which
+// wears off what a colder one freezes: rings, lattices of single pixels.
+func hot(c Config, sigma float64) Config {
+	c.Reference.Sigma, c.Langevin.Step = sigma, 0.3*sigma
+	return c
+}
+
 // Presets is the table of settings with a name. The authors' layer, steps and
 // rates are not published; these were found on two cores.
 var Presets = map[string]Preset{
-	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", frame("random", true, 2, "relu1", "relu2", "relu3")},
+	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", hot(frame("random", true, 2, "relu1", "relu2", "relu3"), 10)},
 	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", object(frame("random", false, 20, "relu2"))},
 	"texture":        {"one texture; VGG16 to conv3_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
 	"texture-deep":   {"one texture; VGG16 to conv4_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3", "conv4_3")},

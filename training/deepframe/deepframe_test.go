@@ -222,8 +222,8 @@ func TestTexture(t *testing.T) {
 		for _, p := range e.Params() {
 			n += len(p.W)
 		}
-		if n != 16+32+64 {
-			t.Errorf("wanted one weight for each of 112 features, got %d", n)
+		if n != 32+64+128 {
+			t.Errorf("wanted one weight for each of 224 features, got %d", n)
 		}
 		m := steps(t, system(t, c, e, set), c.Steps)
 		t.Logf("%q: gap %.4f, deviation %.1f of %.1f", arm.sabotage, m["moment_gap"], m[training.SampleStd], m[training.DataStd])
