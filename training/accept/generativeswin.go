@@ -71,7 +71,7 @@ func swinMaps(ctx context.Context, e Env, it *Item) error {
 	}
 	const used = "difference of maps of two codes, pictures of two shapes"
 	for _, arm := range []string{Works, asMean} {
-		steps := 800
+		steps := 1200
 		if arm != Works {
 			steps = 200
 		}
@@ -191,7 +191,7 @@ func swinDepth(ctx context.Context, e Env, it *Item) error {
 		further int
 	}{{"rgb", false, 0}, {Works, true, 0}, {deranged, true, 1}} {
 		part := channels(held, a.depth, a.further)
-		if err := e.swinArm(ctx, "depth", a.arm, 500, channels(train, a.depth, a.further), func(m *generativeswin.Model, ended error) error {
+		if err := e.swinArm(ctx, "depth", a.arm, 800, channels(train, a.depth, a.further), func(m *generativeswin.Model, ended error) error {
 			if ended != nil {
 				return fmt.Errorf("%s: %w", a.arm, ended)
 			}
