@@ -98,6 +98,7 @@ func small(grids []int, nets ...string) Config {
 		Grids: grids, Nets: nets, Bins: 16, Steps: 800, Batch: 50,
 		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
 		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
+		EMA:      0.99, // the last weights alone draw now well, now badly
 		ScoreL2:  0.05,
 	}
 	c.Data.Noise = 0.01
