@@ -172,6 +172,7 @@ func published(agents int) Config {
 	c := sampled(road(agents), 0.1)
 	c.Net.Features = []string{"goal-x", "goal-y", "lane", "heading", "acceleration", "steering", "jerk", "swerve", "obstacle", "speed"}
 	c.Langevin.Steps, c.Batch, c.Steps = 64, 64, 2000
+	c.Langevin.Step, c.Predict.Step = 0.05, 0.05 // changes of controls are steep
 	return c
 }
 
