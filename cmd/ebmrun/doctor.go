@@ -78,7 +78,7 @@ func trainingText(ctx context.Context) (text string, ok bool) {
 	e, err := orttraining.Open(ctx, "")
 	if err == nil {
 		defer e.Close()
-		return e.Library() + ", for --gradients ort-training", true
+		return e.Library() + ", for --gradients ort-training" + trainingCUDA(ctx, e), true
 	}
 	if !errors.Is(err, orttraining.ErrMissing) {
 		return err.Error(), false
@@ -88,6 +88,19 @@ func trainingText(ctx context.Context) (text string, ok bool) {
 		return err.Error(), false
 	}
 	return fmt.Sprintf("not installed; `ebmrun setup --ort-training` makes it with Python %s (%s)", version, path), false
+}
+
+// trainingCUDA says what the training build takes for CUDA, "" if it has it.
+func trainingCUDA(ctx context.Context, e *orttraining.Engine) string {
+	if e.Has(runtime.CUDA) {
+		return ""
+	}
+	path, version, err := orttraining.CUDABase(ctx)
+	if err != nil {
+		return "; not on CUDA: " + err.Error()
+	}
+	return fmt.Sprintf("; not on CUDA, whose wheel, onnxruntime-training %s, Python %s (%s) takes: install it and name the interpreter in %s",
+		orttraining.Version, version, path, orttraining.PythonVariable)
 }
 
 func (h health) write(c *common) error {

@@ -57,6 +57,9 @@ func (e *Engine) Close() error {
 // Library is the library's name and version, and the Python that it runs in.
 func (e *Engine) Library() string { return e.b.Library() + ", Python " + e.b.python }
 
+// Has reports whether the build has a provider.
+func (e *Engine) Has(provider string) bool { return slices.Contains(e.b.providers, names[provider]) }
+
 // Library implements runtime.Backend.
 func (b *backend) Library() string { return "onnxruntime-training " + b.version }
 

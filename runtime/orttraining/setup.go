@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,6 +119,16 @@ var candidates = []string{"python3.12", "python3.11", "python3.10", "python3.9",
 // Base returns a Python interpreter that the CPU wheel exists for: CPython 3.8
 // to 3.12.
 func Base(ctx context.Context) (path, version string, err error) {
+	return base(ctx, "onnxruntime-training-cpu", "3.8", "3.9", "3.10", "3.11", "3.12")
+}
+
+// CUDABase returns a Python interpreter that the wheel for CUDA exists for: CPython
+// 3.8 to 3.11. [PythonVariable] names one into which somebody has installed it.
+func CUDABase(ctx context.Context) (path, version string, err error) {
+	return base(ctx, "onnxruntime-training", "3.8", "3.9", "3.10", "3.11")
+}
+
+func base(ctx context.Context, wheel string, versions ...string) (path, version string, err error) {
 	var seen []string
 	for _, name := range candidates {
 		path, err := exec.LookPath(name)
@@ -129,8 +140,7 @@ func Base(ctx context.Context) (path, version string, err error) {
 			continue
 		}
 		version := strings.TrimSpace(string(text))
-		switch version {
-		case "3.8", "3.9", "3.10", "3.11", "3.12":
+		if slices.Contains(versions, version) {
 			return path, version, nil
 		}
 		seen = append(seen, name+" is "+version)
@@ -139,7 +149,7 @@ func Base(ctx context.Context) (path, version string, err error) {
 	if len(seen) > 0 {
 		found = "found " + strings.Join(seen, ", ")
 	}
-	return "", "", fmt.Errorf("onnxruntime-training %s has wheels for CPython 3.8 to 3.12 only: %s", Version, found)
+	return "", "", fmt.Errorf("%s %s has wheels for CPython %s to %s only: %s", wheel, Version, versions[0], versions[len(versions)-1], found)
 }
 
 // Setup makes a Python environment of its own in the cache folder, with the
