@@ -52,3 +52,4 @@ arms="specified freeze" run abp-mnist held_out/mse 1000 abp --data mnist
 arms="specified freeze" run abp-fashion held_out/mse 1000 abp --data fashion-mnist
 arms="specified freeze" run abp-orl held_out/mse 600 abp --data orl --size 32
 arms="specified freeze" run abp-orl-incomplete hidden/mse 600 abp --data orl --size 32 --set data.hidden=0.5
+EBMRUN=bin/ebmrun bench/anomaly.sh "$out/anomaly"
