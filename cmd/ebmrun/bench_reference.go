@@ -27,7 +27,7 @@ type reference struct {
 // recorded runs a chain that does not draw and keeps where it came from and to.
 func recorded(r *rig, st *sampler.State, about map[string]any, m *graphs.Model) (*reference, error) {
 	rec := &reference{about: about, tensors: npz.Tensors{}, model: m}
-	about["steps"], about["size"] = r.steps, stepOf(setting{still: true}).Size
+	about["steps"] = r.steps
 	start := make([]float32, len(st.X))
 	copy(start, st.X)
 	if err := r.chain(); err != nil {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	weightfile "ebmrun/export/weights"
 	"ebmrun/runtime"
 	"ebmrun/runtime/ref"
 )
@@ -104,4 +107,30 @@ func TestBench(t *testing.T) {
 	if m.Workload != "latent" || m.Provider != "cpu" || m.Fused || !(m.MsPerStep > 0) || !(m.PeakMB > 1) {
 		t.Errorf("got %+v", m)
 	}
+}
+
+// TestWriteWorkload: what is written holds the start, the end and the weights, and
+// the network is a file that can be measured itself.
+func TestWriteWorkload(t *testing.T) {
+	library(t)
+	dir := t.TempDir()
+	for _, w := range []string{"latent", "latent-ebm-iteration"} {
+		if r := ebmrun(t, "bench", w, "--write", dir, "--provider", "cpu", "--quiet"); r.status != 0 {
+			t.Fatal(r.errOut)
+		}
+	}
+	have, _, err := weightfile.Read(filepath.Join(dir, "latent.npz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, end := have["start/x"], have["end/x"]
+	if start == nil || end == nil || have["weight/layer1.weight"] == nil || slices.Equal(start.F32(), end.F32()) {
+		t.Errorf("wrote %d tensors, and a chain that stood still", len(have))
+	}
+	have, _, err = weightfile.Read(filepath.Join(dir, "latent-ebm-iteration.npz"))
+	if err != nil || have["start/prior/layer1.weight"] == nil || have["end/optim/1/m/layer1.weight"] == nil || have["x"] == nil {
+		t.Errorf("an iteration: %v, %d tensors", err, len(have))
+	}
+	r := ebmrun(t, "bench", filepath.Join(dir, "latent-ebm.onnx"))
+	r.wantError(t, 2, "latent-ebm.onnx")
 }

@@ -187,7 +187,7 @@ func langevin(spec energy.Spec, steps, batch int, dims ...int) func(context.Cont
 			return nil, errors.Join(err, net.Close())
 		}
 		r.refer = func() (*reference, error) {
-			return recorded(r, st, map[string]any{"kind": "langevin", "spec": spec, "shape": append([]int{batch}, dims...)}, m.Model)
+			return recorded(r, st, map[string]any{"kind": "langevin", "spec": spec, "size": stepOf(s).Size, "shape": append([]int{batch}, dims...)}, m.Model)
 		}
 		return r, nil
 	}
@@ -230,7 +230,11 @@ func posterior(ctx context.Context, e runtime.Engine, o runtime.Options, s setti
 		return nil, err
 	}
 	target := pictures(batch, dims).X
-	r, st, err := chains(ctx, g.Posterior(target, training.Ones(len(target))), nil, s, stepOf(s), steps, batch, m.Codes)
+	kernel := stepOf(s)
+	if s.still {
+		kernel.Size = 0.05 // longer steps magnify rounding
+	}
+	r, st, err := chains(ctx, g.Posterior(target, training.Ones(len(target))), nil, s, kernel, steps, batch, m.Codes)
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
@@ -241,7 +245,7 @@ func posterior(ctx context.Context, e runtime.Engine, o runtime.Options, s setti
 	}
 	r.work = 2 * forward // the way back to the codes costs what the way there does
 	r.refer = func() (*reference, error) {
-		rec, err := recorded(r, st, map[string]any{"kind": "posterior", "spec": spec, "sigma": sigma, "shape": []int{batch, m.Codes}}, m.Model)
+		rec, err := recorded(r, st, map[string]any{"kind": "posterior", "spec": spec, "sigma": sigma, "size": kernel.Size, "shape": []int{batch, m.Codes}}, m.Model)
 		if err == nil {
 			rec.tensors["target"] = graphs.Of(target, append([]int{batch}, dims...)...)
 		}
