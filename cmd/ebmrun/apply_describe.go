@@ -242,14 +242,11 @@ settings, and templates of --k clusters of the given examples are learned by EM.
 	return cmd
 }
 
-func detectTask(c *common) *cobra.Command {
+// pictureTask is a task on a few pictures, of --data or held out.
+func (c *common) pictureTask(verb, short, long, example string, do func(context.Context, *applied, *data.Set) error) *cobra.Command {
 	var name string
 	var n int
-	cmd, _ := c.task("detect", "Find the object in each picture, and its parts",
-		`Find the template and the pose that fit each picture best. OUT.png holds the pictures
-above the same with the outlines of the object and its parts; OUT.json has for each the
-kind, the score, the turn, the scale and the corners (y, x) in pixels of the run's size.`,
-		"ebmrun apply detect runs/faces --data ./pictures -o found.png",
+	cmd, _ := c.task(verb, short, long, example,
 		func(ctx context.Context, a *applied) error {
 			if n < 1 {
 				return badInput(fmt.Errorf("--n: wanted at least 1, got %d", n))
@@ -258,6 +255,20 @@ kind, the score, the turn, the scale and the corners (y, x) in pixels of the run
 			if err != nil {
 				return err
 			}
+			return do(ctx, a, set)
+		})
+	cmd.Flags().StringVar(&name, "data", "", "pictures: a name, folder or file (default: held-out examples of the run's data)")
+	cmd.Flags().IntVar(&n, "n", 8, "pictures at most")
+	return cmd
+}
+
+func detectTask(c *common) *cobra.Command {
+	return c.pictureTask("detect", "Find the object in each picture, and its parts",
+		`Find the template and the pose that fit each picture best. OUT.png holds the pictures
+above the same with the outlines of the object and its parts; OUT.json has for each the
+kind, the score, the turn, the scale and the corners (y, x) in pixels of the run's size.`,
+		"ebmrun apply detect runs/faces --data ./pictures -o found.png",
+		func(ctx context.Context, a *applied, set *data.Set) error {
 			found, err := a.Learned.(training.Detector).Detect(ctx, set.X)
 			if err != nil {
 				return err
@@ -280,9 +291,6 @@ kind, the score, the turn, the scale and the corners (y, x) in pixels of the run
 			}
 			return a.strip(a.out, set.X, drawn)
 		})
-	cmd.Flags().StringVar(&name, "data", "", "pictures: a name, folder or file (default: held-out examples of the run's data)")
-	cmd.Flags().IntVar(&n, "n", 8, "pictures at most")
-	return cmd
 }
 
 // outlineOn draws a closed line through corners (y, x).
@@ -300,20 +308,11 @@ func outlineOn(x []float32, h, w int, corners [4][2]float64, value float32) {
 }
 
 func sketchTask(c *common) *cobra.Command {
-	var name string
-	var n int
-	cmd, _ := c.task("sketch", "Draw what explains pictures",
+	return c.pictureTask("sketch", "Draw what explains pictures",
 		`Draw the wavelets that were selected as bars, where they have moved to in each of the
 pictures. OUT.png holds the pictures above their sketches.`,
 		"ebmrun apply sketch runs/faces -o sketch.png",
-		func(ctx context.Context, a *applied) error {
-			if n < 1 {
-				return badInput(fmt.Errorf("--n: wanted at least 1, got %d", n))
-			}
-			set, err := a.examples(ctx, name, n)
-			if err != nil {
-				return err
-			}
+		func(ctx context.Context, a *applied, set *data.Set) error {
 			x, err := a.Learned.(training.Sketcher).Sketch(ctx, set.X)
 			if err != nil {
 				return err
@@ -323,9 +322,6 @@ pictures. OUT.png holds the pictures above their sketches.`,
 			}
 			return a.strip(a.out, set.X, x)
 		})
-	cmd.Flags().StringVar(&name, "data", "", "pictures: a name, folder or file (default: held-out examples of the run's data)")
-	cmd.Flags().IntVar(&n, "n", 8, "pictures at most")
-	return cmd
 }
 
 func partsTask(c *common) *cobra.Command {
