@@ -20,6 +20,7 @@ import (
 	"ebmrun/training/data"
 	"ebmrun/training/deepframe"
 	"ebmrun/training/sampler"
+	"ebmrun/training/systemtest"
 )
 
 func load(t testing.TB, name string, o data.Options) *data.Set {
@@ -72,17 +73,6 @@ func system(t testing.TB, c deepframe.Config, e training.Energy, set *data.Set) 
 		t.Fatal(err)
 	}
 	return s
-}
-
-func steps(t testing.TB, s *deepframe.System, n int) (m training.Metrics) {
-	t.Helper()
-	for range n {
-		var err error
-		if m, err = s.Step(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
 }
 
 // filters are responses without a rectifier: f is linear in x.
@@ -163,7 +153,7 @@ func TestLearnedMean(t *testing.T) {
 		c.Sabotage = sabotage
 		m, err := energy.Linear([]int{1, 8, 8}, c.Reference.Sigma, false, func(_ *graphs.Builder, x *graphs.Value) []*graphs.Value { return []*graphs.Value{x} })
 		e := bound(t, ref.New(), m, err)
-		steps(t, system(t, c, e, set), c.Steps)
+		systemtest.Steps(t, system(t, c, e, set), c.Steps)
 		var d, size float64
 		for i, w := range e.Params()[0].W {
 			d += math.Abs(float64(w)*c.Reference.Sigma*c.Reference.Sigma - mean[i])
@@ -225,7 +215,7 @@ func TestTexture(t *testing.T) {
 		if n != 32+64+128 {
 			t.Errorf("wanted one weight for each of 224 features, got %d", n)
 		}
-		m := steps(t, system(t, c, e, set), c.Steps)
+		m := systemtest.Steps(t, system(t, c, e, set), c.Steps)
 		t.Logf("%q: gap %.4f, deviation %.1f of %.1f", arm.sabotage, m["moment_gap"], m[training.SampleStd], m[training.DataStd])
 		if gap := m["moment_gap"]; !(gap >= arm.lo && gap <= arm.hi) {
 			t.Errorf("sabotage %q: gap of the statistics: wanted %g to %g, got %g", arm.sabotage, arm.lo, arm.hi, gap)
@@ -247,18 +237,18 @@ func TestResume(t *testing.T) {
 		return training.CopyState(st)
 	}
 	whole, first := fresh(), fresh()
-	steps(t, whole, 6)
-	steps(t, first, 3)
+	systemtest.Steps(t, whole, 6)
+	systemtest.Steps(t, first, 3)
 	st, err := first.Save()
 	if err != nil {
 		t.Fatal(err)
 	}
 	second := fresh()
-	steps(t, second, 1) // what it did before is forgotten
+	systemtest.Steps(t, second, 1) // what it did before is forgotten
 	if err := second.Restore(training.CopyState(st)); err != nil {
 		t.Fatal(err)
 	}
-	steps(t, second, 3)
+	systemtest.Steps(t, second, 3)
 	if !reflect.DeepEqual(save(whole), save(second)) {
 		t.Error("the resumed run differs from the uninterrupted one")
 	}

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"ebmrun/training"
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/filters"
 	"ebmrun/training/sampler"
+	"ebmrun/training/systemtest"
 )
 
 func texture(t testing.TB, size int) *data.Set {
@@ -38,17 +38,6 @@ func system(t testing.TB, c Config, size int) *System {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func steps(t testing.TB, s *System, n int) (m training.Metrics) {
-	t.Helper()
-	for range n {
-		var err error
-		if m, err = s.Step(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
 }
 
 // TestIncremental: after 1,000 random changes of pixels, responses and histograms that were kept up to
@@ -99,7 +88,7 @@ func TestResponses(t *testing.T) {
 // Σ_k Σ_p λ_k, worked out anew.
 func TestConditional(t *testing.T) {
 	s := system(t, config(func(*Config) {}), 16)
-	steps(t, s, 6)
+	systemtest.Steps(t, s, 6)
 	f, c := s.chains[0], potentials(s.watch, s.lambda)
 	total := func() (sum float64) {
 		for k, p := range s.watch {
@@ -129,7 +118,7 @@ func TestConditional(t *testing.T) {
 // TestEnsemble: the weights are those of the histograms' distance.
 func TestEnsemble(t *testing.T) {
 	s := system(t, config(func(c *Config) { c.Mode, c.Temperature = Julesz, [2]float64{4, 1} }), 16)
-	steps(t, s, 6)
+	systemtest.Steps(t, s, 6)
 	f, c := s.chains[0], ensemble(s.watch, 2)
 	total := func() (sum float64) {
 		for _, p := range s.watch {
@@ -206,7 +195,7 @@ func TestLearns(t *testing.T) {
 	arm := func(mode, sabotage string) (before, after float64, s *System) {
 		s = system(t, config(func(c *Config) { c.Mode, c.Temperature, c.Sabotage = mode, [2]float64{6, 0.5}, sabotage }), 32)
 		first := s.Gaps()
-		m := steps(t, s, s.Config.Steps)
+		m := systemtest.Steps(t, s, s.Config.Steps)
 		before, after = s.Rest(first), s.Rest(s.Gaps())
 		t.Logf("%s %q: chosen gap %.3f, others %.3f at first, %.3f at last; %v", mode, sabotage, m["gap_max"], before, after, s.Chosen())
 		return before, after, s
@@ -233,9 +222,9 @@ func TestResume(t *testing.T) {
 	for _, mode := range []string{Histogram, Julesz} {
 		c := config(func(c *Config) { c.Mode, c.Temperature, c.Chains, c.Burn = mode, [2]float64{6, 0.5}, 2, 3 })
 		whole := system(t, c, 20)
-		steps(t, whole, 10)
+		systemtest.Steps(t, whole, 10)
 		half := system(t, c, 20)
-		steps(t, half, 5)
+		systemtest.Steps(t, half, 5)
 		half.Slow(0.5)
 		half.Slow(2)
 		dir := t.TempDir()
@@ -244,7 +233,7 @@ func TestResume(t *testing.T) {
 		if err := again.Restore(load(t, dir)); err != nil {
 			t.Fatal(err)
 		}
-		steps(t, again, 5)
+		systemtest.Steps(t, again, 5)
 		a, b := t.TempDir(), t.TempDir()
 		save(t, whole, a)
 		save(t, again, b)
@@ -350,5 +339,5 @@ func TestPublished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps(t, system(t, c, 64), 2)
+	systemtest.Steps(t, system(t, c, 64), 2)
 }

@@ -68,17 +68,6 @@ func system(t testing.TB, c Config, set *data.Set) *System {
 	return s
 }
 
-func steps(t testing.TB, s *System, n int) (m training.Metrics) {
-	t.Helper()
-	for range n {
-		var err error
-		if m, err = s.Step(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
-}
-
 // TestRigid: without freedom, SUM3 at every place is the score of a flat sparse FRAME template there.
 func TestRigid(t *testing.T) {
 	c := config(func(c *Config) { c.Frame.Turn = 1 })
@@ -154,7 +143,7 @@ func TestLearns(t *testing.T) {
 		c := config(func(c *Config) { c.Sabotage = sabotage })
 		set, all := hooks(16, c, 5)
 		s := system(t, c, set)
-		m := steps(t, s, c.Steps)
+		m := systemtest.Steps(t, s, c.Steps)
 		distance, turns := s.errors(all)
 		t.Logf("%q: score %.1f, median distance %.2f, right turns %.2f, responses off by %.2f", sabotage, m["score"], distance, turns, m["response_gap"])
 		if good := distance <= 2 && turns >= 0.7; good != (sabotage == "") {

@@ -16,6 +16,7 @@ import (
 	"ebmrun/training/data"
 	"ebmrun/training/maxent"
 	"ebmrun/training/sampler"
+	"ebmrun/training/systemtest"
 )
 
 func config(how string, change func(*Config)) Config {
@@ -57,17 +58,6 @@ func system(t testing.TB, c Config, set *data.Set) *System {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func steps(t testing.TB, s *System, n int) (m training.Metrics) {
-	t.Helper()
-	for range n {
-		var err error
-		if m, err = s.Step(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return m
 }
 
 func dictionaryOf(t testing.TB, c Config, side int) *Dictionary {
@@ -165,7 +155,7 @@ func TestSquare(t *testing.T) {
 	for _, how := range []string{Pursuit, Boost} {
 		c.Select = how
 		s := system(t, c, set)
-		steps(t, s, 16)
+		systemtest.Steps(t, s, 16)
 		got, random := s.Likeness(truth), s.Chance(truth, 6)
 		t.Logf("%s: correlation %.3f with the truth, %.3f of random atoms", how, got, random)
 		if got < 0.8 || random > 0.4 {
@@ -185,7 +175,7 @@ func TestLearns(t *testing.T) {
 			if arm == maxent.Flip {
 				n = 8
 			}
-			gap[arm] = steps(t, s, n)["gap"]
+			gap[arm] = systemtest.Steps(t, s, n)["gap"]
 		}
 		t.Logf("%s: %v", how, gap)
 		if gap[""] > 0.4*gap[maxent.Freeze] || gap[maxent.Flip] < gap[maxent.Freeze]*0.9 {
@@ -206,7 +196,7 @@ func TestResume(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			steps(t, s, n)
+			systemtest.Steps(t, s, n)
 			st, err := s.Save()
 			if err != nil {
 				t.Fatal(err)

@@ -14,6 +14,18 @@ import (
 	"ebmrun/training/checkpoint"
 )
 
+// Steps makes n iterations and returns what the last one measured.
+func Steps(t testing.TB, s training.System, n int) (m training.Metrics) {
+	t.Helper()
+	for range n {
+		var err error
+		if m, err = s.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
 // Resume compares ten iterations with five that are saved, restored in a new
 // system and followed by five more, and with the last five done twice. fresh makes
 // the system as a new process would. Each of the tensors in changed must be among
