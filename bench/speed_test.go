@@ -259,10 +259,10 @@ func boxMuller() {
 }
 
 func noise(n int, dims ...int) *data.Set {
-	set := &data.Set{Name: "noise", N: n, C: dims[0], H: dims[1], W: dims[2], X: make([]float32, n*graphs.Size(dims)), Lo: -1, Hi: 1, Gain: 1}
+	set := &data.Set{Name: "noise", N: n, C: dims[0], H: dims[1], W: dims[2], Floats: make([]float32, n*graphs.Size(dims)), Lo: -1, Hi: 1, Gain: 1}
 	r := rand.New(rand.NewPCG(1, 1))
-	for i := range set.X {
-		set.X[i] = 2*r.Float32() - 1
+	for i := range set.Floats {
+		set.Floats[i] = 2*r.Float32() - 1
 	}
 	return set
 }

@@ -18,7 +18,7 @@ func TestShow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x := s.X[:min(3, tiles)*s.Dim()]
+		x := s.X()[:min(3, tiles)*s.Dim()]
 		p, err := training.Show("samples", s, x)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -41,14 +41,14 @@ func TestShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := training.Show("given", s.Given, s.Given.X)
+	p, err := training.Show("given", s.Given, s.Given.X())
 	if err != nil || p.Images.C != 3 || p.Images.N != 2 || p.Images.Data[3*32*32] != s.Given.At(1)[0] {
 		t.Errorf("pictures with depth: %d of %d channels, %v", p.Images.N, p.Images.C, err)
 	}
 	if s, err = data.Load(context.Background(), "synthetic/moons", data.Options{Limit: 2}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := training.Show("points", s, s.X); err == nil {
+	if _, err := training.Show("points", s, s.X()); err == nil {
 		t.Error("vectors have a picture")
 	}
 }

@@ -204,9 +204,9 @@ var systems = map[string]struct {
 // mirrored gives each picture its mirror image as a condition.
 func mirrored(set *data.Set) *data.Set {
 	pairs, given := *set, *set
-	given.X = slices.Clone(set.X)
-	for i := 0; i < len(given.X); i += set.W {
-		slices.Reverse(given.X[i : i+set.W])
+	given.Floats = slices.Clone(set.X())
+	for i := 0; i < len(given.X()); i += set.W {
+		slices.Reverse(given.X()[i : i+set.W])
 	}
 	pairs.Given = &given
 	return &pairs
@@ -237,7 +237,7 @@ func TestWrite(t *testing.T) {
 	}
 	set, err := data.Load(t.Context(), "synthetic/glyph16", data.Options{Size: 8, Limit: 32, Seed: seed})
 	must(t, set, err)
-	put(t, "data", weights.Tensors{"x": graphs.Of(set.X, set.N, set.C, set.H, set.W)})
+	put(t, "data", weights.Tensors{"x": graphs.Of(set.X(), set.N, set.C, set.H, set.W)})
 	for name, row := range systems {
 		s, c, err := row.make(maker{t, ref.New()}, set, "")
 		must(t, s, err)
@@ -304,7 +304,7 @@ func read(t *testing.T, name string) weights.Tensors {
 // drawn is the set of pictures in the file.
 func drawn(t *testing.T) *data.Set {
 	x := read(t, "data")["x"]
-	set := &data.Set{Name: "drawn", N: x.Dims[0], C: x.Dims[1], H: x.Dims[2], W: x.Dims[3], X: x.F32(), Lo: -1, Hi: 1, Gain: 1}
+	set := &data.Set{Name: "drawn", N: x.Dims[0], C: x.Dims[1], H: x.Dims[2], W: x.Dims[3], Floats: x.F32(), Lo: -1, Hi: 1, Gain: 1}
 	if err := set.Check(); err != nil {
 		t.Fatal(err)
 	}

@@ -166,8 +166,8 @@ func (a *applied) part(ctx context.Context, name, part string, limit int) (*data
 // inScale brings examples to the run's scale: pictures by their range, other
 // values by the units of the files.
 func (a *applied) inScale(s *data.Set) *data.Set {
-	x := make([]float32, len(s.X))
-	for i, v := range s.X {
+	x := make([]float32, s.N*s.Dim())
+	for i, v := range s.X() {
 		if s.Lo < s.Hi && a.Lo < a.Hi {
 			x[i] = a.Lo + (v-s.Lo)*((a.Hi-a.Lo)/(s.Hi-s.Lo))
 		} else {
@@ -175,7 +175,7 @@ func (a *applied) inScale(s *data.Set) *data.Set {
 		}
 	}
 	t := *s
-	t.X, t.Lo, t.Hi, t.Gain, t.Offset = x, a.Lo, a.Hi, a.Gain, a.Offset
+	t.Floats, t.Lo, t.Hi, t.Gain, t.Offset = x, a.Lo, a.Hi, a.Gain, a.Offset
 	return &t
 }
 
@@ -277,7 +277,7 @@ more, or instead where no energy is learned.`,
 				fmt.Fprintf(c.out, "%d examples of %s: energy %.5g ± %.4g\n", set.N, set.Name, mean, sd)
 			}
 			if s, ok := a.Learned.(training.Scorer); ok {
-				what, v, err := s.Score(ctx, set.X, c.seed)
+				what, v, err := s.Score(ctx, set.X(), c.seed)
 				if err != nil {
 					return err
 				}
@@ -295,6 +295,7 @@ more, or instead where no energy is learned.`,
 // energies of all examples, and their scores.
 func (a *applied) energies(ctx context.Context, set *data.Set) (u, f []float32, err error) {
 	const batch = 64
+	x := set.X()
 	u, f = make([]float32, set.N), make([]float32, set.N)
 	p := a.c.progress("energies", 0, set.N)
 	defer p.finish()
@@ -303,7 +304,7 @@ func (a *applied) energies(ctx context.Context, set *data.Set) (u, f []float32, 
 			return nil, nil, err
 		}
 		end := min(i+batch, set.N)
-		if err := a.e.Scores(set.X[i*a.dim:end*a.dim], u[i:end], f[i:end]); err != nil {
+		if err := a.e.Scores(x[i*a.dim:end*a.dim], u[i:end], f[i:end]); err != nil {
 			return nil, nil, err
 		}
 		p.step(end, nil)
@@ -428,7 +429,7 @@ OUT-z.npy the starts.`,
 				}
 				return a.explain(ctx, l, set)
 			}
-			if _, err := a.pictures(set.X); err != nil {
+			if _, err := a.pictures(set.X()); err != nil {
 				return err
 			}
 			g, err := a.generator(steps)
@@ -446,7 +447,7 @@ OUT-z.npy the starts.`,
 			var r *shortrun.Reconstruction
 			var curve []float64
 			for done := 0; done < iters; done += piece {
-				if r, err = g.Reconstruct(ctx, set.X, z, min(piece, iters-done), step); err != nil {
+				if r, err = g.Reconstruct(ctx, set.X(), z, min(piece, iters-done), step); err != nil {
 					return err
 				}
 				z = r.Z
@@ -476,7 +477,7 @@ OUT-z.npy the starts.`,
 				last += v / float64(set.N)
 			}
 			fmt.Fprintf(c.out, "%d pictures of %s: mean squared error %.4g at first, %.4g after %d iterations (share %.3f)\n", set.N, set.Name, curve[0], last, iters, last/curve[0])
-			return a.strip(a.out, set.X, r.X, first)
+			return a.strip(a.out, set.X(), r.X, first)
 		})
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "pictures: a name, folder or file (default: held-out examples of the run's data)")
@@ -501,7 +502,7 @@ func (a *applied) one(ctx context.Context, path string) ([]float32, error) {
 	if set.N != 1 {
 		return nil, badInput(fmt.Errorf("%s: wanted one picture, got %d", path, set.N))
 	}
-	return set.X, nil
+	return set.X(), nil
 }
 
 func inpaintTask(c *common) *cobra.Command {
@@ -776,11 +777,11 @@ func (a *applied) longrun(ctx context.Context, name, from string, n, steps int) 
 	if err != nil {
 		return err
 	}
-	of, err := a.stateOf(set.X)
+	of, err := a.stateOf(set.X())
 	if err != nil {
 		return err
 	}
-	x := append([]float32(nil), set.X...)
+	x := append([]float32(nil), set.X()...)
 	if from == "chains" {
 		if len(a.Bank) < n*a.dim {
 			return badInput(fmt.Errorf("--from chains: the run keeps %d chains, --n asks for %d", len(a.Bank)/a.dim, n))

@@ -43,7 +43,7 @@ example: its number, its class, 1 for an anomaly, and its judgement.`,
 				}
 				return !slices.Contains(learned, class)
 			}
-			what, likely, err := a.judged(ctx, set.X)
+			what, likely, err := a.judged(ctx, set.X())
 			if err != nil {
 				return err
 			}

@@ -102,7 +102,7 @@ the system's paper gives, or the units of a hidden layer of its energy.`,
 			if err != nil {
 				return err
 			}
-			x, err := d.Describe(ctx, set.X)
+			x, err := d.Describe(ctx, set.X())
 			if err = errors.Join(err, free()); err != nil {
 				return err
 			}
@@ -139,10 +139,10 @@ examples to learn from and to test on.`,
 			if err != nil {
 				return err
 			}
-			x, err := d.Describe(ctx, learn.X)
+			x, err := d.Describe(ctx, learn.X())
 			var y []float32
 			if err == nil {
-				y, err = d.Describe(ctx, test.X)
+				y, err = d.Describe(ctx, test.X())
 			}
 			if err = errors.Join(err, free()); err != nil {
 				return err
@@ -160,7 +160,7 @@ examples to learn from and to test on.`,
 			if err != nil {
 				return err
 			}
-			_, plain, err := accuracy(learn.X, test.X)
+			_, plain, err := accuracy(learn.X(), test.X())
 			if err != nil {
 				return err
 			}
@@ -218,7 +218,7 @@ settings, and templates of --k clusters of the given examples are learned by EM.
 			if err != nil {
 				return err
 			}
-			of, err := a.Learned.(training.Clusterer).Cluster(ctx, set.X, k, c.seed)
+			of, err := a.Learned.(training.Clusterer).Cluster(ctx, set.X(), k, c.seed)
 			if err != nil {
 				return badInput(err)
 			}
@@ -269,7 +269,7 @@ above the same with the outlines of the object and its parts; OUT.json has for e
 kind, the score, the turn, the scale and the corners (y, x) in pixels of the run's size.`,
 		"ebmrun apply detect runs/faces --data ./pictures -o found.png",
 		func(ctx context.Context, a *applied, set *data.Set) error {
-			found, err := a.Learned.(training.Detector).Detect(ctx, set.X)
+			found, err := a.Learned.(training.Detector).Detect(ctx, set.X())
 			if err != nil {
 				return err
 			}
@@ -282,14 +282,14 @@ kind, the score, the turn, the scale and the corners (y, x) in pixels of the run
 				return err
 			}
 			c.say("wrote " + path)
-			drawn := slices.Clone(set.X)
+			drawn := slices.Clone(set.X())
 			for i, f := range found {
 				x := drawn[i*a.dim : (i+1)*a.dim]
 				for j, corners := range append([][4][2]float64{f.Outline}, f.Parts...) {
 					outlineOn(x, set.H, set.W, corners, []float32{a.Hi, a.Lo + 0.75*(a.Hi-a.Lo)}[min(j, 1)])
 				}
 			}
-			return a.strip(a.out, set.X, drawn)
+			return a.strip(a.out, set.X(), drawn)
 		})
 }
 
@@ -313,14 +313,14 @@ func sketchTask(c *common) *cobra.Command {
 pictures. OUT.png holds the pictures above their sketches.`,
 		"ebmrun apply sketch runs/faces -o sketch.png",
 		func(ctx context.Context, a *applied, set *data.Set) error {
-			x, err := a.Learned.(training.Sketcher).Sketch(ctx, set.X)
+			x, err := a.Learned.(training.Sketcher).Sketch(ctx, set.X())
 			if err != nil {
 				return err
 			}
 			for i, v := range x {
 				x[i] = a.Lo + v*(a.Hi-a.Lo)
 			}
-			return a.strip(a.out, set.X, x)
+			return a.strip(a.out, set.X(), x)
 		})
 }
 
@@ -362,7 +362,7 @@ all differences, as a share of the sum of the examples' means, is told.`,
 			if err != nil {
 				return err
 			}
-			names, observed, drawn, err := a.Learned.(training.Statistician).Statistics(ctx, set.X, c.seed)
+			names, observed, drawn, err := a.Learned.(training.Statistician).Statistics(ctx, set.X(), c.seed)
 			if err != nil {
 				return err
 			}

@@ -25,16 +25,16 @@ func (a *applied) explain(ctx context.Context, l training.Reconstructor, set *da
 		training.Encoder
 		training.Decoder
 	}); ok {
-		if z, err = coder.Encode(ctx, set.X, nil, a.c.seed); err == nil {
+		if z, err = coder.Encode(ctx, set.X(), nil, a.c.seed); err == nil {
 			y, err = coder.Decode(ctx, z)
 		}
 	} else {
-		y, err = l.Reconstruct(ctx, set.X, nil, a.c.seed)
+		y, err = l.Reconstruct(ctx, set.X(), nil, a.c.seed)
 	}
 	if err != nil {
 		return err
 	}
-	errs := a.errors(set.X, y, nil)
+	errs := a.errors(set.X(), y, nil)
 	rows := make([][]float64, set.N)
 	for i, e := range errs {
 		rows[i] = []float64{float64(i), e}
@@ -51,7 +51,7 @@ func (a *applied) explain(ctx context.Context, l training.Reconstructor, set *da
 	}
 	mean := average(errs)
 	fmt.Fprintf(a.c.out, "%d examples of %s: mean squared error %.4g%s\n", set.N, set.Name, mean, a.decibels(mean))
-	return a.show(a.out, set.X, y)
+	return a.show(a.out, set.X(), y)
 }
 
 // errors are the mean squared differences of each example, where mask is 0 or,
@@ -131,7 +131,7 @@ each picture.`,
 			if err != nil {
 				return err
 			}
-			whole := set.X
+			whole := set.X()
 			var known []float32
 			if mask == "" {
 				known = a.hide(set.N, hidden)
@@ -147,10 +147,10 @@ each picture.`,
 					if t.N != set.N {
 						return badInput(fmt.Errorf("--truth %s: wanted %d pictures, as many as --data gives, got %d", truth, set.N, t.N))
 					}
-					whole = t.X
+					whole = t.X()
 				}
 			}
-			x := slices.Clone(set.X)
+			x := slices.Clone(set.X())
 			for i, m := range known {
 				if m == 0 {
 					x[i] = (a.Lo + a.Hi) / 2 // nothing of the truth can leak

@@ -63,7 +63,7 @@ of an obstacle or of another.`,
 			if err != nil {
 				return err
 			}
-			x, err := m.Predict(ctx, m.experts.Given.X, k, c.seed)
+			x, err := m.Predict(ctx, m.experts.Given.X(), k, c.seed)
 			if err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ of an obstacle or of another.`,
 				name string
 				x    []float32
 				k    int
-			}{{"predicted", x, k}, {"constant velocity", velocity, 1}, {"constant control", held, 1}, {"experts' controls", m.experts.X, 1}} {
+			}{{"predicted", x, k}, {"constant velocity", velocity, 1}, {"constant control", held, 1}, {"experts' controls", m.experts.X(), 1}} {
 				e, err := m.Measure(ctx, m.experts, row.x, row.k)
 				if err != nil {
 					return badInput(err)
@@ -96,7 +96,7 @@ of an obstacle or of another.`,
 			if err != nil {
 				return err
 			}
-			maps, err := m.Maps(ctx, few.Given.X, x[:few.N*k*few.Dim()], k, truth)
+			maps, err := m.Maps(ctx, few.Given.X(), x[:few.N*k*few.Dim()], k, truth)
 			if err != nil {
 				return err
 			}
@@ -111,7 +111,7 @@ of an obstacle or of another.`,
 
 // places writes where k draws for each scene lead.
 func (a *applied) places(ctx context.Context, m controlled, x []float32, k int) error {
-	scenes := make([]float32, 0, k*len(m.experts.Given.X))
+	scenes := make([]float32, 0, k*m.experts.Given.N*m.experts.Given.Dim())
 	for i := range m.experts.N {
 		for range k {
 			scenes = append(scenes, m.experts.Given.At(i)...)
@@ -145,7 +145,7 @@ ones, up to a constant.`,
 			if err != nil {
 				return err
 			}
-			scenes := m.experts.Given.X
+			scenes := m.experts.Given.X()
 			x, err := m.Predict(ctx, scenes, 1, c.seed)
 			if err != nil {
 				return err
@@ -155,7 +155,7 @@ ones, up to a constant.`,
 			weights := m.Weights()
 			var mean [2][]float64
 			var costs [2][]float32
-			for i, u := range [][]float32{m.experts.X, x} {
+			for i, u := range [][]float32{m.experts.X(), x} {
 				if mean[i], err = m.Features(ctx, u, scenes); err != nil {
 					return err
 				}

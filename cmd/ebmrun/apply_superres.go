@@ -56,7 +56,7 @@ func (a *applied) refine(ctx context.Context, l training.Refiner, name string, n
 		if err != nil {
 			return err
 		}
-		truth, coarse = set.X, voxelnet.Coarsen(set.X, fine, k)
+		truth, coarse = set.X(), voxelnet.Coarsen(set.X(), fine, k)
 	} else {
 		a.Dims = []int{fine[0], fine[1] / k, fine[2] / k, fine[3] / k}
 		a.dim = graphs.Size(a.Dims)
@@ -64,7 +64,7 @@ func (a *applied) refine(ctx context.Context, l training.Refiner, name string, n
 		if a.Dims, a.dim = fine, graphs.Size(fine); err != nil {
 			return err
 		}
-		coarse = set.X
+		coarse = set.X()
 	}
 	y, err := l.Refine(ctx, coarse, k, a.c.seed)
 	if err != nil {
@@ -103,7 +103,7 @@ func (a *applied) enlarge(ctx context.Context, l training.Enlarger, name string,
 	if err != nil {
 		return err
 	}
-	y, err := l.Enlarge(ctx, set.X, set.H, set.W, factor)
+	y, err := l.Enlarge(ctx, set.X(), set.H, set.W, factor)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (a *applied) enlarge(ctx context.Context, l training.Enlarger, name string,
 	images := func(x []float32) record.Images {
 		return record.Images{Data: x, N: set.N, C: set.C, H: h, W: w, Lo: a.Lo, Hi: a.Hi}
 	}
-	plain := pyramid.Resize(slices.Clone(set.X), set.H, set.W, h, w)
+	plain := pyramid.Resize(slices.Clone(set.X()), set.H, set.W, h, w)
 	img, err := record.Strip(2, 2, images(plain), images(y))
 	return a.write(a.out, img, err)
 }

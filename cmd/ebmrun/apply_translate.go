@@ -19,7 +19,7 @@ func (a *applied) sources(ctx context.Context, name string, n int) (x, truth []f
 		from = a.Dims
 	}
 	if pairs, err := a.pairs(ctx, name, n); err == nil && pairs.Given != nil && slices.Equal(pairs.Given.Dims(), from) && slices.Equal(pairs.Dims(), a.Dims) {
-		return pairs.Given.X, a.inScale(pairs).X, nil
+		return pairs.Given.X(), a.inScale(pairs).X(), nil
 	}
 	if name == "" {
 		return nil, nil, badInput(errors.New("wanted --data, what to translate"))
@@ -31,7 +31,7 @@ func (a *applied) sources(ctx context.Context, name string, n int) (x, truth []f
 	if set, err = a.examples(ctx, name, n); err != nil {
 		return nil, nil, err
 	}
-	return set.X, nil, nil
+	return set.X(), nil, nil
 }
 
 // pairs loads data in the sizes of the run's, with what its examples are given.

@@ -229,7 +229,7 @@ func posterior(ctx context.Context, e runtime.Engine, o runtime.Options, s setti
 	if err != nil {
 		return nil, err
 	}
-	target := pictures(batch, dims).X
+	target := pictures(batch, dims).X()
 	kernel := stepOf(s)
 	if s.still {
 		kernel.Size = 0.05 // longer steps magnify rounding
@@ -256,10 +256,10 @@ func posterior(ctx context.Context, e runtime.Engine, o runtime.Options, s setti
 
 // pictures are n pictures of uniform noise.
 func pictures(n int, dims []int) *data.Set {
-	set := &data.Set{Name: "noise", N: n, C: dims[0], H: dims[1], W: dims[2], X: make([]float32, n*graphs.Size(dims)), Lo: -1, Hi: 1, Gain: 1}
+	set := &data.Set{Name: "noise", N: n, C: dims[0], H: dims[1], W: dims[2], Floats: make([]float32, n*graphs.Size(dims)), Lo: -1, Hi: 1, Gain: 1}
 	r := rand.New(rand.NewPCG(1, 1))
-	for i := range set.X {
-		set.X[i] = 2*r.Float32() - 1
+	for i := range set.Floats {
+		set.Floats[i] = 2*r.Float32() - 1
 	}
 	return set
 }
@@ -279,7 +279,7 @@ func likelihoodOfFlow(ctx context.Context, e runtime.Engine, o runtime.Options, 
 	if err != nil {
 		return nil, err
 	}
-	x := pictures(batch, dims).X
+	x := pictures(batch, dims).X()
 	noise, w, bound := make([]float32, len(x)), make([]float32, batch), make([]float32, batch)
 	sampler.Noise{Seed: 1}.Normals(noise, sampler.Chains(0, batch), 0)
 	for i := range w {

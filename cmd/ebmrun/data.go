@@ -181,7 +181,7 @@ func previewOf(s *data.Set) (image.Image, error) {
 	case s.Kind == data.Plain && (s.Given != nil || s.Beside != nil):
 		return pairsOf(s.Head(8))
 	}
-	p, err := training.Show(record.SamplesTag, s, s.X)
+	p, err := training.Show(record.SamplesTag, s, s.X())
 	if err != nil {
 		return nil, err
 	}
@@ -194,10 +194,10 @@ func someFrames(s *data.Set, n int) *data.Set {
 		return s
 	}
 	t := &data.Set{Name: s.Name, Kind: s.Kind, N: s.N, C: s.C, D: n, H: s.H, W: s.W, Lo: s.Lo, Hi: s.Hi, Gain: s.Gain, Offset: s.Offset}
-	p := s.H * s.W
+	x, p := s.X(), s.H*s.W
 	for i := range s.N * s.C {
 		for k := range n {
-			t.X = append(t.X, s.X[(i*s.D+k*s.D/n)*p:][:p]...)
+			t.Floats = append(t.Floats, x[(i*s.D+k*s.D/n)*p:][:p]...)
 		}
 	}
 	return t
@@ -226,7 +226,7 @@ func pairsOf(s *data.Set) (image.Image, error) {
 		if t.IsVectors() || t.H != s.H || t.W != s.W {
 			continue
 		}
-		p, err := training.Show(record.SamplesTag, t, t.X)
+		p, err := training.Show(record.SamplesTag, t, t.X())
 		if err != nil {
 			return nil, err
 		}
@@ -251,7 +251,7 @@ func pairsOf(s *data.Set) (image.Image, error) {
 func densityOf(s *data.Set) (image.Image, error) {
 	const cells = 64
 	reach := 0.0
-	for _, v := range s.X {
+	for _, v := range s.X() {
 		reach = max(reach, float64(v), -float64(v))
 	}
 	reach = max(1.05*reach, 1e-6)

@@ -48,8 +48,8 @@ var metrics = []metric{
 	}},
 	{"kl", "divergence of the samples' histogram from the known density, nats; points of the plane only", klGrid},
 	{"diversity", "mean distance between samples, per value; the floor is that of real data", func(_ context.Context, q comparison) (value, floor float64, err error) {
-		if value, err = diag.Diversity(q.samples.X, q.samples.Dim()); err == nil {
-			floor, err = diag.Diversity(q.held.X, q.held.Dim())
+		if value, err = diag.Diversity(q.samples.X(), q.samples.Dim()); err == nil {
+			floor, err = diag.Diversity(q.held.X(), q.held.Dim())
 		}
 		return value, floor, err
 	}},
@@ -181,8 +181,8 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 			return q, badInput(err)
 		}
 		raw = raw.Head(f.n)
-		for i, v := range raw.X {
-			raw.X[i] = float32(raw.Raw(v)*q.set.Gain + q.set.Offset)
+		for i, v := range raw.X() {
+			raw.Floats[i] = float32(raw.Raw(v)*q.set.Gain + q.set.Offset)
 		}
 		q.samples = raw
 	} else {
@@ -197,7 +197,7 @@ func (c *common) comparison(ctx context.Context, path string, f evalFlags) (q co
 		for i, v := range x {
 			x[i] = float32((float64(v)-r.Offset)/r.Gain*q.set.Gain + q.set.Offset)
 		}
-		one.N, one.X = n, x
+		one.N, one.Floats = n, x
 		d := r.Dims
 		if one.C, one.H, one.W = d[0], 1, 1; len(d) == 3 {
 			one.H, one.W = d[1], d[2]
@@ -226,8 +226,8 @@ func againstHeld(q comparison, distance func(a, b []float32, dim int) (float64, 
 		return 0, 0, fmt.Errorf("%s is one picture: patch-swd measures such data", q.set.Name)
 	}
 	dim := q.set.Dim()
-	if value, err = distance(q.held.X, q.samples.X, dim); err == nil {
-		floor, err = distance(q.held.X, q.learned.X, dim)
+	if value, err = distance(q.held.X(), q.samples.X(), dim); err == nil {
+		floor, err = distance(q.held.X(), q.learned.X(), dim)
 	}
 	return value, floor, err
 }
@@ -241,7 +241,7 @@ func fdPCA(_ context.Context, q comparison) (value, floor float64, err error) {
 	if k < 1 {
 		return 0, 0, fmt.Errorf("fd-pca: %d samples and %d real examples are too few", q.samples.N, q.held.N)
 	}
-	fd, err := diag.FitFD(fitted.X, q.set.Dim(), k)
+	fd, err := diag.FitFD(fitted.X(), q.set.Dim(), k)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -250,17 +250,17 @@ func fdPCA(_ context.Context, q comparison) (value, floor float64, err error) {
 
 func patchSWD(_ context.Context, q comparison) (value, floor float64, err error) {
 	s, d := q.samples, q.set
-	if value, err = diag.PatchSWD(q.held.X, d.H, d.W, s.X, s.H, s.W, d.C, 1); err != nil {
+	if value, err = diag.PatchSWD(q.held.X(), d.H, d.W, s.X(), s.H, s.W, d.C, 1); err != nil {
 		return 0, 0, err
 	}
 	if d.N > 1 {
-		floor, err = diag.PatchSWD(q.held.X, d.H, d.W, q.learned.X, d.H, d.W, d.C, 1)
+		floor, err = diag.PatchSWD(q.held.X(), d.H, d.W, q.learned.X(), d.H, d.W, d.C, 1)
 		return value, floor, err
 	}
 	// one picture: its upper half against its lower
 	var half [2][]float32
 	for ch := range d.C {
-		plane := d.X[ch*d.H*d.W : (ch+1)*d.H*d.W]
+		plane := d.X()[ch*d.H*d.W : (ch+1)*d.H*d.W]
 		n := d.H / 2 * d.W
 		half[0], half[1] = append(half[0], plane[:n]...), append(half[1], plane[len(plane)-n:]...)
 	}
@@ -274,19 +274,19 @@ func klGrid(_ context.Context, q comparison) (value, floor float64, err error) {
 		return 0, 0, fmt.Errorf("kl: the density of %s is not known; energy-distance needs none", q.set.Name)
 	}
 	reach := 0.0
-	for _, v := range q.set.X {
+	for _, v := range q.set.X() {
 		reach = max(reach, 1.1*math.Abs(float64(v)))
 	}
 	g := diag.Grid{X0: -reach, X1: reach, Y0: -reach, Y1: reach, Bins: 20}
-	if value, err = diag.KLGrid(q.samples.X, density, g); err == nil {
-		floor, err = diag.KLGrid(q.held.X, density, g)
+	if value, err = diag.KLGrid(q.samples.X(), density, g); err == nil {
+		floor, err = diag.KLGrid(q.held.X(), density, g)
 	}
 	return value, floor, err
 }
 
 func nearest(_ context.Context, q comparison) (value, floor float64, err error) {
 	median := func(x, _ []float32, dim int) (float64, error) {
-		d, _, err := diag.NearestNeighbours(x, q.set.X, dim)
+		d, _, err := diag.NearestNeighbours(x, q.set.X(), dim)
 		if err != nil {
 			return 0, err
 		}
@@ -296,8 +296,8 @@ func nearest(_ context.Context, q comparison) (value, floor float64, err error) 
 	if q.set.N == 1 {
 		return 0, 0, fmt.Errorf("%s is one picture: patch-swd measures such data", q.set.Name)
 	}
-	if value, err = median(q.samples.X, nil, q.set.Dim()); err == nil {
-		floor, err = median(q.held.X, nil, q.set.Dim())
+	if value, err = median(q.samples.X(), nil, q.set.Dim()); err == nil {
+		floor, err = median(q.held.X(), nil, q.set.Dim())
 	}
 	return value, floor, err
 }

@@ -43,7 +43,7 @@ func TestEval(t *testing.T) {
 		return e
 	}
 	for metric, near := range map[string]float64{"energy-distance": 0.02, "kl": 0.15, "nearest": 0.01} {
-		if e := value(metric, real.X); math.Abs(e.Value-e.Floor) > near {
+		if e := value(metric, real.X()); math.Abs(e.Value-e.Floor) > near {
 			t.Errorf("%s: real data has %g, the floor is %g", metric, e.Value, e.Floor)
 		}
 		if e := value(metric, noise); e.Value < e.Floor+near {
@@ -54,7 +54,7 @@ func TestEval(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := value("nearest", training.X); e.Value != 0 {
+	if e := value("nearest", training.X()); e.Value != 0 {
 		t.Errorf("copies have the distance %g from what they copy", e.Value)
 	}
 }
@@ -73,7 +73,7 @@ func TestNamedFeatures(t *testing.T) {
 	for i := range x {
 		x[i] = float32(i%7)/3 - 1
 	}
-	out, dim, err := f.of(t.Context(), &data.Set{N: 3, C: 1, H: 16, W: 16, X: x})
+	out, dim, err := f.of(t.Context(), &data.Set{N: 3, C: 1, H: 16, W: 16, Floats: x})
 	if err != nil || len(out) != 3*dim || dim < 64 || f.hash == "" {
 		t.Errorf("got %d numbers of %d features, hash %q (%v)", len(out), dim, f.hash, err)
 	}
@@ -113,7 +113,7 @@ func TestFID(t *testing.T) {
 	}
 	defer f.Close()
 	set := func(x, y, a, b float32) *data.Set {
-		return &data.Set{N: 4, C: 1, H: 1, W: 2, X: []float32{x + a, y + b, x + a, y - b, x - a, y + b, x - a, y - b}}
+		return &data.Set{N: 4, C: 1, H: 1, W: 2, Floats: []float32{x + a, y + b, x + a, y - b, x - a, y + b, x - a, y - b}}
 	}
 	value, floor, err := fid(t.Context(), comparison{features: f, held: set(0, 0, 1, 2), learned: set(0, 1, 1, 2), samples: set(3, -1, 2, 0.5)})
 	if err != nil {

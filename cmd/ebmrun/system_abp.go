@@ -75,7 +75,7 @@ func reachable(tanh bool, set *data.Set) error {
 	}
 	lo, hi := set.Lo, set.Hi
 	if lo >= hi { // not declared
-		lo, hi = slices.Min(set.X), slices.Max(set.X)
+		lo, hi = slices.Min(set.X()), slices.Max(set.X())
 	}
 	if lo < -1 || hi > 1 {
 		return fmt.Errorf("%s has values from %.4g to %.4g, and the generator, which ends in tanh, makes values from -1 to 1", set.Name, lo, hi)

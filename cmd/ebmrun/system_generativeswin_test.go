@@ -30,8 +30,8 @@ func TestGenerativeSwin(t *testing.T) {
 		if x.N*x.Dim() != 2*256 {
 			t.Errorf("%s: %d maps of %d values", from, x.N, x.Dim())
 		}
-		if x, err = data.ReadNPY(out + "-epistemic.npy"); err != nil || x.N*x.Dim() != 2*256 || slices.Max(x.X) <= -1 || (slices.Max(x.X)+1)/2 > float32(math.Ln2) { // read as pictures of 0 … 1
-			t.Errorf("%s: epistemic entropies from %g to %g (%v)", from, slices.Min(x.X), slices.Max(x.X), err)
+		if x, err = data.ReadNPY(out + "-epistemic.npy"); err != nil || x.N*x.Dim() != 2*256 || slices.Max(x.X()) <= -1 || (slices.Max(x.X())+1)/2 > float32(math.Ln2) { // read as pictures of 0 … 1
+			t.Errorf("%s: epistemic entropies from %g to %g (%v)", from, slices.Min(x.X()), slices.Max(x.X()), err)
 		}
 		files := filepath.Join(t.TempDir(), "x")
 		exported(t, run, "-o", files, "--check").wantOut(t, "generator-given.onnx", "prior.onnx", "encoder.onnx", "decoder.onnx")

@@ -113,7 +113,7 @@ func fixtures(t *testing.T, dir string) {
 		save(name+".npy", func(w io.Writer) error { return weights.NPY(w, graphs.Of(v, dims...)) })
 	}
 	dims := func(lead ...int) []int { return append(lead, m.Dims...) }
-	x := set.X[:batch*set.Dim()]
+	x := set.X()[:batch*set.Dim()]
 	u, f, g := make([]float32, batch), make([]float32, batch), make([]float32, len(x))
 	must(field.Scores(x, u, f))
 	must(field.EnergyGrad(x, u, g))

@@ -78,7 +78,7 @@ func TestPosterior(t *testing.T) {
 // reconstructions of new examples. Without inference nothing is learned.
 func TestLearn(t *testing.T) {
 	set, held := draws(t, 2000, 1), draws(t, 200, 2)
-	_, sd := training.Moments(held.X)
+	_, sd := training.Moments(held.X())
 	learn := func(sabotage string) (nll, angle, share float64) {
 		g := untrained()
 		s := system(t, config(func(c *abp.Config) { c.Sabotage = sabotage }), g, set)
@@ -117,11 +117,11 @@ func TestRecovery(t *testing.T) {
 	run(t, s, 400)
 	nll, angle := compare(t, g.matrix())
 	held := draws(t, 300, 2)
-	mask := make([]float32, len(held.X))
+	mask := make([]float32, len(held.X()))
 	for i := range mask {
 		mask[i] = float32((i + i/dim) % 2)
 	}
-	x := slices.Clone(held.X)
+	x := slices.Clone(held.X())
 	for i, m := range mask {
 		if m == 0 {
 			x[i] = 1e3
@@ -134,8 +134,8 @@ func TestRecovery(t *testing.T) {
 	var got, mean float64 // squared errors where hidden; the mean is 0
 	for i, m := range mask {
 		if m == 0 {
-			got += float64((y[i] - held.X[i]) * (y[i] - held.X[i]))
-			mean += float64(held.X[i] * held.X[i])
+			got += float64((y[i] - held.X()[i]) * (y[i] - held.X()[i]))
+			mean += float64(held.X()[i] * held.X()[i])
 		}
 	}
 	t.Logf("%.4f nats, angle %.2f°, hidden error %.3f of the mean's", nll, angle, got/mean)
@@ -201,11 +201,11 @@ func TestHidden(t *testing.T) {
 	}
 	for _, change := range []float32{0, 1} { // where the mask has this value
 		other := *set
-		other.X = slices.Clone(set.X)
+		other.Floats = slices.Clone(set.X())
 		for i, m := range masks {
 			for j, v := range m {
 				if v == change {
-					other.X[i*dim+j] = -1 - other.X[i*dim+j]
+					other.Floats[i*dim+j] = -1 - other.X()[i*dim+j]
 				}
 			}
 		}

@@ -33,7 +33,7 @@ func TestLearned(t *testing.T) {
 		t.Errorf("step %g, cold %+v", l.Langevin.Step, l.Cold)
 	}
 	l.Langevin.Step, l.Langevin.Noise = 0.2, 0 // descent ends at the posterior's mean
-	z, err := l.Encode(t.Context(), set.X, nil, 1)
+	z, err := l.Encode(t.Context(), set.X(), nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,18 +49,18 @@ func TestLearned(t *testing.T) {
 		}
 	}
 	l.Langevin.Noise = 1
-	y, err := l.Reconstruct(t.Context(), set.X, nil, 1)
+	y, err := l.Reconstruct(t.Context(), set.X(), nil, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	some, err := l.Reconstruct(t.Context(), set.Head(3).X, nil, 1)
+	some, err := l.Reconstruct(t.Context(), set.Head(3).X(), nil, 1)
 	if err != nil || !slices.Equal(some, y[:len(some)]) {
 		t.Errorf("a smaller set is reconstructed in another way (%v)", err)
 	}
-	one := training.MSE(set.X, y)
+	one := training.MSE(set.X(), y)
 	l.Cold.Restarts = 8
-	if y, err = l.Reconstruct(t.Context(), set.X, nil, 1); err != nil || training.MSE(set.X, y) >= one {
-		t.Errorf("error %g with 8 restarts, %g with one (%v)", training.MSE(set.X, y), one, err)
+	if y, err = l.Reconstruct(t.Context(), set.X(), nil, 1); err != nil || training.MSE(set.X(), y) >= one {
+		t.Errorf("error %g with 8 restarts, %g with one (%v)", training.MSE(set.X(), y), one, err)
 	}
 	x, err := l.Interpolate(t.Context(), 1, 2, 5)
 	if err != nil {
@@ -72,7 +72,7 @@ func TestLearned(t *testing.T) {
 			t.Errorf("end %d of the way is not the draw of seed %d (%v)", i, seed, err)
 		}
 	}
-	if _, err := l.Reconstruct(t.Context(), set.X, make([]float32, 7), 1); err == nil || !strings.Contains(err.Error(), "7") {
+	if _, err := l.Reconstruct(t.Context(), set.X(), make([]float32, 7), 1); err == nil || !strings.Contains(err.Error(), "7") {
 		t.Errorf("a mask of another size: %v", err)
 	}
 	other := &narrow{untrained()}
@@ -124,9 +124,9 @@ func TestSquares(t *testing.T) {
 		t.Errorf("squares at %d places only", len(places))
 	}
 
-	given := &data.Set{Name: "masks", N: 1, C: 1, H: 8, W: 8, X: make([]float32, 64), Gain: 1}
+	given := &data.Set{Name: "masks", N: 1, C: 1, H: 8, W: 8, Floats: make([]float32, 64), Gain: 1}
 	for i := range 20 {
-		given.X[i] = 1
+		given.Floats[i] = 1
 	}
 	if err := s.Hide(given); err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestSquares(t *testing.T) {
 			t.Errorf("the given mask is not used (%v)", err)
 		}
 	}
-	wide := &data.Set{Name: "masks", N: 1, C: 1, H: 8, W: 9, X: make([]float32, 72), Gain: 1}
+	wide := &data.Set{Name: "masks", N: 1, C: 1, H: 8, W: 9, Floats: make([]float32, 72), Gain: 1}
 	if err := s.Hide(wide); err == nil || !strings.Contains(err.Error(), "8×9") || !strings.Contains(err.Error(), "8×8") {
 		t.Errorf("a mask of another size: %v", err)
 	}

@@ -56,7 +56,7 @@ func orthonormal(a mat.Matrix) *mat.Dense {
 func draws(t testing.TB, n int, seed uint64) *data.Set {
 	t.Helper()
 	w, rng := factors(), rand.New(rand.NewPCG(seed, 6))
-	s := &data.Set{Name: "factors", N: n, C: dim, H: 1, W: 1, X: make([]float32, n*dim), Gain: 1}
+	s := &data.Set{Name: "factors", N: n, C: dim, H: 1, W: 1, Floats: make([]float32, n*dim), Gain: 1}
 	for i := range n {
 		z := [codes]float64{rng.NormFloat64(), rng.NormFloat64(), rng.NormFloat64()}
 		for j := range dim {
@@ -64,7 +64,7 @@ func draws(t testing.TB, n int, seed uint64) *data.Set {
 			for k := range codes {
 				v += w.At(j, k) * z[k]
 			}
-			s.X[i*dim+j] = float32(v)
+			s.Floats[i*dim+j] = float32(v)
 		}
 	}
 	if err := s.Check(); err != nil {

@@ -174,13 +174,13 @@ func TestPictures(t *testing.T) {
 	if !slices.Equal(tags, []string{record.SamplesTag, "reconstructions", "recovered", "manifold"}) {
 		t.Fatalf("got %v", tags)
 	}
-	if r := pics[2].Rows; len(r) != 3 || !slices.Equal(r[2].Data, shapes(t).Head(16).X) || slices.Equal(r[0].Data, r[2].Data) {
+	if r := pics[2].Rows; len(r) != 3 || !slices.Equal(r[2].Data, shapes(t).Head(16).X()) || slices.Equal(r[0].Data, r[2].Data) {
 		t.Error("recovered: wanted what is seen of 16 examples, what is recovered, and the truth")
 	}
 	if x := pics[0].Images; x.N != 100 || len(x.Data) != 6400 || x.Lo != -1 || x.Hi != 1 {
 		t.Errorf("samples: %d of %d values", x.N, len(x.Data))
 	}
-	if r := pics[1].Rows; len(r) != 2 || r[0].N != 3 || r[1].N != 3 || !slices.Equal(r[0].Data, s.Held.X) || slices.Equal(r[1].Data, s.Held.X) {
+	if r := pics[1].Rows; len(r) != 2 || r[0].N != 3 || r[1].N != 3 || !slices.Equal(r[0].Data, s.Held.X()) || slices.Equal(r[1].Data, s.Held.X()) {
 		t.Error("reconstructions: wanted three examples above what the generator makes of them")
 	}
 	if pics[3].Images.N != 64 {

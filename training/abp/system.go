@@ -208,7 +208,7 @@ func (s *System) Fitted(ctx context.Context, n int) ([]float32, error) {
 // Reconstruct infers the codes of up to 64 held-out examples from a cold start
 // and returns the examples beside what the generator makes of them.
 func (s *System) Reconstruct(ctx context.Context) (x, y []float32, err error) {
-	x = s.Held.Head(min(64, s.Held.N)).X
+	x = s.Held.Head(min(64, s.Held.N)).X()
 	y, err = s.Learned().Reconstruct(ctx, x, nil, s.noise.Seed+cold)
 	return x, y, err
 }
@@ -221,7 +221,7 @@ func (s *System) Recover(ctx context.Context, n int) (x, mask, y []float32, err 
 	for i := range index {
 		index[i] = i
 	}
-	x, mask = s.set.Head(n).X, make([]float32, n*s.set.Dim())
+	x, mask = s.set.Head(n).X(), make([]float32, n*s.set.Dim())
 	s.masks.write(index, mask)
 	y, err = s.Learned().Decode(ctx, s.codes[:n*s.Generator.Codes()])
 	return x, mask, y, err
@@ -235,7 +235,7 @@ func (s *System) baseline(x []float32) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if s.pca, err = diag.FitPCA(train.X, s.set.Dim(), min(s.Generator.Codes(), s.set.Dim(), train.N-1, 1000)); err != nil {
+		if s.pca, err = diag.FitPCA(train.X(), s.set.Dim(), min(s.Generator.Codes(), s.set.Dim(), train.N-1, 1000)); err != nil {
 			return 0, err
 		}
 	}

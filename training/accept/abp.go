@@ -55,7 +55,7 @@ func codesPosterior(ctx context.Context, e Env, it *Item) error {
 		}
 		x := make([]float32, 0, points*chains*12)
 		for range chains {
-			x = append(x, set.X...)
+			x = append(x, set.X()...)
 		}
 		z, _, err := abp.Infer(ctx, g, training.Langevin{Step: size, Noise: 1}, sampler.Noise{Seed: e.Seed}, x, training.Ones(len(x)), points*chains, steps)
 		if err != nil {

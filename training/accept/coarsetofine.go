@@ -90,11 +90,11 @@ func growing(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	fd, err := diag.FitFD(train.X, train.Dim(), 16)
+	fd, err := diag.FitFD(train.X(), train.Dim(), 16)
 	if err != nil {
 		return err
 	}
-	floor, err := fd.Distance(held.X, train.Head(held.N).X)
+	floor, err := fd.Distance(held.X(), train.Head(held.N).X())
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func growing(ctx context.Context, e Env, it *Item) error {
 			if err != nil {
 				return err
 			}
-			if got, err = fd.Distance(held.X, x); err != nil {
+			if got, err = fd.Distance(held.X(), x); err != nil {
 				return err
 			}
 			img, err := record.Grid(pictures(train, x[:64*train.Dim()], side, 64), 0, 1, 0)
@@ -176,8 +176,8 @@ func (e Env) fill(ctx context.Context, it *Item, s *coarsetofine.System, set *da
 	}
 	it.Check(Works, "largest change of a visible pixel", changed, AtMost(0), "")
 	it.Check(Works, fmt.Sprintf("PSNR in holes of %d×%d above that of the visible mean, dB", wide, wide), model-mean, AtLeast(4), fmt.Sprintf("%.1f and %.1f dB", model, mean))
-	flat := slices.Clone(set.X)
-	for i, v := range pyramid.Grow(pyramid.VisibleMean(set.X, mask, set.H*set.W), 1, 1, set.W) {
+	flat := slices.Clone(set.X())
+	for i, v := range pyramid.Grow(pyramid.VisibleMean(set.X(), mask, set.H*set.W), 1, 1, set.W) {
 		if mask[i] == 0 {
 			flat[i] = v
 		}
@@ -197,6 +197,6 @@ func (e Env) fill(ctx context.Context, it *Item, s *coarsetofine.System, set *da
 		}
 	}
 	it.Check(Works, "share of completions that are likelier than the visible mean", better, AtLeast(0.95), "")
-	img, err := record.Strip(2, 2, pictures(set, set.X[:16*set.Dim()], set.W, 16), pictures(set, filled[:16*set.Dim()], set.W, 16))
+	img, err := record.Strip(2, 2, pictures(set, set.X()[:16*set.Dim()], set.W, 16), pictures(set, filled[:16*set.Dim()], set.W, 16))
 	return e.show("filled", img, err)
 }

@@ -75,7 +75,7 @@ func conditionalFill(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	outlines := training.MSE(held.Given.X, held.X)
+	outlines := training.MSE(held.Given.X(), held.X())
 	it.Check("", "squared error of outlines as they are", outlines, Reported, "")
 	for _, arm := range []string{Works, Flipped} {
 		c, err := conditionalcoopnets.For("pictures-16", train.Dims(), 0)
@@ -91,26 +91,26 @@ func conditionalFill(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, "squared error of solutions, share of outlines'", math.Inf(1), AtLeast(0.15), endedBy(ended))
 				return nil
 			}
-			drafts, x, err := s.Solve(ctx, held.Given.X, e.Seed)
+			drafts, x, err := s.Solve(ctx, held.Given.X(), e.Seed)
 			if err != nil {
 				return err
 			}
-			got := training.MSE(x, held.X)
+			got := training.MSE(x, held.X())
 			if arm != Works {
 				it.Check(arm, "squared error of solutions, share of outlines'", got/outlines, AtLeast(0.15), "must not solve")
 				return nil
 			}
 			it.Check(arm, "squared error of solutions, share of outlines'", got/outlines, AtMost(0.15), fmt.Sprintf("%.3g", got))
-			it.Check(arm, "squared error of solutions, share of drafts'", got/training.MSE(drafts, held.X), AtMost(1.05), "")
-			wrong, err := s.Translate(ctx, rolled(held.Given.X, s.Given), e.Seed)
+			it.Check(arm, "squared error of solutions, share of drafts'", got/training.MSE(drafts, held.X()), AtMost(1.05), "")
+			wrong, err := s.Translate(ctx, rolled(held.Given.X(), s.Given), e.Seed)
 			if err != nil {
 				return err
 			}
-			it.Check(arm, "squared error under another's condition, share of that under the right one", training.MSE(wrong, held.X)/got, AtLeast(3), "")
+			it.Check(arm, "squared error under another's condition, share of that under the right one", training.MSE(wrong, held.X())/got, AtLeast(3), "")
 			right, other := make([]float32, held.N), make([]float32, held.N)
 			w := make([]float32, held.N)
-			err = errors.Join(s.Energy.Given(held.Given.X).Learn(ctx, held.X, w, 0, right),
-				s.Energy.Given(rolled(held.Given.X, s.Given)).Learn(ctx, held.X, w, 0, other))
+			err = errors.Join(s.Energy.Given(held.Given.X()).Learn(ctx, held.X(), w, 0, right),
+				s.Energy.Given(rolled(held.Given.X(), s.Given)).Learn(ctx, held.X(), w, 0, other))
 			if err != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func conditionalFill(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "examples that score higher under their own condition", higher, AtLeast(0.9), "")
 			n := 16 * held.Dim()
 			row := func(x []float32) record.Images { return pictures(held, x[:n], held.H, 16) }
-			img, err := record.Strip(2, 2, row(held.Given.X), row(drafts), row(x), row(held.X))
+			img, err := record.Strip(2, 2, row(held.Given.X()), row(drafts), row(x), row(held.X()))
 			return e.show("conditional-fill", img, err)
 		}); err != nil {
 			return err
@@ -199,7 +199,7 @@ func conditionalClasses(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	held = held.Head(n)
-	it.Check("", "real glyphs whose nearest neighbour has their class", agreeing(nearest(held.X, train), held.Labels), AtLeast(0.95), "")
+	it.Check("", "real glyphs whose nearest neighbour has their class", agreeing(nearest(held.X(), train), held.Labels), AtLeast(0.95), "")
 	asked := make([]int, n)
 	for i := range asked {
 		asked[i] = i % classes
@@ -228,7 +228,7 @@ func conditionalClasses(ctx context.Context, e Env, it *Item) error {
 				return nil
 			}
 			it.Check(arm, "draws of the class that was asked for", right, AtLeast(0.9), "")
-			it.Check(arm, "variance within classes, share of real glyphs'", within(x, asked, classes)/within(held.X, held.Labels, classes), AtLeast(0.3), "")
+			it.Check(arm, "variance within classes, share of real glyphs'", within(x, asked, classes)/within(held.X(), held.Labels, classes), AtLeast(0.3), "")
 			return e.pictures("conditional-classes", x, held)
 		}); err != nil {
 			return err

@@ -120,11 +120,11 @@ func (e Env) revisedRing(ctx context.Context, it *Item, arm string, held *data.S
 	if err != nil {
 		return err
 	}
-	of, err := diag.MMD2(held.X, drafts, 2, 0)
+	of, err := diag.MMD2(held.X(), drafts, 2, 0)
 	if err != nil {
 		return err
 	}
-	ofRevised, err := diag.MMD2(held.X, revised, 2, 0)
+	ofRevised, err := diag.MMD2(held.X(), revised, 2, 0)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (e Env) draftsAndRevised(ctx context.Context, arm string, b blobs, s *coopf
 func (e Env) given(ctx context.Context, it *Item, b blobs, s *coopflow.System) error {
 	const n, from, to = 32, 5, 11
 	dim, w := b.held.Dim(), b.held.W
-	x := b.held.Head(n).X
+	x := b.held.Head(n).X()
 	y, err := s.Reconstruct(ctx, x, nil, e.Seed)
 	if err != nil {
 		return err
@@ -215,7 +215,7 @@ func (e Env) given(ctx context.Context, it *Item, b blobs, s *coopflow.System) e
 			mask[i] = 0
 		}
 	}
-	for i, v := range b.train.X {
+	for i, v := range b.train.X() {
 		mean[i%dim] += v / float32(b.train.N)
 	}
 	if y, err = s.Reconstruct(ctx, x, mask, e.Seed); err != nil {

@@ -97,10 +97,10 @@ func (a affine) Learn(_ context.Context, z, target, mask, w, e []float32) error 
 // jump-start variant regresses that spread away, until the energy is flat.
 func coopGaussian(ctx context.Context, e Env, it *Item) error {
 	const steps, averaged = 2400, 200
-	set := &data.Set{Name: "gaussian", N: 20000, C: 1, H: 1, W: 1, X: make([]float32, 20000), Gain: 1}
+	set := &data.Set{Name: "gaussian", N: 20000, C: 1, H: 1, W: 1, Floats: make([]float32, 20000), Gain: 1}
 	rng := e.random(41)
-	for i := range set.X {
-		set.X[i] = float32(gaussMean + math.Sqrt(gaussVariance)*rng.NormFloat64())
+	for i := range set.Floats {
+		set.Floats[i] = float32(gaussMean + math.Sqrt(gaussVariance)*rng.NormFloat64())
 	}
 	rigorous := math.NaN()
 	for _, arm := range []string{Works, "jump-start", Flipped, frozenStudent} {

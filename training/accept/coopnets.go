@@ -227,8 +227,8 @@ func (e Env) halves(ctx context.Context, it *Item, arm string, l *coopnets.Learn
 	}
 	mask, dim, side := training.Ones(len(x)), b.held.Dim(), b.held.W
 	mean := make([]float64, dim)
-	for i := range b.train.X {
-		mean[i%dim] += float64(b.train.X[i]) / float64(b.train.N)
+	for i := range b.train.X() {
+		mean[i%dim] += float64(b.train.X()[i]) / float64(b.train.N)
 	}
 	seen := slices.Clone(x)
 	for i := range mask {

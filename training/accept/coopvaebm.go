@@ -139,7 +139,7 @@ func (e Env) coopvaebmArm(ctx context.Context, it *Item, b blobs, a coopvaebmArm
 
 // coopvaebmCodes: real pictures through encoder and generator, which saw none.
 func (e Env) coopvaebmCodes(ctx context.Context, it *Item, arm string, b blobs, s *coopvaebm.System) error {
-	held := b.held.Head(400).X
+	held := b.held.Head(400).X()
 	r, err := s.Reconstruct(ctx, held, nil, e.Seed)
 	if err != nil {
 		return err

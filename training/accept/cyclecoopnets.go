@@ -89,14 +89,14 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 	calls := func(x []float32) float64 {
 		return share(len(x)/dim, func(i int) bool { return striped(at(x, i), side) })
 	}
-	it.Check("", "pictures of b that have its bright ground", calls(heldB.X), AtLeast(0.98), "")
-	it.Check("", "pictures of a that have it", calls(held.X), AtMost(0.02), "")
+	it.Check("", "pictures of b that have its bright ground", calls(heldB.X()), AtLeast(0.98), "")
+	it.Check("", "pictures of a that have it", calls(held.X()), AtMost(0.02), "")
 	target, mask := held.Beside["target"], held.Beside["mask"]
-	same := training.MSE(held.X, target.X)
+	same := training.MSE(held.X(), target.X())
 	ious := func(x []float32, shift int) float64 {
 		sum := 0.0
 		for i := range held.N {
-			y, m := at(x, i), at(mask.X, (i+shift)%held.N)
+			y, m := at(x, i), at(mask.X(), (i+shift)%held.N)
 			sum += overlap(func(p int) bool { return y[p] < 0.1 }, func(p int) bool { return m[p] > 0 }, dim) / float64(held.N)
 		}
 		return sum
@@ -129,7 +129,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 			}
 			continue
 		}
-		drafts, x, err := s.Through(ctx, cyclecoopnets.AB, held.X, e.Seed)
+		drafts, x, err := s.Through(ctx, cyclecoopnets.AB, held.X(), e.Seed)
 		if err != nil {
 			return errors.Join(err, free())
 		}
@@ -137,7 +137,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 		if err = errors.Join(err, free()); err != nil {
 			return err
 		}
-		off := training.MSE(x, target.X) / same
+		off := training.MSE(x, target.X()) / same
 		if arm == noCycle {
 			it.Check(arm, "overlap of the glyph before and after", ious(x, 0), Reported, fmt.Sprintf("%.0f %% have the ground of b", 100*calls(x)))
 			continue
@@ -148,7 +148,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 		}
 		cycle := 0.0
 		for i, v := range back {
-			cycle += math.Abs(float64(v-held.X[i])) / float64(len(back))
+			cycle += math.Abs(float64(v-held.X()[i])) / float64(len(back))
 		}
 		it.Check(arm, "translations that have the ground of b", calls(x), AtLeast(0.9), "")
 		it.Check(arm, "overlap of the glyph before and after", ious(x, 0), AtLeast(0.7), fmt.Sprintf("%.2f with another's", ious(x, 1)))
@@ -156,7 +156,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 		it.Check(arm, "absolute error there and back", cycle, AtMost(0.08), "")
 		n := 16 * dim
 		row := func(x []float32) record.Images { return pictures(held, x[:n], side, 16) }
-		img, err := record.Strip(2, 2, row(held.X), row(drafts), row(x), row(target.X), row(back))
+		img, err := record.Strip(2, 2, row(held.X()), row(drafts), row(x), row(target.X()), row(back))
 		if err := e.show("cycle-domains", img, err); err != nil {
 			return err
 		}

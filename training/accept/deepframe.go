@@ -139,7 +139,7 @@ type textureJudge struct {
 }
 
 func (e Env) judgeTexture(ctx context.Context, c deepframe.Config, set *data.Set) (j *textureJudge, err error) {
-	j = &textureJudge{set: set, spot: spotNoises(set.X, set.W, e.random(2)), unit: 1}
+	j = &textureJudge{set: set, spot: spotNoises(set.X(), set.W, e.random(2)), unit: 1}
 	if j.taught, err = e.onBackbone(ctx, c, set); err != nil {
 		return nil, err
 	}
@@ -158,8 +158,8 @@ func (j *textureJudge) Close() error { return errors.Join(j.taught.Close(), j.ot
 // of is the gap of the statistics on the network taught on, and that on the other
 // as a share of spot noise's.
 func (j *textureJudge) of(ctx context.Context, x []float32) (taught, unseen float64, err error) {
-	if taught, err = apartOn(ctx, j.taught, j.set.Dim(), j.set.X, x); err == nil {
-		unseen, err = apartOn(ctx, j.other, j.set.Dim(), j.set.X, x)
+	if taught, err = apartOn(ctx, j.taught, j.set.Dim(), j.set.X(), x); err == nil {
+		unseen, err = apartOn(ctx, j.other, j.set.Dim(), j.set.X(), x)
 	}
 	return taught, unseen / j.unit, err
 }
@@ -204,18 +204,18 @@ func deepFRAMEJudges(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	defer j.Close()
-	turned := make([]float32, len(set.X)) // bricks that stand
+	turned := make([]float32, set.N*set.Dim()) // bricks that stand
 	for i := range turned {
-		turned[i] = set.X[i%set.W*set.W+i/set.W]
+		turned[i] = set.X()[i%set.W*set.W+i/set.W]
 	}
 	for _, c := range []struct {
 		what           string
 		x              []float32
 		taught, unseen Limit
 	}{
-		{"the picture itself", set.X, AtMost(1e-6), AtMost(1e-6)},
-		{"another such picture", other.X, Reported, Reported},
-		{"spot noise of other phases", spotNoises(set.X, set.W, e.random(3)), AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
+		{"the picture itself", set.X(), AtMost(1e-6), AtMost(1e-6)},
+		{"another such picture", other.X(), Reported, Reported},
+		{"spot noise of other phases", spotNoises(set.X(), set.W, e.random(3)), AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
 		{"the picture turned", turned, AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
 	} {
 		taught, unseen, err := j.each(ctx, c.x)
@@ -245,8 +245,10 @@ func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
 	defer j.Close()
 	// Spot noise has the picture's own spectrum, which is most of what patch-SWD sees: it
 	// is nearer than another such picture, so that one is what samples are held against.
-	apart := func(x []float32) (float64, error) { return diag.PatchSWD(set.X, side, side, x, side, side, 1, e.Seed) }
-	floor, err := apart(other.X)
+	apart := func(x []float32) (float64, error) {
+		return diag.PatchSWD(set.X(), side, side, x, side, side, 1, e.Seed)
+	}
+	floor, err := apart(other.X())
 	if err != nil {
 		return err
 	}
@@ -282,7 +284,7 @@ func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
 		it.Check(arm, "gap on another network, share of spot noise's", unseen, AtMost(textureLimits.unseen), "")
 		it.Check(arm, "patch-SWD, share of the floor's", swd/floor, AtMost(1.5), "")
 		it.Check(arm, "deviation, share of the picture's", m[training.SampleStd]/m[training.DataStd], Within(0.7, 1.3), "")
-		img, err := record.Strip(2, 3, pictures(set, set.X, side, 1), pictures(set, j.spot[:set.Dim()], side, 1), pictures(set, x[:set.Dim()], side, 1))
+		img, err := record.Strip(2, 3, pictures(set, set.X(), side, 1), pictures(set, j.spot[:set.Dim()], side, 1), pictures(set, x[:set.Dim()], side, 1))
 		if err := e.show("texture", img, err); err != nil {
 			return err
 		}
@@ -385,12 +387,12 @@ func deepFRAMEObject(ctx context.Context, e Env, it *Item) error {
 	}
 	all, _ = data.Rescale(data.Bytes, all, all)
 	set := all.Head(examples)
-	held := all.X[examples*set.Dim():]
+	held := all.X()[examples*set.Dim():]
 	c, err := deepframe.For("object-random", set.Dims(), examples)
 	if err != nil {
 		return err
 	}
-	floor, err := diag.EnergyDistance(held, set.X, set.Dim())
+	floor, err := diag.EnergyDistance(held, set.X(), set.Dim())
 	if err != nil {
 		return err
 	}
@@ -415,7 +417,7 @@ func deepFRAMEObject(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "gap of the statistics", m[deepframe.Gap], AtMost(0.5), endedBy(ended))
 			it.Check(arm, "energy distance to held-out faces, share of U's", far/untrained, AtMost(0.5), "")
 			n := min(8, c.Chains.Number)
-			img, err := record.Strip(2, 3, pictures(set, set.X[:n*set.Dim()], side, n), pictures(set, x[:n*set.Dim()], side, n))
+			img, err := record.Strip(2, 3, pictures(set, set.X()[:n*set.Dim()], side, n), pictures(set, x[:n*set.Dim()], side, n))
 			if err := e.show("object", img, err); err != nil {
 				return err
 			}

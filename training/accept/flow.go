@@ -265,7 +265,7 @@ const drawsOfFlow = 0.25
 
 // thereAndBack: what a flow has learned does not make it lose digits.
 func (b blobs) thereAndBack(ctx context.Context, it *Item, s *flow.System) error {
-	x := b.held.Head(64).X
+	x := b.held.Head(64).X()
 	y, err := s.Reconstruct(ctx, x, nil, 0)
 	if err != nil {
 		return err

@@ -378,7 +378,7 @@ func modesAndDistance(it *Item, arm, of string, x []float32, held *data.Set, unt
 	if err != nil {
 		return 0, err
 	}
-	if distance, err = diag.EnergyDistance(held.X, x, 2); err != nil {
+	if distance, err = diag.EnergyDistance(held.X(), x, 2); err != nil {
 		return 0, err
 	}
 	switch arm {
@@ -398,7 +398,7 @@ func ring(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	floor, err := diag.EnergyDistance(held.X, train.X, 2)
+	floor, err := diag.EnergyDistance(held.X(), train.X(), 2)
 	if err != nil {
 		return err
 	}
@@ -473,7 +473,7 @@ func ringShortRun(ctx context.Context, e Env, it *Item) error {
 			if _, err := sampler.Run(ctx, sampler.Noise{Seed: e.Seed}, c.Langevin.Kernel(), net, st, 9*c.Langevin.Steps, nil); err != nil {
 				return err
 			}
-			long, err := diag.EnergyDistance(held.X, st.X, 2)
+			long, err := diag.EnergyDistance(held.X(), st.X, 2)
 			it.Check(arm, "energy distance, share of U's after 10·K steps", long/untrained, Reported, verdictOf(long, distance, untrained))
 			return err
 		})
@@ -519,7 +519,7 @@ func texture(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	want, err := bank.Moments(set.X, 64, 64)
+	want, err := bank.Moments(set.X(), 64, 64)
 	if err != nil {
 		return err
 	}
@@ -530,12 +530,12 @@ func texture(ctx context.Context, e Env, it *Item) error {
 		}
 		return diag.MomentGap(want, got, len(bank.Filters))
 	}
-	if floor, err := gap(other.X); err != nil {
+	if floor, err := gap(other.X()); err != nil {
 		return err
 	} else {
 		it.Check("", "moment gap of another such picture (the floor)", floor, Reported, fmt.Sprintf("%d Gabor filters", len(bank.Filters)))
 	}
-	_, sd := moments(set.X)
+	_, sd := moments(set.X())
 	noise, rng := make([]float32, set.Dim()), e.random(4)
 	for i := range noise {
 		noise[i] = float32(sd * rng.NormFloat64())
@@ -561,7 +561,7 @@ func texture(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "moment gap on Gabor filters", got, AtMost(0.15), "")
 			it.Check(arm, "moment gap, share of U's", got/untrained, AtMost(0.25), "")
 			it.Check(arm, "deviation, share of the picture's", synthetic/sd, Within(0.7, 1.3), "")
-			img, err := record.Strip(2, 3, pictures(set, set.X[:], 64, 1), pictures(set, x[:set.Dim()], 64, 1))
+			img, err := record.Strip(2, 3, pictures(set, set.X()[:], 64, 1), pictures(set, x[:set.Dim()], 64, 1))
 			if err := e.show("texture", img, err); err != nil {
 				return err
 			}
@@ -690,9 +690,9 @@ func faces(ctx context.Context, e Env, it *Item) error {
 		ScoreL2:  0.05,
 	}
 	c.Data.Noise = 0.01
-	want := coarse(held.X)
+	want := coarse(held.X())
 	distance := func(x []float32) (float64, error) { return diag.EnergyDistance(want, coarse(x), 64) }
-	floor, err := distance(train.Head(held.N).X)
+	floor, err := distance(train.Head(held.N).X())
 	if err != nil {
 		return err
 	}

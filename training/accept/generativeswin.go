@@ -82,7 +82,7 @@ func swinMaps(ctx context.Context, e Env, it *Item) error {
 			}
 			var draws [2][]float32
 			for i := range draws {
-				if draws[i], err = m.Maps(ctx, held.Given.X, e.Seed+uint64(i), true); err != nil {
+				if draws[i], err = m.Maps(ctx, held.Given.X(), e.Seed+uint64(i), true); err != nil {
 					return err
 				}
 			}
@@ -98,7 +98,7 @@ func swinMaps(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, used, training.Mean(differ), AtMost(0.02), "must not be used")
 				return nil
 			}
-			p, err := m.Predict(ctx, held.Given.X, e.Seed)
+			p, err := m.Predict(ctx, held.Given.X(), e.Seed)
 			if err != nil {
 				return err
 			}
@@ -139,7 +139,7 @@ func detects(set *data.Set, p *generativeswin.Prediction) float64 {
 	})
 	var wrong, right, below float64
 	for _, i := range order {
-		if (p.Mean[i] > 0) != (set.X[i] > 0) {
+		if (p.Mean[i] > 0) != (set.X()[i] > 0) {
 			wrong, below = wrong+1, below+right
 			continue
 		}
@@ -159,14 +159,14 @@ func (e Env) swinPicture(name string, set *data.Set, p *generativeswin.Predictio
 // alone, else with the depth of the picture so many places further.
 func channels(set *data.Set, depth bool, further int) *data.Set {
 	out, given, plane := *set, *set.Given, set.H*set.W
-	given.C, given.X = 3, nil
+	given.C, given.Floats = 3, nil
 	if depth {
 		given.C = 4
 	}
 	for i := range set.N {
-		given.X = append(given.X, set.Given.At(i)[:3*plane]...)
+		given.Floats = append(given.Floats, set.Given.At(i)[:3*plane]...)
 		if depth {
-			given.X = append(given.X, set.Given.At((i + further) % set.N)[3*plane:]...)
+			given.Floats = append(given.Floats, set.Given.At((i + further) % set.N)[3*plane:]...)
 		}
 	}
 	out.Given = &given
@@ -195,13 +195,13 @@ func swinDepth(ctx context.Context, e Env, it *Item) error {
 			if ended != nil {
 				return fmt.Errorf("%s: %w", a.arm, ended)
 			}
-			p, err := m.Predict(ctx, part.Given.X, e.Seed)
+			p, err := m.Predict(ctx, part.Given.X(), e.Seed)
 			if err != nil {
 				return err
 			}
 			var hidden, plain []float32
 			for k, v := range p.Mean {
-				off := float32(math.Abs(float64(v-held.X[k]))) / 2
+				off := float32(math.Abs(float64(v-held.X()[k]))) / 2
 				if held.Labels[k/held.Dim()] == 2 {
 					hidden = append(hidden, off)
 				} else {

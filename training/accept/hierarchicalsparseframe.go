@@ -28,7 +28,7 @@ type place struct{ y, x, turn float64 }
 // two of so many orientations; where flip says so they are upside down at first.
 func placed(set *data.Set, wide, orientations int, flip func(i int) bool, seed uint64) (*data.Set, []place) {
 	out := *set
-	out.H, out.W, out.X, out.Factors, out.FactorNames = wide, wide, make([]float32, set.N*wide*wide), nil, nil
+	out.H, out.W, out.Floats, out.Factors, out.FactorNames = wide, wide, make([]float32, set.N*wide*wide), nil, nil
 	var all []place
 	r := Env{Seed: seed}.random(3)
 	for i := range set.N {
@@ -93,7 +93,7 @@ func hierarchicalRigid(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	off, most, err := hierarchicalsparseframe.Rigid(c, set.X, set.H, set.W, e.Seed)
+	off, most, err := hierarchicalsparseframe.Rigid(c, set.X(), set.H, set.W, e.Seed)
 	it.Check("", "largest difference, share of the largest score", off/most, AtMost(1e-4), fmt.Sprintf("%.3g nats", most))
 	return err
 }
@@ -166,7 +166,7 @@ func hierarchicalFaces(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		found, err := s.Detect(ctx, held.X)
+		found, err := s.Detect(ctx, held.X())
 		if err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func hierarchicalKinds(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		assigned, err := s.Cluster(ctx, moved.X, 2, e.Seed)
+		assigned, err := s.Cluster(ctx, moved.X(), 2, e.Seed)
 		if err != nil {
 			return err
 		}

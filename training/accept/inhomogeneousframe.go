@@ -28,14 +28,14 @@ func orthonormal(ctx context.Context, e Env, it *Item) error {
 	lambda := []float64{-1, 0, 0.5, 1, 2}
 	d := len(lambda)
 	basis := orthonormalBasis(e, d)
-	set := &data.Set{Name: "means", N: 1, C: d, H: 1, W: 1, Gain: 1, X: make([]float32, d)}
+	set := &data.Set{Name: "means", N: 1, C: d, H: 1, W: 1, Gain: 1, Floats: make([]float32, d)}
 	logz := 0.0
 	for j, l := range lambda {
 		cum := math.Erfc(-l/math.Sqrt2) / 2
 		mean := l + math.Exp(-l*l/2)/math.Sqrt(2*math.Pi)/cum
 		logz += math.Ln2 + l*l/2 + math.Log(cum)
 		for i := range d {
-			set.X[i] += float32(mean) * basis[j*d+i]
+			set.Floats[i] += float32(mean) * basis[j*d+i]
 		}
 	}
 	for _, arm := range []string{Works, Untrained, Flipped} {

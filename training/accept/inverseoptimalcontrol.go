@@ -112,7 +112,7 @@ func controlSlope(ctx context.Context, e Env, it *Item) error {
 	n, dim := set.N, set.Dim()
 	x, u, g := make([]float32, n*dim), make([]float32, n), make([]float32, n*dim)
 	sampler.Noise{Seed: e.Seed}.Normals(x, sampler.Chains(0, n), 0)
-	if err := m.Energy.Given(set.Given.X).EnergyGrad(x, u, g); err != nil {
+	if err := m.Energy.Given(set.Given.X()).EnergyGrad(x, u, g); err != nil {
 		return err
 	}
 	off, size := 0.0, 0.0
@@ -204,11 +204,11 @@ func regulatorSampled(ctx context.Context, e Env, it *Item) error {
 			w = []float64{c.Net.Start, c.Net.Start}
 		}
 		weigh(m, w...)
-		x, err := m.Predict(ctx, experts.Given.X, 1, e.Seed)
+		x, err := m.Predict(ctx, experts.Given.X(), 1, e.Seed)
 		if err != nil {
 			return err
 		}
-		phi, err := m.Features(ctx, x, experts.Given.X)
+		phi, err := m.Features(ctx, x, experts.Given.X())
 		if err != nil {
 			return err
 		}
@@ -260,9 +260,9 @@ func regulatorDescended(ctx context.Context, e Env, it *Item) error {
 	it.Check("", "Σx² of the best controls", of[0], Within(0.0773, 0.0775), "")
 	it.Check("", "Σu² of the best controls", of[1], Within(0.5773, 0.5775), "")
 	perfect := random.Head(1)
-	perfect.X = make([]float32, len(best))
+	perfect.Floats = make([]float32, len(best))
 	for i, v := range best {
-		perfect.X[i] = float32(v)
+		perfect.Floats[i] = float32(v)
 	}
 	c := controlConfig("regulator")
 	c.Langevin = training.Langevin{Steps: 200, Step: 0.25}
@@ -352,8 +352,8 @@ func drive(ctx context.Context, e Env, it *Item) error {
 				return m
 			}
 			idle, current := s.Constant(held)
-			velocity, constant, own := measure(idle, 1), measure(current, 1), measure(held.X, 1)
-			x, broken := s.Predict(ctx, held.Given.X, s.Config.Draws, e.Seed)
+			velocity, constant, own := measure(idle, 1), measure(current, 1), measure(held.X(), 1)
+			x, broken := s.Predict(ctx, held.Given.X(), s.Config.Draws, e.Seed)
 			if err != nil {
 				return err
 			}
@@ -376,7 +376,7 @@ func drive(ctx context.Context, e Env, it *Item) error {
 			if err != nil {
 				return err
 			}
-			phi, err := s.Features(ctx, held.X, held.Given.X)
+			phi, err := s.Features(ctx, held.X(), held.Given.X())
 			if err != nil {
 				return err
 			}
@@ -408,7 +408,7 @@ func drive(ctx context.Context, e Env, it *Item) error {
 				truth[i] = w * long * norm[i]
 			}
 			weigh(s.Model, truth...)
-			if x, err = s.Predict(ctx, held.Given.X, 1, e.Seed); err != nil {
+			if x, err = s.Predict(ctx, held.Given.X(), 1, e.Seed); err != nil {
 				return err
 			}
 			floor := measure(x, 1)
@@ -429,7 +429,7 @@ func (e Env) maps(ctx context.Context, name string, m *inverseoptimalcontrol.Mod
 	if err != nil {
 		return err
 	}
-	p, err := m.Maps(ctx, few.Given.X, x[:few.N*k*few.Dim()], k, truth)
+	p, err := m.Maps(ctx, few.Given.X(), x[:few.N*k*few.Dim()], k, truth)
 	if err != nil {
 		return err
 	}
@@ -471,7 +471,7 @@ func convoy(ctx context.Context, e Env, it *Item) error {
 		its.Refresh()
 		var m [2]inverseoptimalcontrol.Errors
 		for i, model := range []*inverseoptimalcontrol.Model{s.Model, alone} {
-			x, err := model.Predict(ctx, held.Given.X, 1, e.Seed)
+			x, err := model.Predict(ctx, held.Given.X(), 1, e.Seed)
 			if err != nil {
 				return err
 			}
@@ -482,7 +482,7 @@ func convoy(ctx context.Context, e Env, it *Item) error {
 				return err
 			}
 		}
-		driven, err := s.Measure(ctx, held, held.X, 1)
+		driven, err := s.Measure(ctx, held, held.X(), 1)
 		if err != nil {
 			return err
 		}
@@ -515,7 +515,7 @@ func oneOfConvoy(ctx context.Context, e Env, it *Item) error {
 	placed := *set // the same scenes, with x
 	placed.Given = &data.Set{Name: set.Name + " scenes", N: set.N, C: 8, H: 1, W: 1, Gain: 1}
 	for i := range set.N {
-		placed.Given.X = append(append(placed.Given.X, set.Given.At(i)...), 0)
+		placed.Given.Floats = append(append(placed.Given.Floats, set.Given.At(i)...), 0)
 	}
 	var x [2][]float32
 	for i, c := range []*inverseoptimalcontrol.Config{&single, &joint} {
@@ -524,7 +524,7 @@ func oneOfConvoy(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		if x[i], err = m.Predict(ctx, s.Given.X, 1, e.Seed); err != nil {
+		if x[i], err = m.Predict(ctx, s.Given.X(), 1, e.Seed); err != nil {
 			return errors.Join(err, free())
 		}
 		if err := free(); err != nil {

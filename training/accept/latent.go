@@ -88,10 +88,10 @@ func (e Env) blobs(ctx context.Context) (b blobs, err error) {
 	if b.held, err = data.Load(ctx, "synthetic/blob16", data.Options{Seed: e.Seed, Part: "test"}); err != nil {
 		return b, err
 	}
-	if b.fd, err = diag.FitFD(b.train.Head(2000).X, b.train.Dim(), 16); err != nil {
+	if b.fd, err = diag.FitFD(b.train.Head(2000).X(), b.train.Dim(), 16); err != nil {
 		return b, err
 	}
-	if b.real, err = diag.Blobs(b.held.X, b.held.H, b.held.W, 0); err != nil {
+	if b.real, err = diag.Blobs(b.held.X(), b.held.H, b.held.W, 0); err != nil {
 		return b, err
 	}
 	// the variance about each pixel's mean: what the mean image leaves
@@ -103,13 +103,13 @@ func (e Env) blobs(ctx context.Context) (b blobs, err error) {
 		_, sd := training.Moments(column)
 		b.variance += sd * sd / float64(b.held.Dim())
 	}
-	b.floor, err = b.distance(b.train.Head(compared).X)
+	b.floor, err = b.distance(b.train.Head(compared).X())
 	return b, err
 }
 
 // distance is FD-PCA against held-out pictures.
 func (b blobs) distance(x []float32) (float64, error) {
-	return b.fd.Distance(b.held.Head(compared).X, x)
+	return b.fd.Distance(b.held.Head(compared).X(), x)
 }
 
 // valid is the share of pictures with one disc of a right size, covered that of
@@ -145,7 +145,7 @@ const (
 // factors draws n examples of the factor model.
 func (e Env) factors(n int, label uint64) *data.Set {
 	rng := e.random(label)
-	s := &data.Set{Name: "factors", N: n, C: 12, H: 1, W: 1, X: make([]float32, n*12), Gain: 1}
+	s := &data.Set{Name: "factors", N: n, C: 12, H: 1, W: 1, Floats: make([]float32, n*12), Gain: 1}
 	for i := range n {
 		for k, scale := range factorScales {
 			z := rng.NormFloat64()

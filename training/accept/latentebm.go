@@ -105,7 +105,7 @@ func linearLikelihood(ctx context.Context, e Env, it *Item) error {
 	}
 	it.Check("", fmt.Sprintf("log Z of the prior, %.4f expected", want), logZ, Within(want-0.03, want+0.03), fmt.Sprintf("standard error %.2g", se))
 	set := e.factors(20, 7)
-	logp, ses, err := m.LogLikelihood(ctx, set.X, want, 400, e.Seed, ais.Options{Levels: 400})
+	logp, ses, err := m.LogLikelihood(ctx, set.X(), want, 400, e.Seed, ais.Options{Levels: 400})
 	if err != nil {
 		return err
 	}
@@ -139,10 +139,10 @@ func (e Env) latentArm(ctx context.Context, what, arm string, c latentebm.Config
 // tiltedPrior: g the identity, f linear, data of N(m, (1+σ²)I): a = m.
 func tiltedPrior(ctx context.Context, e Env, it *Item) error {
 	m := []float32{0.8, -0.5}
-	set := &data.Set{Name: "normal", N: 10000, C: 2, H: 1, W: 1, X: make([]float32, 20000), Gain: 1}
+	set := &data.Set{Name: "normal", N: 10000, C: 2, H: 1, W: 1, Floats: make([]float32, 20000), Gain: 1}
 	rng := e.random(8)
-	for i := range set.X {
-		set.X[i] = m[i%2] + float32(math.Sqrt(1.09)*rng.NormFloat64())
+	for i := range set.Floats {
+		set.Floats[i] = m[i%2] + float32(math.Sqrt(1.09)*rng.NormFloat64())
 	}
 	for _, arm := range []string{Works, Flipped} {
 		p, g, err := e.linearPair(ctx, 1, []float32{0, 0}, []float32{1, 0, 0, 1}, 0.3)
@@ -194,7 +194,7 @@ func latentModes(ctx context.Context, e Env, it *Item) error {
 		}
 		return x
 	}
-	set := &data.Set{Name: "four Gaussians", N: 8000, C: 2, H: 1, W: 1, X: draw(8000, 9), Gain: 1}
+	set := &data.Set{Name: "four Gaussians", N: 8000, C: 2, H: 1, W: 1, Floats: draw(8000, 9), Gain: 1}
 	held, rng := draw(n, 10), e.random(11)
 	noisy := func(z []float32) []float32 {
 		z = slices.Clone(z)
@@ -308,7 +308,7 @@ func latentBlobs(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "FD-PCA, share of that of N(0, I)", learned/plain, AtLeast(1), endedBy(ended)+" "+remark)
 			continue
 		}
-		held := b.held.Head(200).X
+		held := b.held.Head(200).X()
 		r, err := s.Reconstruct(ctx, held, nil, e.Seed)
 		if err != nil {
 			return err
@@ -389,7 +389,7 @@ func latentAnomaly(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		_, score, err := s.Score(ctx, held.X, e.Seed)
+		_, score, err := s.Score(ctx, held.X(), e.Seed)
 		if err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ func hidden(x, mask []float32) []float32 {
 // holes compares completions with a fill of the visible mean: the PSNR of each inside
 // the hole, in dB, and the largest change of a visible pixel.
 func holes(ctx context.Context, r training.Reconstructor, set *data.Set, mask []float32, seed uint64) (filled []float32, model, mean, changed float64, err error) {
-	blind := append([]float32(nil), set.X...)
+	blind := append([]float32(nil), set.X()...)
 	for i, m := range mask {
 		if m == 0 {
 			blind[i] = 0
@@ -92,11 +92,11 @@ func holes(ctx context.Context, r training.Reconstructor, set *data.Set, mask []
 		return nil, 0, 0, 0, err
 	}
 	for i, m := range mask {
-		if d := float64(filled[i] - set.X[i]); m == 1 && d != 0 {
+		if d := float64(filled[i] - set.X()[i]); m == 1 && d != 0 {
 			changed = max(changed, max(d, -d))
 		}
 	}
-	truth := hidden(set.X, mask)
+	truth := hidden(set.X(), mask)
 	if model, err = diag.PSNR(truth, hidden(filled, mask), 2); err != nil {
 		return nil, 0, 0, 0, err
 	}

@@ -78,7 +78,7 @@ func pseudoLikelihood(ctx context.Context, e Env, it *Item) error {
 	for k := range set.N {
 		_, x := e.products(isingOf(side, true, beta), uint64(3+k), 200, 1)
 		for _, v := range x {
-			set.X = append(set.X, float32(2*int(v)-1))
+			set.Floats = append(set.Floats, float32(2*int(v)-1))
 		}
 	}
 	for _, arm := range []string{Works, Untrained, Flipped} {

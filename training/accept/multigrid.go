@@ -136,7 +136,7 @@ func cascade(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	thumbs := func(x []float32) []float32 { return pyramid.Shrink(x, side, side, side/8) }
-	want := thumbs(held.X)
+	want := thumbs(held.X())
 	distance := func(s *multigrid.System) (d float64, ends [][]float32, err error) {
 		var all, small []float32
 		for first := 0; first < held.N; first += s.Config.Batch {
@@ -181,7 +181,7 @@ func cascade(ctx context.Context, e Env, it *Item) error {
 			}
 			it.Check(arm, "largest change of a visible pixel", changed, AtMost(0), "")
 			it.Check(arm, "PSNR in holes of 6×6 above that of the visible mean, dB", model-mean, AtLeast(3), fmt.Sprintf("%.1f and %.1f dB", model, mean))
-			img, err = record.Strip(2, 2, pictures(train, some.X[:16*train.Dim()], side, 16), pictures(train, filled[:16*train.Dim()], side, 16))
+			img, err = record.Strip(2, 2, pictures(train, some.X()[:16*train.Dim()], side, 16), pictures(train, filled[:16*train.Dim()], side, 16))
 			return e.show("holes", img, err)
 		})
 		switch {

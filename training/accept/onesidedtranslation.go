@@ -22,19 +22,19 @@ var OneSided = Suite{"one-sided-translation", []Part{
 // outlined is a filled shape's rim: what a wearing away by a pixel takes from it.
 func outlined(set *data.Set) *data.Set {
 	out := *set
-	out.X = make([]float32, len(set.X))
+	out.Floats = make([]float32, set.N*set.Dim())
 	h, w := set.H, set.W
-	for i, v := range set.X {
+	for i, v := range set.X() {
 		y, x := i/w%h, i%w
 		least := v
 		for _, d := range [][2]int{{0, 1}, {0, -1}, {1, 0}, {-1, 0}} {
 			if yy, xx := y+d[0], x+d[1]; yy >= 0 && yy < h && xx >= 0 && xx < w {
-				least = min(least, set.X[i+d[0]*w+d[1]])
+				least = min(least, set.X()[i+d[0]*w+d[1]])
 			} else {
 				least = -1
 			}
 		}
-		out.X[i] = -1 + v - least
+		out.Floats[i] = -1 + v - least
 	}
 	return &out
 }
@@ -57,27 +57,27 @@ func outlines(ctx context.Context, e Env, it *Item) error {
 	// unpaired: outlines of one half, the filled shapes of the other
 	first := all.Head(1000)
 	second := *all
-	second.N, second.X, second.Labels, second.Factors, second.FactorNames = 1000, all.X[1000*all.Dim():], nil, nil, nil
+	second.N, second.Floats, second.Labels, second.Factors, second.FactorNames = 1000, all.X()[1000*all.Dim():], nil, nil, nil
 	a, b := outlined(first), &second
 	sources := outlined(held)
 	// the ink inside: the mean of pixels that all four neighbours' ink surrounds
 	filled := func(x []float32) float64 {
 		got, want := 0.0, 0.0
-		for i, v := range held.X {
-			if inner := v > -0.9 && sources.X[i] < -0.9; inner {
+		for i, v := range held.X() {
+			if inner := v > -0.9 && sources.X()[i] < -0.9; inner {
 				got += float64(x[i]) + 1
 				want += float64(v) + 1
 			}
 		}
 		return got / want
 	}
-	it.Check("", "ink inside of outlines, share of that of filled shapes", filled(sources.X), AtMost(0.05), "")
+	it.Check("", "ink inside of outlines, share of that of filled shapes", filled(sources.X()), AtMost(0.05), "")
 	thumbs := func(x []float32) []float32 { return pyramid.Shrink(x, side, side, side/8) }
-	floor, err := diag.EnergyDistance(thumbs(held.X), thumbs(b.X[:400*b.Dim()]), 64)
+	floor, err := diag.EnergyDistance(thumbs(held.X()), thumbs(b.X()[:400*b.Dim()]), 64)
 	if err != nil {
 		return err
 	}
-	before, err := diag.EnergyDistance(thumbs(held.X), thumbs(sources.X), 64)
+	before, err := diag.EnergyDistance(thumbs(held.X()), thumbs(sources.X()), 64)
 	if err != nil {
 		return err
 	}
@@ -112,15 +112,15 @@ func outlines(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "energy distance from filled shapes, share of the outlines'", math.Inf(1), AtLeast(0.7), endedBy(ended))
 			continue
 		}
-		x, heat, err := s.Trace(ctx, sources.X, e.Seed)
+		x, heat, err := s.Trace(ctx, sources.X(), e.Seed)
 		if err != nil {
 			return err
 		}
-		d, err := diag.EnergyDistance(thumbs(held.X), thumbs(x), 64)
+		d, err := diag.EnergyDistance(thumbs(held.X()), thumbs(x), 64)
 		if err != nil {
 			return err
 		}
-		kept := correlation(thumbs(x), thumbs(held.X))
+		kept := correlation(thumbs(x), thumbs(held.X()))
 		switch arm {
 		case Untrained, Flipped:
 			it.Check(arm, "energy distance from filled shapes, share of the outlines'", d/before, AtLeast(0.7), "")
@@ -130,13 +130,13 @@ func outlines(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "correlation of 8×8 means with the true filled shape", kept, AtLeast(0.8), "")
 			in, total := 0.0, 0.0
 			for i, v := range heat {
-				if total += float64(v); held.X[i] > -0.9 {
+				if total += float64(v); held.X()[i] > -0.9 {
 					in += float64(v)
 				}
 			}
 			it.Check(arm, "share of the heat map inside the shape", in/total, AtLeast(0.7), "")
 			n := 16 * held.Dim()
-			img, err := record.Strip(2, 2, pictures(held, sources.X[:n], side, 16), pictures(held, x[:n], side, 16), pictures(held, held.X[:n], side, 16))
+			img, err := record.Strip(2, 2, pictures(held, sources.X()[:n], side, 16), pictures(held, x[:n], side, 16), pictures(held, held.X()[:n], side, 16))
 			if err := e.show("outlines", img, err); err != nil {
 				return err
 			}

@@ -45,7 +45,7 @@ func onePicture(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	swd := func(x []float32, h, w int) (float64, error) {
-		return diag.PatchSWD(set.X, side, side, x[:3*h*w], h, w, 3, 1)
+		return diag.PatchSWD(set.X(), side, side, x[:3*h*w], h, w, 3, 1)
 	}
 	untrained := math.NaN()
 	for _, arm := range []string{Untrained, Works, Flipped} {
@@ -107,7 +107,7 @@ func onePicture(ctx context.Context, e Env, it *Item) error {
 			it.Check(arm, "patch-SWD of samples, share of U's", got/untrained, AtLeast(0.7), "")
 		default:
 			it.Check(arm, "patch-SWD of samples of 48×72, share of U's", got/untrained, AtMost(0.35), fmt.Sprintf("%.4g", got))
-			sharp := diag.Steepness(x, side, wide) / diag.Steepness(set.X, side, side)
+			sharp := diag.Steepness(x, side, wide) / diag.Steepness(set.X(), side, side)
 			it.Check(arm, "differences of neighbours in samples, squared, share of the picture's", sharp, Within(0.5, 1.5), "blurred ones have less")
 			if err := e.brickTasks(ctx, it, s, set, large, x); err != nil {
 				return err
@@ -125,7 +125,7 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	}
 	it.Check(Works, "PSNR of the recovered picture at the worst scale, dB", slices.Min(psnr), AtLeast(22), fmt.Sprintf("%.1f", psnr))
 	// samples differ from one another and from the picture
-	_, sd := training.Moments(set.X)
+	_, sd := training.Moments(set.X())
 	dim, apart, pairs := 3*side*wide, 0.0, 0.0
 	for i := range 8 {
 		for j := range i {
@@ -138,22 +138,22 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	if err != nil {
 		return err
 	}
-	it.Check(Works, "best correlation of a sample with the shifted picture", shifted(same, set.X, side), AtMost(0.98), "")
+	it.Check(Works, "best correlation of a sample with the shifted picture", shifted(same, set.X(), side), AtMost(0.98), "")
 	// twice as large
-	up, err := s.Enlarge(ctx, set.X, side, side, 2)
+	up, err := s.Enlarge(ctx, set.X(), side, side, 2)
 	if err != nil {
 		return err
 	}
-	back, err := diag.PSNR(set.X, pyramid.Resize(up, 2*side, 2*side, side, side), 2)
+	back, err := diag.PSNR(set.X(), pyramid.Resize(up, 2*side, 2*side, side, side), 2)
 	if err != nil {
 		return err
 	}
 	it.Check(Works, "PSNR of the enlarged picture made small again, dB", back, Reported, "")
-	truth, bicubic := diag.Steepness(large.X, 2*side, 2*side), diag.Steepness(pyramid.Resize(set.X, side, side, 2*side, 2*side), 2*side, 2*side)
+	truth, bicubic := diag.Steepness(large.X(), 2*side, 2*side), diag.Steepness(pyramid.Resize(set.X(), side, side, 2*side, 2*side), 2*side, 2*side)
 	off := math.Abs(diag.Steepness(up, 2*side, 2*side)-truth) / math.Abs(bicubic-truth)
 	it.Check(Works, "error of its gradient energy, share of the bicubic picture's", off, Reported, "")
 	// four colours in, patches of the picture out
-	paint := slices.Clone(set.X)
+	paint := slices.Clone(set.X())
 	for i, v := range paint {
 		paint[i] = float32(math.Round(float64(v)*1.5) / 1.5) // four levels
 	}
@@ -162,11 +162,11 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	if err != nil {
 		return err
 	}
-	before, err := diag.PatchSWD(set.X, side, side, paint, side, side, 3, 1)
+	before, err := diag.PatchSWD(set.X(), side, side, paint, side, side, 3, 1)
 	if err != nil {
 		return err
 	}
-	after, err := diag.PatchSWD(set.X, side, side, painted, side, side, 3, 1)
+	after, err := diag.PatchSWD(set.X(), side, side, painted, side, side, 3, 1)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	low := func(x []float32) []float32 { return pyramid.Shrink(x, side, side, side/8) }
 	it.Check(Works, "correlation of their 8×8 means", correlation(low(painted), low(paint)), AtLeast(0.85), "")
 	// a patch of wrong colours, mended from the last scale but one
-	composite, keep := slices.Clone(set.X), hole(1, 3, side, 16)
+	composite, keep := slices.Clone(set.X()), hole(1, 3, side, 16)
 	for i, m := range keep {
 		if m == 0 {
 			composite[i] = composite[i]*0.5 + 0.5*float32(1-i/(side*side))
@@ -185,7 +185,7 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 		return err
 	}
 	colour := func(x []float32) (d float64) {
-		in, want := hidden(x, keep), hidden(set.X, keep)
+		in, want := hidden(x, keep), hidden(set.X(), keep)
 		for c := range 3 {
 			n := len(in) / 3
 			d += math.Abs(training.Mean(in[c*n:(c+1)*n]) - training.Mean(want[c*n:(c+1)*n]))
@@ -196,11 +196,11 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	changed := 0.0
 	for i, m := range keep {
 		if m == 1 {
-			changed = max(changed, math.Abs(float64(mended[i]-set.X[i])))
+			changed = max(changed, math.Abs(float64(mended[i]-set.X()[i])))
 		}
 	}
 	it.Check(Works, "largest change outside it", changed, AtMost(0), "")
-	img, err := record.Strip(2, 2, pictures(set, append(append(append(append(append(slices.Clone(set.X), ends[len(ends)-1]...), same...), paint...), painted...), append(composite, mended...)...), side, 7))
+	img, err := record.Strip(2, 2, pictures(set, append(append(append(append(append(slices.Clone(set.X()), ends[len(ends)-1]...), same...), paint...), painted...), append(composite, mended...)...), side, 7))
 	return e.show("bricks", img, err)
 }
 

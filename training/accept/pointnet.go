@@ -29,8 +29,8 @@ func surfaces(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	held = held.Head(64)
-	score := func(x []float32) (diag.CloudScore, error) { return diag.Clouds(x, held.X, 128, 3, diag.Chamfer) }
-	floor, err := score(set.X[:64*set.Dim()])
+	score := func(x []float32) (diag.CloudScore, error) { return diag.Clouds(x, held.X(), 128, 3, diag.Chamfer) }
+	floor, err := score(set.X()[:64*set.Dim()])
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func surfaces(ctx context.Context, e Env, it *Item) error {
 
 // foundAgain looks for the starts of held-out sets.
 func foundAgain(ctx context.Context, e Env, it *Item, m *pointnet.Model, set *data.Set) error {
-	x, err := m.Reconstruct(ctx, set.X, nil, e.Seed)
+	x, err := m.Reconstruct(ctx, set.X(), nil, e.Seed)
 	if err != nil {
 		return err
 	}

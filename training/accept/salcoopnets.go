@@ -58,7 +58,7 @@ func (e Env) saliencyArm(ctx context.Context, what, arm string, c salcoopnets.Co
 func centred(set *data.Set, n int) []float32 {
 	dim := set.Dim()
 	mean := make([]float64, dim)
-	for i, v := range set.X {
+	for i, v := range set.X() {
 		mean[i%dim] += float64(v) / float64(set.N)
 	}
 	out := make([]float32, n*dim)
@@ -72,13 +72,13 @@ func centred(set *data.Set, n int) []float32 {
 func (e Env) corrupted(set *data.Set) []float32 {
 	r := e.random(7)
 	h, w := set.H, set.W
-	out := make([]float32, len(set.X))
+	out := make([]float32, set.N*set.Dim())
 	for i := range out {
 		base, y, x := i/(h*w)*h*w, i/w%h, i%w
 		sum, n := 0.0, 0.0
 		for dy := max(0, y-2); dy <= min(h-1, y+2); dy++ {
 			for dx := max(0, x-2); dx <= min(w-1, x+2); dx++ {
-				sum, n = sum+float64(set.X[base+dy*w+dx]), n+1
+				sum, n = sum+float64(set.X()[base+dy*w+dx]), n+1
 			}
 		}
 		out[i] = float32(max(-1, min(1, sum/n+0.3*r.NormFloat64())))
@@ -99,7 +99,7 @@ func saliencyMaps(ctx context.Context, e Env, it *Item) error {
 	spoilt := e.corrupted(held)
 	l1 := func(x []float32) (sum float64) {
 		for i, v := range x {
-			sum += math.Abs(float64(v-held.X[i])) / 2 / float64(len(x))
+			sum += math.Abs(float64(v-held.X()[i])) / 2 / float64(len(x))
 		}
 		return sum
 	}
@@ -116,7 +116,7 @@ func saliencyMaps(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, "error of corrupted maps after revision, share of that before", math.Inf(1), AtLeast(0.9), endedBy(ended))
 				return nil
 			}
-			mended, err := s.Refine(ctx, held.Given.X, spoilt, e.Seed)
+			mended, err := s.Refine(ctx, held.Given.X(), spoilt, e.Seed)
 			if err != nil {
 				return err
 			}
@@ -125,11 +125,11 @@ func saliencyMaps(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, "error of corrupted maps after revision, share of that before", ratio, AtLeast(0.9), "must not mend")
 				return nil
 			}
-			mean, variance, err := s.Learned().Predict(ctx, held.Given.X, e.Seed)
+			mean, variance, err := s.Learned().Predict(ctx, held.Given.X(), e.Seed)
 			if err != nil {
 				return err
 			}
-			drafts, revised, err := s.Solve(ctx, held.Given.X, e.Seed)
+			drafts, revised, err := s.Solve(ctx, held.Given.X(), e.Seed)
 			if err != nil {
 				return err
 			}
@@ -175,7 +175,7 @@ func undecided(set *data.Set, variance []float32) (inside, outside float64) {
 func (e Env) saliencyPicture(name string, set *data.Set, maps, spread []float32) error {
 	const n = 12
 	row := func(x []float32) record.Images { return pictures(set, x[:n*set.Dim()], set.H, n) }
-	rows := []record.Images{row(set.X), row(maps)}
+	rows := []record.Images{row(set.X()), row(maps)}
 	if spread != nil {
 		scaled := make([]float32, n*set.Dim())
 		for i := range scaled {
@@ -210,9 +210,9 @@ func saliencyScribbles(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, "S-measure", 0, AtMost(0.6), endedBy(ended))
 				return nil
 			}
-			maps, _, err := s.Learned().Predict(ctx, held.Given.X, e.Seed)
+			maps, _, err := s.Learned().Predict(ctx, held.Given.X(), e.Seed)
 			if arm == strokes && err == nil { // nothing has taught the energy
-				maps, _, err = s.Solve(ctx, held.Given.X, e.Seed)
+				maps, _, err = s.Solve(ctx, held.Given.X(), e.Seed)
 			}
 			if err != nil {
 				return err
@@ -229,7 +229,7 @@ func saliencyScribbles(ctx context.Context, e Env, it *Item) error {
 				it.Check(arm, "S-measure", m.S, AtMost(0.6), "")
 			case Works:
 				some := train.Head(100)
-				whole, err := s.Learned().Recover(ctx, some.Given.X, some.Beside["scribbles"].X, e.Seed, uint64(c.Steps))
+				whole, err := s.Learned().Recover(ctx, some.Given.X(), some.Beside["scribbles"].X(), e.Seed, uint64(c.Steps))
 				if err != nil {
 					return err
 				}

@@ -147,15 +147,15 @@ func sequenceClips(ctx context.Context, e Env, it *Item) error {
 			continue
 		}
 		m := s.Learned()
-		y, err := m.Translate(ctx, held.X, e.Seed)
+		y, err := m.Translate(ctx, held.X(), e.Seed)
 		if err != nil {
 			return errors.Join(err, free())
 		}
-		ahead, err := m.Foresight(ctx, 0, held.X)
+		ahead, err := m.Foresight(ctx, 0, held.X())
 		if err = errors.Join(err, free()); err != nil {
 			return err
 		}
-		from, to := m.Split(held.X), m.Split(y)
+		from, to := m.Split(held.X()), m.Split(y)
 		size := m.Dim() * m.D
 		var corr, ratio []float64
 		for i := range held.N {

@@ -52,7 +52,7 @@ func exactPosterior(ctx context.Context, e Env, it *Item) error {
 		if wrong {
 			m.Sigma *= 1.1
 		}
-		_, score, err := m.Score(ctx, set.X, e.Seed)
+		_, score, err := m.Score(ctx, set.X(), e.Seed)
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func factorBound(ctx context.Context, e Env, it *Item) error {
 			return err
 		}
 		s.Draws = 1
-		_, bound, err := s.Score(ctx, held.X, e.Seed)
+		_, bound, err := s.Score(ctx, held.X(), e.Seed)
 		if err != nil {
 			return err
 		}
@@ -151,7 +151,7 @@ func vaeBlobs(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		held := b.held.Head(200).X
+		held := b.held.Head(200).X()
 		r, err := s.Reconstruct(ctx, held, nil, e.Seed)
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ func waves(ctx context.Context, e Env, it *Item) error {
 	course := func(x []float32) ([]float64, error) {
 		return diag.TemporalAutocorrelation(x, set.C, set.D, set.H, set.W, lags)
 	}
-	want, err := course(set.X)
+	want, err := course(set.X())
 	if err != nil {
 		return err
 	}
@@ -88,18 +88,18 @@ func waves(ctx context.Context, e Env, it *Item) error {
 		}
 		return worst, err
 	}
-	shuffled := append([]float32(nil), set.X...)
+	shuffled := append([]float32(nil), set.X()...)
 	frame := set.H * set.W
 	r := e.random(12)
 	for t, from := range r.Perm(set.D) {
-		copy(shuffled[t*frame:(t+1)*frame], set.X[from*frame:(from+1)*frame])
+		copy(shuffled[t*frame:(t+1)*frame], set.X()[from*frame:(from+1)*frame])
 	}
 	control, err := gap(shuffled)
 	if err != nil {
 		return err
 	}
 	it.Check("", "autocorrelation over 6 frames, gap of the shuffled clip", control, AtLeast(0.15), "")
-	_, sd := moments(set.X)
+	_, sd := moments(set.X())
 	for _, arm := range []string{Works, Untrained, Flipped} {
 		c, err := video.For("small", set.Dims(), set.N)
 		if err != nil {
@@ -160,15 +160,15 @@ func clipHoles(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		filled := append([]float32(nil), set.X...)
+		filled := append([]float32(nil), set.X()...)
 		video.Fill(filled, known, set.Dim())
-		plain := video.HoleRMSE(filled, set.X, known)
+		plain := video.HoleRMSE(filled, set.X(), known)
 		for _, arm := range []string{Works, Untrained} {
 			got, kept := math.Inf(1), 1.0
 			ended, err := e.clips(ctx, "holes, "+k.mask, arm, c, set, func(s *video.System) error {
-				got = video.HoleRMSE(s.Recovered(), set.X, known)
+				got = video.HoleRMSE(s.Recovered(), set.X(), known)
 				for i, v := range known {
-					if v != 0 && s.Recovered()[i] != set.X[i] {
+					if v != 0 && s.Recovered()[i] != set.X()[i] {
 						kept = 0
 					}
 				}

@@ -63,7 +63,7 @@ func voxelShapes(ctx context.Context, e Env, it *Item) error {
 			if err != nil {
 				return err
 			}
-			iou, occupied = nearestIoU(x, set), math.Abs(full(x)/full(set.X)-1)
+			iou, occupied = nearestIoU(x, set), math.Abs(full(x)/full(set.X())-1)
 			img, err := stripOf(set, x[:16*set.Dim()])
 			if err := e.show("voxelnet-"+arm, img, err); err != nil {
 				return err
@@ -97,17 +97,17 @@ func voxelShapes(ctx context.Context, e Env, it *Item) error {
 // damaged hides 70 % of the voxels of held-out shapes.
 func damaged(ctx context.Context, e Env, it *Item, m *voxelnet.Model, set *data.Set) error {
 	r := e.random(11)
-	mask := make([]float32, len(set.X))
+	mask := make([]float32, set.N*set.Dim())
 	for i := range mask {
 		if r.Float64() < 0.3 {
 			mask[i] = 1
 		}
 	}
-	x, err := m.Reconstruct(ctx, set.X, mask, e.Seed)
+	x, err := m.Reconstruct(ctx, set.X(), mask, e.Seed)
 	if err != nil {
 		return err
 	}
-	mean := append([]float32(nil), set.X...)
+	mean := append([]float32(nil), set.X()...)
 	for at := 0; at < len(mean); at += set.Dim() {
 		sum, n := 0.0, 0.0
 		for i := at; i < at+set.Dim(); i++ {
@@ -125,7 +125,7 @@ func damaged(ctx context.Context, e Env, it *Item, m *voxelnet.Model, set *data.
 		bad, n := 0.0, 0.0
 		for i, v := range mask {
 			if v == 0 {
-				if n++; (x[i] > 0) != (set.X[i] > 0) {
+				if n++; (x[i] > 0) != (set.X()[i] > 0) {
 					bad++
 				}
 			}
@@ -138,7 +138,7 @@ func damaged(ctx context.Context, e Env, it *Item, m *voxelnet.Model, set *data.
 
 // finer refines block means of held-out shapes.
 func finer(ctx context.Context, e Env, it *Item, m *voxelnet.Model, set *data.Set, factor int) error {
-	coarse := voxelnet.Coarsen(set.X, set.Dims(), factor)
+	coarse := voxelnet.Coarsen(set.X(), set.Dims(), factor)
 	x, err := m.Refine(ctx, coarse, factor, e.Seed)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func finer(ctx context.Context, e Env, it *Item, m *voxelnet.Model, set *data.Se
 	it.Check(Works, "largest drift of a block's mean", drift, AtMost(1e-5), "")
 	gain := 0.0
 	for at := 0; at < len(x); at += set.Dim() {
-		truth := set.X[at : at+set.Dim()]
+		truth := set.X()[at : at+set.Dim()]
 		gain += (iou(x[at:at+set.Dim()], truth) - iou(replicated[at:at+set.Dim()], truth)) / float64(set.N)
 	}
 	it.Check(Works, "IoU of refined shapes above that of repeated blocks", gain, AtLeast(0.05), "")

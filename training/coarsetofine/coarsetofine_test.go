@@ -132,11 +132,11 @@ func TestExpansion(t *testing.T) {
 		}
 		return f
 	}
-	want := score(nets[0], pyramid.Shrink(set.X, 16, 16, 2))
+	want := score(nets[0], pyramid.Shrink(set.X(), 16, 16, 2))
 	for _, alpha := range []float32{0, 1} {
 		weight(nets[1], energy.Fade)[0] = alpha
 		worst := 0.0
-		for i, v := range score(nets[1], set.X) {
+		for i, v := range score(nets[1], set.X()) {
 			worst = max(worst, math.Abs(float64(v-want[i])))
 		}
 		if (worst < 1e-4) != (alpha == 0) {
@@ -207,19 +207,19 @@ func TestAbilities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mask := make([]float32, len(set.X))
+	mask := make([]float32, len(set.X()))
 	for i := range mask {
 		if i%16 < 6 {
 			mask[i] = 1
 		}
 	}
-	got, err := s.Reconstruct(t.Context(), set.X, mask, 1)
+	got, err := s.Reconstruct(t.Context(), set.X(), mask, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := slices.Clone(set.X)
+	other := slices.Clone(set.X())
 	for i, v := range got {
-		if mask[i] == 1 && v != set.X[i] {
+		if mask[i] == 1 && v != set.X()[i] {
 			t.Fatalf("visible value %d changes", i)
 		}
 		if mask[i] == 0 {
@@ -229,7 +229,7 @@ func TestAbilities(t *testing.T) {
 	if again, err := s.Reconstruct(t.Context(), other, mask, 1); err != nil || !slices.Equal(again, got) {
 		t.Errorf("the completion depends on what is hidden (%v)", err)
 	}
-	if x, err := s.Reconstruct(t.Context(), set.X, nil, 1); err != nil || len(x) != len(set.X) {
+	if x, err := s.Reconstruct(t.Context(), set.X(), nil, 1); err != nil || len(x) != len(set.X()) {
 		t.Errorf("from thumbnails: %d values, %v", len(x), err)
 	}
 	way, err := s.Interpolate(t.Context(), 1, 2, 5)
@@ -242,7 +242,7 @@ func TestAbilities(t *testing.T) {
 	if _, err := s.Interpolate(t.Context(), 1, 2, 1); err == nil {
 		t.Error("one frame is accepted")
 	}
-	if _, err := s.Reconstruct(t.Context(), set.X[1:], nil, 1); err == nil {
+	if _, err := s.Reconstruct(t.Context(), set.X()[1:], nil, 1); err == nil {
 		t.Error("a part of a picture is accepted")
 	}
 	if pics, err := s.Pictures(t.Context()); err != nil || len(pics) != 2 || len(pics[1].Rows) != 4 {
@@ -268,7 +268,7 @@ func TestSabotage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		x = append(pyramid.Shrink(set.Head(6).X, 16, 16, 2), x...)
+		x = append(pyramid.Shrink(set.Head(6).X(), 16, 16, 2), x...)
 		value := func() float64 {
 			f := make([]float32, 12)
 			if err := nets[0].Scores(x, make([]float32, 12), f); err != nil {

@@ -101,11 +101,11 @@ func (s slopeGiven) Learn(_ context.Context, z, target, mask, w, e []float32) er
 func pairs(n int) *data.Set {
 	x := make([]float32, n)
 	sampler.Noise{Seed: 9}.Normals(x, sampler.Chains(0, n), 0)
-	set := &data.Set{Name: "line", N: n, C: 1, H: 1, W: 1, X: x, Gain: 1}
-	c := &data.Set{Name: "line given", N: n, C: 1, H: 1, W: 1, X: make([]float32, n), Gain: 1}
+	set := &data.Set{Name: "line", N: n, C: 1, H: 1, W: 1, Floats: x, Gain: 1}
+	c := &data.Set{Name: "line given", N: n, C: 1, H: 1, W: 1, Floats: make([]float32, n), Gain: 1}
 	for i := range x {
-		c.X[i] = 2*float32(i)/float32(n-1) - 1
-		x[i] += 1.5 * c.X[i]
+		c.Floats[i] = 2*float32(i)/float32(n-1) - 1
+		x[i] += 1.5 * c.X()[i]
 	}
 	set.Given = c
 	return set

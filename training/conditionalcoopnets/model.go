@@ -112,7 +112,7 @@ func Labelled(set *data.Set, classes int) (*data.Set, error) {
 		}
 	}
 	out := *set
-	out.Given = &data.Set{Name: set.Name + " classes", N: set.N, C: classes, H: 1, W: 1, X: OneHot(set.Labels, classes), Hi: 1, Gain: 1}
+	out.Given = &data.Set{Name: set.Name + " classes", N: set.N, C: classes, H: 1, W: 1, Floats: OneHot(set.Labels, classes), Hi: 1, Gain: 1}
 	return &out, nil
 }
 

@@ -254,11 +254,11 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		return nil, nil
 	}
 	h := s.Held.Head(most)
-	drafts, revised, err := s.Solve(ctx, h.Given.X, s.noise.Seed)
+	drafts, revised, err := s.Solve(ctx, h.Given.X(), s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
-	return training.Metrics{training.Objective: training.MSE(revised, h.X), "held/mse": training.MSE(revised, h.X), "held/mse_drafts": training.MSE(drafts, h.X)}, nil
+	return training.Metrics{training.Objective: training.MSE(revised, h.X()), "held/mse": training.MSE(revised, h.X()), "held/mse_drafts": training.MSE(drafts, h.X())}, nil
 }
 
 // Pictures implements [training.Painter]: conditions, drafts, revised drafts, the truth.
@@ -268,13 +268,13 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 		h = s.Held
 	}
 	h = h.Head(16)
-	drafts, revised, err := s.Solve(ctx, h.Given.X, s.noise.Seed)
+	drafts, revised, err := s.Solve(ctx, h.Given.X(), s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
-	rows := []record.Images{imagesOf(h, drafts), imagesOf(h, revised), imagesOf(h, h.X)}
+	rows := []record.Images{imagesOf(h, drafts), imagesOf(h, revised), imagesOf(h, h.X())}
 	if !h.Given.IsVectors() && (h.Given.C == h.C || h.Given.C == 1 || h.Given.C == 3) {
-		rows = slices.Insert(rows, 0, imagesOf(h.Given, h.Given.X))
+		rows = slices.Insert(rows, 0, imagesOf(h.Given, h.Given.X()))
 		for i := range rows {
 			rows[i] = widened(rows[i], max(h.C, h.Given.C))
 		}

@@ -133,9 +133,9 @@ func (f *affine) Start(_ context.Context, x, _ []float32) error {
 func numbers(t testing.TB, n int) *data.Set {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 1))
-	s := &data.Set{Name: "numbers", N: n, C: 1, H: 1, W: 1, Gain: 1, X: make([]float32, n)}
-	for i := range s.X {
-		s.X[i] = float32(1 + 0.5*r.NormFloat64())
+	s := &data.Set{Name: "numbers", N: n, C: 1, H: 1, W: 1, Gain: 1, Floats: make([]float32, n)}
+	for i := range s.Floats {
+		s.Floats[i] = float32(1 + 0.5*r.NormFloat64())
 	}
 	return s
 }
@@ -197,7 +197,7 @@ func TestStep(t *testing.T) {
 					t.Error("the flow is not taught the revised drafts")
 				}
 				for _, v := range observed {
-					if !slices.Contains(set.X, v) {
+					if !slices.Contains(set.X(), v) {
 						t.Fatalf("%g is no example", v)
 					}
 				}
@@ -237,7 +237,7 @@ func TestPhases(t *testing.T) {
 		if flow, energy := f.learned > learned, !slices.Equal(theta, e.p[0].W); flow != want.flow || energy != want.energy {
 			t.Errorf("iteration %d: the flow learns: %v, the energy: %v; wanted %+v", i, flow, energy, want)
 		}
-		if i < 3 && !slices.Contains(set.X, f.x[0]) {
+		if i < 3 && !slices.Contains(set.X(), f.x[0]) {
 			t.Error("the flow is not taught data")
 		}
 	}
@@ -248,7 +248,7 @@ func TestPhases(t *testing.T) {
 // the energy frozen the flow drifts to the energy instead.
 func TestGaussian(t *testing.T) {
 	set := numbers(t, 500)
-	mean, sd := training.Moments(set.X)
+	mean, sd := training.Moments(set.X())
 	for _, sabotage := range []string{"", coopflow.Freeze} {
 		e, f := newQuadratic(1, -1), newAffine()
 		s := system(t, config(func(c *coopflow.Config) { c.Sabotage, c.Steps = sabotage, 2500 }), e, f, set)
@@ -448,7 +448,7 @@ func TestPictures(t *testing.T) {
 	for i, v := range first {
 		near(t, "first of the way", float64(way[i]), float64(v), 1e-4)
 	}
-	x, mask := set.Head(2).X, training.Ones(512)
+	x, mask := set.Head(2).X(), training.Ones(512)
 	for i := range 100 {
 		mask[i] = 0
 	}

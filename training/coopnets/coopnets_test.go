@@ -39,7 +39,7 @@ func TestStep(t *testing.T) {
 			copy(e.theta.W, []float32{0.2, -0.1})
 			s := system(t, c, e, g, set)
 			inData := map[float32]bool{}
-			for _, v := range set.X {
+			for _, v := range set.X() {
 				inData[v] = true
 			}
 			var last []float32

@@ -134,10 +134,10 @@ var (
 // gaussian is n draws of N(1, 0.49).
 func gaussian(t testing.TB, n int) *data.Set {
 	t.Helper()
-	s := &data.Set{Name: "gaussian", N: n, C: 1, H: 1, W: 1, X: make([]float32, n), Gain: 1}
-	sampler.Noise{Seed: 99}.Normals(s.X, sampler.Chains(0, n), 0)
-	for i, v := range s.X {
-		s.X[i] = mean + float32(math.Sqrt(variance))*v
+	s := &data.Set{Name: "gaussian", N: n, C: 1, H: 1, W: 1, Floats: make([]float32, n), Gain: 1}
+	sampler.Noise{Seed: 99}.Normals(s.X(), sampler.Chains(0, n), 0)
+	for i, v := range s.X() {
+		s.Floats[i] = mean + float32(math.Sqrt(variance))*v
 	}
 	if err := s.Check(); err != nil {
 		t.Fatal(err)

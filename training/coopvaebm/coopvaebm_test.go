@@ -32,10 +32,10 @@ const (
 // gaussian is n draws of N(1, 0.49).
 func gaussian(t testing.TB, n int) *data.Set {
 	t.Helper()
-	s := &data.Set{Name: "gaussian", N: n, C: 1, H: 1, W: 1, X: make([]float32, n), Gain: 1}
-	sampler.Noise{Seed: 99}.Normals(s.X, sampler.Chains(0, n), 0)
-	for i, v := range s.X {
-		s.X[i] = mean + float32(math.Sqrt(variance))*v
+	s := &data.Set{Name: "gaussian", N: n, C: 1, H: 1, W: 1, Floats: make([]float32, n), Gain: 1}
+	sampler.Noise{Seed: 99}.Normals(s.X(), sampler.Chains(0, n), 0)
+	for i, v := range s.X() {
+		s.Floats[i] = mean + float32(math.Sqrt(variance))*v
 	}
 	if err := s.Check(); err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestGaussian(t *testing.T) {
 		var sd float64
 		o.mean, sd = training.Moments(x)
 		o.variance = sd * sd
-		held := set.X[:1000]
+		held := set.X()[:1000]
 		y, err := s.Reconstruct(t.Context(), held, nil, 1)
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +212,7 @@ func TestAbilities(t *testing.T) {
 	if err != nil || slices.Equal(plain, x) {
 		t.Errorf("drafts are not revised (%v)", err)
 	}
-	y, mask := slices.Clone(s.Exam.Held.X), make([]float32, len(s.Exam.Held.X))
+	y, mask := slices.Clone(s.Exam.Held.X()), make([]float32, len(s.Exam.Held.X()))
 	for i := range mask {
 		mask[i] = float32(i % 2)
 	}

@@ -79,7 +79,7 @@ func normals(name string, n int, mean float32, seed uint64) *data.Set {
 	for i := range x {
 		x[i] += mean
 	}
-	return &data.Set{Name: name, N: n, C: 1, H: 1, W: 1, X: x, Gain: 1}
+	return &data.Set{Name: name, N: n, C: 1, H: 1, W: 1, Floats: x, Gain: 1}
 }
 
 // TestShift: between N(−1, 1) and N(1, 1) the translators find shifts of 2 and −2, the
@@ -171,7 +171,7 @@ func TestResume(t *testing.T) {
 // seed whatever comes with them.
 func TestThrough(t *testing.T) {
 	s := networks(t)
-	x := s.Held.X[:5*256]
+	x := s.Held.X()[:5*256]
 	drafts, revised, err := s.Through(t.Context(), cyclecoopnets.AB, x, 1)
 	if err != nil {
 		t.Fatal(err)

@@ -229,7 +229,7 @@ const most = 200
 // against b, and the mean absolute error of coming back.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	h := s.Held.Head(most)
-	drafts, revised, err := s.Through(ctx, AB, h.X, s.noise.Seed)
+	drafts, revised, err := s.Through(ctx, AB, h.X(), s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +244,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		return nil, err
 	}
 	for i, v := range back {
-		d := float64(v - h.X[i])
+		d := float64(v - h.X()[i])
 		m["held/cycle_l1"] += max(d, -d) / float64(len(back))
 	}
 	return m, nil
@@ -256,7 +256,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	var pics []training.Picture
 	for k, from := range []*data.Set{s.Held.Head(16), s.sides[1].set.Head(16)} {
 		to := s.sides[1-k].set
-		drafts, revised, err := s.Through(ctx, k, from.X, s.noise.Seed)
+		drafts, revised, err := s.Through(ctx, k, from.X(), s.noise.Seed)
 		if err != nil {
 			return nil, err
 		}
@@ -264,7 +264,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 			pics = append(pics, training.Picture{Tag: record.SamplesTag, Images: imagesOf(to, revised)})
 		}
 		pics = append(pics, training.Picture{Tag: []string{"a-to-b", "b-to-a"}[k],
-			Rows: []record.Images{imagesOf(from, from.X), imagesOf(to, drafts), imagesOf(to, revised)}})
+			Rows: []record.Images{imagesOf(from, from.X()), imagesOf(to, drafts), imagesOf(to, revised)}})
 	}
 	return pics, nil
 }

@@ -48,7 +48,7 @@ func TestAlignedSetsFollow(t *testing.T) {
 		if u.Given.N != u.N || mask.N != u.N || u.Given.H != u.H || u.Given.W != u.W {
 			t.Errorf("%s: given %d of %d×%d with %d of %d×%d", name, u.Given.N, u.Given.H, u.Given.W, u.N, u.H, u.W)
 		}
-		if !slices.Equal(mask.X, u.X) {
+		if !slices.Equal(mask.X(), u.X()) {
 			t.Errorf("%s: the mask is not that of the examples", name)
 		}
 		if !slices.Equal(u.Factors, u.Given.Factors) {
@@ -91,7 +91,7 @@ func TestKinds(t *testing.T) {
 		{Cloud, 1, 0, 128, 3, []int{128, 3}}, {Path, 1, 0, 30, 2, []int{30, 2}},
 	} {
 		s := &Set{Name: "k", Kind: c.kind, N: 2, C: c.c, D: c.d, H: c.h, W: c.w, Gain: 1}
-		s.X = make([]float32, 2*s.Dim())
+		s.Floats = make([]float32, 2*s.Dim())
 		n := 1
 		for _, d := range c.dims {
 			n *= d
@@ -106,7 +106,7 @@ func TestKinds(t *testing.T) {
 	for _, s := range []*Set{
 		{Kind: Video, N: 1, C: 1, H: 2, W: 2}, {Kind: Plain, N: 1, C: 1, D: 2, H: 2, W: 2}, {Kind: Cloud, N: 1, C: 2, H: 2, W: 2},
 	} {
-		s.Gain, s.X = 1, make([]float32, s.Dim())
+		s.Gain, s.Floats = 1, make([]float32, s.Dim())
 		if s.Check() == nil {
 			t.Errorf("%s of %d×%d×%d×%d are accepted", s.Kind, s.C, s.D, s.H, s.W)
 		}
@@ -114,15 +114,15 @@ func TestKinds(t *testing.T) {
 	if _, err := KindOf("film"); err == nil {
 		t.Error("kind film is accepted")
 	}
-	a := &Set{Kind: Video, N: 1, C: 1, D: 2, H: 2, W: 2, X: make([]float32, 8), Gain: 1}
-	b := &Set{Kind: Voxels, N: 1, C: 1, D: 2, H: 2, W: 2, X: make([]float32, 8), Gain: 1}
+	a := &Set{Kind: Video, N: 1, C: 1, D: 2, H: 2, W: 2, Floats: make([]float32, 8), Gain: 1}
+	b := &Set{Kind: Voxels, N: 1, C: 1, D: 2, H: 2, W: 2, Floats: make([]float32, 8), Gain: 1}
 	if a.Hash() == b.Hash() {
 		t.Error("the kind does not enter the hash")
 	}
 	v := numbered(3, 2, 4, 6)
 	v.Kind, v.C, v.D = Video, 1, 2
 	half, err := v.Crop(2, 2)
-	if err != nil || half.Dim() != 8 || half.Check() != nil || half.At(1)[4]-half.At(1)[0] != v.X[24]-v.X[0] {
+	if err != nil || half.Dim() != 8 || half.Check() != nil || half.At(1)[4]-half.At(1)[0] != v.X()[24]-v.X()[0] {
 		t.Errorf("a crop of frames: %+v, %v", half, err)
 	}
 }

@@ -229,7 +229,7 @@ func readClips(name string, clips []*clip, frames, height, width int, grey bool,
 	if err := checkSize(s.Name, s.N, s.planes(), s.H, s.W); err != nil {
 		return nil, err
 	}
-	s.X = make([]float32, s.N*s.Dim())
+	s.Floats = make([]float32, s.N*s.Dim())
 	first := 0 // example of the clip's first frame
 	for _, c := range clips {
 		use := min(c.n/s.D, s.N-first) * s.D
@@ -244,13 +244,13 @@ func readClips(name string, clips []*clip, frames, height, width int, grey bool,
 			seen++
 			x := planesOf(m, s.C)
 			b := m.Bounds()
-			one, err := (&Set{Name: c.path, N: 1, C: s.C, H: b.Dy(), W: b.Dx(), X: x}).fit(s.H, s.W)
+			one, err := (&Set{Name: c.path, N: 1, C: s.C, H: b.Dy(), W: b.Dx(), Floats: x}).fit(s.H, s.W)
 			if err != nil {
 				return err
 			}
 			p := s.H * s.W
 			for k := range s.C {
-				copy(s.At(first + i/s.D)[(k*s.D+i%s.D)*p:][:p], one.X[k*p:])
+				copy(s.At(first + i/s.D)[(k*s.D+i%s.D)*p:][:p], one.Floats[k*p:])
 			}
 			return nil
 		})

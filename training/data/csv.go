@@ -39,7 +39,7 @@ func readCSV(r io.Reader, where string) (*Set, error) {
 		if row == 1 && !anyNumber(rec) {
 			continue
 		}
-		if len(s.X)+len(rec) > MaxValues {
+		if len(s.Floats)+len(rec) > MaxValues {
 			return nil, fmt.Errorf("data: %s: more than %d values", where, MaxValues)
 		}
 		for col, t := range rec {
@@ -47,7 +47,7 @@ func readCSV(r io.Reader, where string) (*Set, error) {
 			if err != nil || !finite(v) {
 				return nil, fmt.Errorf("data: %s: row %d, column %d: %q, want a finite number", where, row, col+1, t)
 			}
-			s.X = append(s.X, float32(v))
+			s.Floats = append(s.Floats, float32(v))
 		}
 		s.C = len(rec)
 		s.N++

@@ -121,23 +121,8 @@ func (a *idxArray) set(where string) (*Set, error) {
 	if len(a.dims) != 3 {
 		return nil, fmt.Errorf("data: %s: shape %v, want [N, H, W]", where, a.dims)
 	}
-	s, err := newSet(filepath.Base(where), a.dims[0], 1, a.dims[1], a.dims[2])
-	if err != nil {
-		return nil, err
-	}
-	for i, v := range a.data {
-		s.X[i] = byteValue[v]
-	}
-	return s, nil
+	return byteSet(filepath.Base(where), a.data, a.dims[0], 1, a.dims[1], a.dims[2])
 }
-
-// byteValue is the picture scale for every byte.
-var byteValue = func() (t [256]float32) {
-	for i := range t {
-		t[i] = float32(float64(i)*byteGain + byteOffset)
-	}
-	return t
-}()
 
 // idxFolder names the picture and label files of one part ("train" or "test") in a folder laid out
 // like MNIST's, or reports that it is no such folder. Labels may be missing.

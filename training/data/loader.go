@@ -80,9 +80,9 @@ func (l *Loader) Next() Batch {
 		i := l.order[l.pos.Index]
 		l.pos.Index++
 		l.batch.Index[k] = i
-		copy(l.batch.X[k*d:(k+1)*d], l.set.At(i))
+		l.set.Copy(l.batch.X[k*d:(k+1)*d], i)
 		if g := l.set.Given; g != nil {
-			copy(l.batch.Given[k*g.Dim():], g.At(i))
+			g.Copy(l.batch.Given[k*g.Dim():], i)
 		}
 		if l.batch.Labels != nil {
 			l.batch.Labels[k] = l.set.Labels[i]

@@ -302,7 +302,7 @@ func ReadMeshes(path string, as Kind, size, points, limit int) (*Set, error) {
 	if err := checkSize(s.Name, s.N, s.planes(), s.H, s.W); err != nil {
 		return nil, err
 	}
-	s.X = make([]float32, s.N*s.Dim())
+	s.Floats = make([]float32, s.N*s.Dim())
 	for i, f := range files[:n] {
 		m, err := open(f, func(r io.Reader) (*mesh, error) {
 			m, err := meshFormats[strings.ToLower(filepath.Ext(f))](r)

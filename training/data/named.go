@@ -109,12 +109,9 @@ func readAnimals(_ context.Context, dir string, _ Options, limit int) (*Set, err
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSet("animals", n, 1, side, side)
+	s, err := byteSet("animals", x, n, 1, side, side)
 	if err != nil {
 		return nil, err
-	}
-	for i, v := range x {
-		s.X[i] = byteValue[v]
 	}
 	for i := range n {
 		s.Labels = append(s.Labels, int(binary.LittleEndian.Uint64(l[8*i:])))
@@ -238,15 +235,16 @@ func readEmojiSaliency(ctx context.Context, dir string, o Options, limit int) (*
 // compose paints a crop of a ground and, on it, an object with its opacity.
 func compose(r *rand.Rand, picture, mask []float32, side int, ground *Set, object image.Image) {
 	y0, x0 := r.IntN(ground.H-side+1), r.IntN(ground.W-side+1)
+	x := ground.X()
 	for k := range 3 {
 		tint := uniform(r, 0.7, 1)
 		for i := range side * side {
-			v := ground.X[(min(k, ground.C-1)*ground.H+y0+i/side)*ground.W+x0+i%side]
+			v := x[(min(k, ground.C-1)*ground.H+y0+i/side)*ground.W+x0+i%side]
 			picture[k*side*side+i] = float32((float64(v)+1)*tint - 1)
 		}
 	}
 	b := object.Bounds()
-	one := &Set{N: 1, C: 4, H: b.Dy(), W: b.Dx(), X: make([]float32, 4*b.Dx()*b.Dy()), Gain: 1}
+	one := &Set{N: 1, C: 4, H: b.Dy(), W: b.Dx(), Floats: make([]float32, 4*b.Dx()*b.Dy()), Gain: 1}
 	flip, p := r.IntN(2) == 0, b.Dx()*b.Dy()
 	for i := range p {
 		x := i % b.Dx()
@@ -255,7 +253,7 @@ func compose(r *rand.Rand, picture, mask []float32, side int, ground *Set, objec
 		}
 		cr, cg, cb, ca := object.At(b.Min.X+x, b.Min.Y+i/b.Dx()).RGBA() // times the opacity
 		for k, v := range []uint32{cr, cg, cb, ca} {
-			one.X[k*p+i] = float32(v) / 0xffff
+			one.Floats[k*p+i] = float32(v) / 0xffff
 		}
 	}
 	size := int(uniform(r, 0.4, 0.8) * float64(side))
@@ -270,11 +268,11 @@ func compose(r *rand.Rand, picture, mask []float32, side int, ground *Set, objec
 	p = size * size
 	for i := range p {
 		at := (oy+i/size)*side + ox + i%size
-		a := one.X[3*p+i]
+		a := one.Floats[3*p+i]
 		mask[at] = 2*a - 1
 		for k := range 3 {
 			v := &picture[k*side*side+at]
-			*v = max(-1, min(1, (1-a)*(*v+1)+2*one.X[k*p+i]-1))
+			*v = max(-1, min(1, (1-a)*(*v+1)+2*one.Floats[k*p+i]-1))
 		}
 	}
 }

@@ -92,7 +92,7 @@ func readNPY(r io.Reader, size int64, where string, as Kind) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data: %s: %w", where, cutShort(err))
 	}
-	s := &Set{Name: filepath.Base(where), Kind: as, N: shape[0], C: 1, H: 1, W: 1, X: x, Gain: 1}
+	s := &Set{Name: filepath.Base(where), Kind: as, N: shape[0], C: 1, H: 1, W: 1, Floats: x, Gain: 1}
 	axes := []*int{&s.C, &s.H, &s.W}
 	switch {
 	case as.deep():
@@ -131,15 +131,15 @@ func otherKinds(as Kind, axes int) string {
 
 // scalePoints brings coordinates to [-1, 1], all by the same map, unless they are there.
 func (s *Set) scalePoints() {
-	lo, hi := float64(slices.Min(s.X)), float64(slices.Max(s.X))
+	lo, hi := float64(slices.Min(s.Floats)), float64(slices.Max(s.Floats))
 	s.Lo, s.Hi = -1, 1
 	if lo >= -1 && hi <= 1 {
 		return
 	}
 	s.Gain = 2 / math.Max(hi-lo, 1e-30)
 	s.Offset = -(lo + hi) / 2 * s.Gain
-	for i, v := range s.X {
-		s.X[i] = float32(max(-1, min(1, float64(v)*s.Gain+s.Offset)))
+	for i, v := range s.Floats {
+		s.Floats[i] = float32(max(-1, min(1, float64(v)*s.Gain+s.Offset)))
 	}
 }
 
@@ -253,7 +253,7 @@ func floats[T uint8 | int8 | uint16 | int16 | uint32 | int32 | uint64 | int64 | 
 // scalePictures brings raw values to [-1, 1]; bytes says that they were stored as unsigned bytes.
 func (s *Set) scalePictures(bytes bool) error {
 	lo, hi := math.Inf(1), math.Inf(-1)
-	for _, v := range s.X {
+	for _, v := range s.Floats {
 		lo, hi = math.Min(lo, float64(v)), math.Max(hi, float64(v))
 	}
 	switch {
@@ -268,8 +268,8 @@ func (s *Set) scalePictures(bytes bool) error {
 	default:
 		return fmt.Errorf("data: %s: picture values lie in %g … %g, want [-1, 1], [0, 1] or [0, 255]", s.Name, lo, hi)
 	}
-	for i, v := range s.X {
-		s.X[i] = float32(float64(v)*s.Gain + s.Offset)
+	for i, v := range s.Floats {
+		s.Floats[i] = float32(float64(v)*s.Gain + s.Offset)
 	}
 	s.Lo, s.Hi = -1, 1
 	return nil

@@ -23,8 +23,8 @@ func TestWriteNPYReadsBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.N != dims[0] || !slices.Equal(s.X, x) {
-			t.Errorf("%v: got %d examples %v, want %v", dims, s.N, s.X, x)
+		if s.N != dims[0] || !slices.Equal(s.X(), x) {
+			t.Errorf("%v: got %d examples %v, want %v", dims, s.N, s.X(), x)
 		}
 	}
 	if err := WriteNPY(filepath.Join(t.TempDir(), "x.npy"), make([]float32, 5), 2, 3); err == nil {

@@ -124,11 +124,11 @@ func TestSyntheticGrids(t *testing.T) {
 			t.Fatal(err)
 		}
 		if src.draw.point != nil {
-			plot := &Set{Name: s.Name, N: 1, C: 1, H: 200, W: 200, X: make([]float32, 200*200)}
+			plot := &Set{Name: s.Name, N: 1, C: 1, H: 200, W: 200, Floats: make([]float32, 200*200)}
 			for i := range s.N {
 				x, y := int(100+33*s.At(i)[0]), int(100-33*s.At(i)[1])
 				if x >= 0 && x < 200 && y >= 0 && y < 200 {
-					plot.X[y*200+x] = 1
+					plot.Floats[y*200+x] = 1
 				}
 			}
 			s = plot

@@ -102,8 +102,9 @@ func edgesOf(s *Set) (*Set, error) {
 	e.Given, e.Beside, e.Labels, e.Factors, e.FactorNames = nil, nil, nil, nil, nil
 	e.Name, e.Gain, e.Offset, e.Lo, e.Hi = s.Name+" edges", byteGain, byteOffset, -1, 1
 	h, w := s.H, s.W
+	all := g.X()
 	for k := range s.N * e.planes() {
-		src, dst := g.X[k*h*w:(k+1)*h*w], e.X[k*h*w:(k+1)*h*w]
+		src, dst := all[k*h*w:(k+1)*h*w], e.Floats[k*h*w:(k+1)*h*w]
 		at := func(y, x int) float64 { return float64(src[max(0, min(h-1, y))*w+max(0, min(w-1, x))]) }
 		for y := range h {
 			for x := range w {
@@ -123,10 +124,10 @@ func edgesOf(s *Set) (*Set, error) {
 // an example every time. Beside["hole"] of s is 1 inside it and −1 outside.
 func holeOf(s *Set) (*Set, error) {
 	g := s.shaped(s.N, s.C, s.H, s.W)
-	copy(g.X, s.X)
+	copy(g.Floats, s.X())
 	m := s.shaped(s.N, 1, s.H, s.W)
-	for i := range m.X {
-		m.X[i] = -1
+	for i := range m.Floats {
+		m.Floats[i] = -1
 	}
 	for _, t := range []*Set{g, m} {
 		t.Given, t.Beside, t.Labels, t.Factors, t.FactorNames = nil, nil, nil, nil, nil

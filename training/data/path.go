@@ -38,7 +38,7 @@ func pathsOf(name string, rows [][][]float32, k, steps int) (*Set, error) {
 		}
 		for ; len(r) >= s.H; r = r[s.H:] {
 			for _, row := range r[:s.H] {
-				s.X = append(s.X, row...)
+				s.Floats = append(s.Floats, row...)
 			}
 			s.N++
 		}

@@ -156,10 +156,11 @@ func ReadPictures(path string, height, width int, grey bool, limit int) (*Set, e
 	if height == 0 {
 		height, width = heads[0].h, heads[0].w
 	}
-	s, err := newSet(filepath.Base(path), len(files), colours, height, width)
+	s, err := byteSet(filepath.Base(path), nil, len(files), colours, height, width)
 	if err != nil {
 		return nil, err
 	}
+	s.bytes = make([]byte, s.N*s.Dim())
 	for i, f := range files {
 		x, b, err := readPlanes(f, colours)
 		if err != nil {
@@ -168,11 +169,11 @@ func ReadPictures(path string, height, width int, grey bool, limit int) (*Set, e
 		if b.Dx() != heads[i].w || b.Dy() != heads[i].h {
 			return nil, fmt.Errorf("data: %s: picture of %d×%d, its header says %d×%d", f, b.Dy(), b.Dx(), heads[i].h, heads[i].w)
 		}
-		one := &Set{Name: f, N: 1, C: colours, H: b.Dy(), W: b.Dx(), X: x}
+		one := &Set{Name: f, N: 1, C: colours, H: b.Dy(), W: b.Dx(), Floats: x}
 		if one, err = one.fit(height, width); err != nil {
 			return nil, err
 		}
-		copy(s.At(i), one.X)
+		s.put(i, one.Floats)
 	}
 	s.classesFrom(path, all)
 	return s, nil

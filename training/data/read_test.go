@@ -79,7 +79,7 @@ func ramp(w, h int) *image.Gray {
 
 // raw is the values of s in the units of the file, rounded.
 func raw(s *Set) (v []int) {
-	for _, x := range s.X {
+	for _, x := range s.X() {
 		v = append(v, int(math.Round(s.Raw(x))))
 	}
 	return v
@@ -95,7 +95,7 @@ func TestIDX(t *testing.T) {
 	if err != nil || s.Check() != nil {
 		t.Fatal(err, s)
 	}
-	if s.N != 3 || s.C != 1 || s.H != 2 || s.W != 2 || s.X[0] != -1 || s.X[1] != 1 || !slices.Equal(raw(s)[4:], []int{3, 4, 5, 6, 7, 8, 9, 10}) || !slices.Equal(s.Labels, []int{5, 0, 4}) {
+	if s.N != 3 || s.C != 1 || s.H != 2 || s.W != 2 || s.X()[0] != -1 || s.X()[1] != 1 || !slices.Equal(raw(s)[4:], []int{3, 4, 5, 6, 7, 8, 9, 10}) || !slices.Equal(s.Labels, []int{5, 0, 4}) {
 		t.Errorf("got %+v", s)
 	}
 	for _, c := range []struct {
@@ -171,8 +171,8 @@ func TestNPY(t *testing.T) {
 			t.Errorf("%s: got %+v", name, s)
 		}
 		for i, v := range c.values {
-			if math.Abs(float64(s.X[i]-v)) > 1e-6 {
-				t.Errorf("%s: got %v, want %v", name, s.X, c.values)
+			if math.Abs(float64(s.X()[i]-v)) > 1e-6 {
+				t.Errorf("%s: got %v, want %v", name, s.X(), c.values)
 				break
 			}
 		}
@@ -211,7 +211,7 @@ func TestNPYErrors(t *testing.T) {
 
 func TestCSV(t *testing.T) {
 	s, err := Load(context.Background(), write(t, t.TempDir(), "p.csv", []byte("x,y\n1, -2\n# note\n3e1,4\n")), Options{})
-	if err != nil || s.N != 2 || s.C != 2 || !slices.Equal(s.X, []float32{1, -2, 30, 4}) {
+	if err != nil || s.N != 2 || s.C != 2 || !slices.Equal(s.X(), []float32{1, -2, 30, 4}) {
 		t.Errorf("got %+v, %v", s, err)
 	}
 	for want, text := range map[string]string{
@@ -302,7 +302,7 @@ func TestPictureFolder(t *testing.T) {
 		t.Errorf("1×2: %+v, %v", wide, err)
 	}
 	patches, err := Load(context.Background(), dir, Options{Size: 2, Patches: 5})
-	if err != nil || patches.N != 5 || patches.H != 2 || math.Abs(float64(patches.X[2]-patches.X[0])/byteGain-10) > 1e-3 && patches.X[0] != s.X[0] {
+	if err != nil || patches.N != 5 || patches.H != 2 || math.Abs(float64(patches.X()[2]-patches.X()[0])/byteGain-10) > 1e-3 && patches.X()[0] != s.X()[0] {
 		t.Errorf("patches: %+v, %v", patches, err)
 	}
 
@@ -409,7 +409,7 @@ func TestDigits(t *testing.T) {
 	row := "0,16" + strings.Repeat(",8", 62) + ",7\n"
 	path := write(t, t.TempDir(), "digits.csv.gz", zipped([]byte(row)))
 	s, err := Load(context.Background(), path, Options{})
-	if err != nil || s.H != 8 || s.Labels[0] != 7 || s.X[0] != -1 || s.X[1] != 1 || s.X[2] != 0 || s.Raw(s.X[1]) != 16 {
+	if err != nil || s.H != 8 || s.Labels[0] != 7 || s.X()[0] != -1 || s.X()[1] != 1 || s.X()[2] != 0 || s.Raw(s.X()[1]) != 16 {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }

@@ -15,9 +15,17 @@ const (
 // scale with it. gain must be positive. Aligned sets keep their scale.
 func (s *Set) Affine(gain, offset float64) *Set {
 	t := *s
-	t.X = make([]float32, len(s.X))
-	for i, v := range s.X {
-		t.X[i] = float32(float64(v)*gain + offset)
+	scaled := func(values []float32) []float32 {
+		out := make([]float32, len(values))
+		for i, v := range values {
+			out[i] = float32(float64(v)*gain + offset)
+		}
+		return out
+	}
+	if s.packed() {
+		t.level = (*[256]float32)(scaled(s.level[:]))
+	} else {
+		t.Floats = scaled(s.Floats)
 	}
 	if s.Lo != 0 || s.Hi != 0 {
 		t.Lo, t.Hi = float32(float64(s.Lo)*gain+offset), float32(float64(s.Hi)*gain+offset)
@@ -34,12 +42,15 @@ func Rescale(scale string, train, held *Set) (*Set, *Set) {
 		return train, held
 	}
 	mean, square := 0.0, 0.0
-	for _, v := range train.X {
-		mean += float64(v)
-		square += float64(v) * float64(v)
+	for _, x := range train.each() {
+		for _, v := range x {
+			mean += float64(v)
+			square += float64(v) * float64(v)
+		}
 	}
-	mean /= float64(len(train.X))
-	if variance := square/float64(len(train.X)) - mean*mean; scale == Standard && variance > 0 {
+	n := float64(train.N * train.Dim())
+	mean /= n
+	if variance := square/n - mean*mean; scale == Standard && variance > 0 {
 		gain /= math.Sqrt(variance)
 	}
 	if held == train {

@@ -22,8 +22,13 @@ type Set struct {
 	Name       string
 	Kind       Kind
 	N, C, H, W int
-	D          int       // frames of a clip, or depth of a volume; otherwise 0
-	X          []float32 // [N, C, D, H, W], row-major
+	D          int // frames of a clip, or depth of a volume; otherwise 0
+
+	// Floats is the values, [N, C, D, H, W], row-major; nil where the set keeps the bytes that they came
+	// from. X, At and Copy read both.
+	Floats []float32
+	bytes  []byte        // what Floats would hold, as places in level
+	level  *[256]float32 // the values of bytes
 
 	// Lo and Hi bound the values: -1 and 1 for pictures. Both are zero where nothing bounds them.
 	Lo, Hi float32
@@ -48,20 +53,23 @@ type Set struct {
 
 // newSet reserves a set of pictures in [-1, 1] whose raw values are 0 … 255.
 func newSet(name string, n, c, h, w int) (*Set, error) {
+	s, err := byteSet(name, nil, n, c, h, w)
+	if err == nil {
+		s.Floats = make([]float32, n*c*h*w)
+	}
+	return s, err
+}
+
+// byteSet is a set of pictures in [-1, 1] that keeps bytes.
+func byteSet(name string, bytes []byte, n, c, h, w int) (*Set, error) {
 	if err := checkSize(name, n, c, h, w); err != nil {
 		return nil, err
 	}
 	return &Set{
-		Name: name, N: n, C: c, H: h, W: w, X: make([]float32, n*c*h*w),
+		Name: name, N: n, C: c, H: h, W: w, bytes: bytes, level: &byteValue,
 		Lo: -1, Hi: 1, Gain: byteGain, Offset: byteOffset,
 	}, nil
 }
-
-// The scale of pictures: 0 … 255 becomes -1 … 1.
-const (
-	byteGain   = 2.0 / 255
-	byteOffset = -1.0
-)
 
 // checkSize refuses shapes that are empty, overflow or need more than MaxValues.
 func checkSize(where string, dims ...int) error {
@@ -81,9 +89,6 @@ func checkSize(where string, dims ...int) error {
 // Dim is the number of values of one example, C·D·H·W without the axes that there are not.
 func (s *Set) Dim() int { return s.planes() * s.H * s.W }
 
-// At is example i, a view into X of length Dim.
-func (s *Set) At(i int) []float32 { d := s.Dim(); return s.X[i*d : (i+1)*d : (i+1)*d] }
-
 // Raw undoes the scale: the value in the file's units.
 func (s *Set) Raw(v float32) float64 { return (float64(v) - s.Offset) / s.Gain }
 
@@ -99,8 +104,12 @@ func (s *Set) Check() error {
 	if err := checkSize(s.Name, s.N, s.planes(), s.H, s.W); err != nil {
 		return err
 	}
-	if len(s.X) != s.N*s.Dim() {
-		return fmt.Errorf("data: %s: shape %d×%d×%d×%d wants %d values, got %d", s.Name, s.N, s.C, s.H, s.W, s.N*s.Dim(), len(s.X))
+	n := len(s.Floats)
+	if s.packed() {
+		n = len(s.bytes)
+	}
+	if n != s.N*s.Dim() {
+		return fmt.Errorf("data: %s: shape %d×%d×%d×%d wants %d values, got %d", s.Name, s.N, s.C, s.H, s.W, s.N*s.Dim(), n)
 	}
 	if s.Labels != nil && len(s.Labels) != s.N {
 		return fmt.Errorf("data: %s: %d examples want as many labels, got %d", s.Name, s.N, len(s.Labels))
@@ -111,12 +120,14 @@ func (s *Set) Check() error {
 	if s.Gain == 0 || !finite(s.Gain) || !finite(s.Offset) {
 		return fmt.Errorf("data: %s: scale %g, %g cannot be undone", s.Name, s.Gain, s.Offset)
 	}
-	for i, v := range s.X {
-		if !finite(float64(v)) {
-			return fmt.Errorf("data: %s: example %d: value %d is %v, want finite values", s.Name, i/s.Dim(), i%s.Dim(), v)
-		}
-		if s.Lo < s.Hi && (v < s.Lo || v > s.Hi) {
-			return fmt.Errorf("data: %s: example %d: value %d is %v, want %v … %v", s.Name, i/s.Dim(), i%s.Dim(), v, s.Lo, s.Hi)
+	for i, x := range s.each() {
+		for j, v := range x {
+			if !finite(float64(v)) {
+				return fmt.Errorf("data: %s: example %d: value %d is %v, want finite values", s.Name, i, j, v)
+			}
+			if s.Lo < s.Hi && (v < s.Lo || v > s.Hi) {
+				return fmt.Errorf("data: %s: example %d: value %d is %v, want %v … %v", s.Name, i, j, v, s.Lo, s.Hi)
+			}
 		}
 	}
 	for what, a := range s.aligned() {
@@ -193,12 +204,14 @@ func (s *Set) Hash() string {
 	for _, v := range s.Labels {
 		buf = binary.LittleEndian.AppendUint64(buf, uint64(v))
 	}
-	for _, v := range s.X {
-		if len(buf) >= 1<<15 {
-			h.Write(buf)
-			buf = buf[:0]
+	for _, x := range s.each() {
+		for _, v := range x {
+			if len(buf) >= 1<<15 {
+				h.Write(buf)
+				buf = buf[:0]
+			}
+			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
 		}
-		buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
 	}
 	h.Write(buf)
 	if s.Given != nil {
@@ -211,7 +224,18 @@ func (s *Set) Hash() string {
 func (s *Set) shaped(n, c, h, w int) *Set {
 	t := *s
 	t.N, t.C, t.H, t.W = n, c, h, w
-	t.X = make([]float32, n*t.Dim())
+	t.Floats, t.bytes = make([]float32, n*t.Dim()), nil
+	return &t
+}
+
+// alike is shaped, keeping bytes where s does.
+func (s *Set) alike(n, c, h, w int) *Set {
+	if !s.packed() {
+		return s.shaped(n, c, h, w)
+	}
+	t := *s
+	t.N, t.C, t.H, t.W = n, c, h, w
+	t.bytes = make([]byte, n*t.Dim())
 	return &t
 }
 
@@ -220,14 +244,14 @@ func (s *Set) Subset(index []int) (*Set, error) {
 	if err := checkSize(s.Name+": subset", len(index), s.planes(), s.H, s.W); err != nil {
 		return nil, err
 	}
-	t := s.shaped(len(index), s.C, s.H, s.W)
+	t := s.alike(len(index), s.C, s.H, s.W)
 	t.Labels, t.Factors = nil, nil
 	f := len(s.FactorNames)
 	for k, i := range index {
 		if i < 0 || i >= s.N {
 			return nil, fmt.Errorf("data: %s: example %d of %d", s.Name, i, s.N)
 		}
-		copy(t.At(k), s.At(i))
+		s.cut(t, k, i, 0, 0)
 		if s.Labels != nil {
 			t.Labels = append(t.Labels, s.Labels[i])
 		}
@@ -240,7 +264,11 @@ func (s *Set) Subset(index []int) (*Set, error) {
 func (s *Set) Head(n int) *Set {
 	t := *s
 	t.N = max(0, min(n, s.N))
-	t.X = s.X[:t.N*s.Dim()]
+	if n := t.N * s.Dim(); s.packed() {
+		t.bytes = s.bytes[:n]
+	} else {
+		t.Floats = s.Floats[:n]
+	}
 	if s.Labels != nil {
 		t.Labels = s.Labels[:t.N]
 	}
@@ -305,8 +333,8 @@ func (s *Set) Grey() (*Set, error) {
 	t := *s
 	if s.C == 3 {
 		t = *s.shaped(s.N, 1, s.H, s.W)
-		for i := range s.N {
-			grey(t.At(i), s.At(i))
+		for i, x := range s.each() {
+			grey(t.At(i), x)
 		}
 	}
 	return t.alongPictures(s, (*Set).Grey)
@@ -334,8 +362,10 @@ func (s *Set) Resize(h, w int) (*Set, error) {
 	}
 	t := s.shaped(s.N, s.C, h, w)
 	r := newResizer(s.H, s.W, h, w)
-	for i := range s.N * s.planes() {
-		r.plane(t.X[i*h*w:(i+1)*h*w], s.X[i*s.H*s.W:(i+1)*s.H*s.W])
+	for i, x := range s.each() {
+		for k := range s.planes() {
+			r.plane(t.At(i)[k*h*w:(k+1)*h*w], x[k*s.H*s.W:(k+1)*s.H*s.W])
+		}
 	}
 	return t.alongPictures(s, func(a *Set) (*Set, error) { return a.Resize(h, w) })
 }
@@ -348,19 +378,27 @@ func (s *Set) Crop(h, w int) (*Set, error) {
 	if h == s.H && w == s.W {
 		return s, nil
 	}
-	t := s.shaped(s.N, s.C, h, w)
+	t := s.alike(s.N, s.C, h, w)
 	for i := range s.N {
-		s.cut(t.At(i), i, (s.H-h)/2, (s.W-w)/2, h, w)
+		s.cut(t, i, i, (s.H-h)/2, (s.W-w)/2)
 	}
 	return t.alongPictures(s, func(a *Set) (*Set, error) { return a.Crop(h, w) })
 }
 
-// cut copies the h×w window of example i at (y, x) to dst.
-func (s *Set) cut(dst []float32, i, y, x, h, w int) {
-	src := s.At(i)
-	for c := range s.planes() {
-		for r := range h {
-			copy(dst[(c*h+r)*w:][:w], src[(c*s.H+y+r)*s.W+x:][:w])
+// cut copies the window of example i at (y, x) to example k of t, which is alike.
+func (s *Set) cut(t *Set, k, i, y, x int) {
+	if s.packed() {
+		window(t.bytes[k*t.Dim():], s.bytes[i*s.Dim():], s, t, y, x)
+	} else {
+		window(t.Floats[k*t.Dim():], s.Floats[i*s.Dim():], s, t, y, x)
+	}
+}
+
+// window copies the window at (y, x) of an example of s to one of t.
+func window[V byte | float32](dst, src []V, s, t *Set, y, x int) {
+	for p := range s.planes() {
+		for r := range t.H {
+			copy(dst[(p*t.H+r)*t.W:][:t.W], src[(p*s.H+y+r)*s.W+x:][:t.W])
 		}
 	}
 }
@@ -379,12 +417,12 @@ func (s *Set) Patches(n, h, w int, seed uint64) (*Set, error) {
 			return nil, fmt.Errorf("data: %s: patches: %s is of %d×%d, want %d×%d", s.Name, what, a.H, a.W, s.H, s.W)
 		}
 	}
-	t := s.shaped(n, s.C, h, w)
+	t := s.alike(n, s.C, h, w)
 	t.Labels, t.Factors, t.FactorNames = nil, nil, nil
 	r := rand.New(rand.NewPCG(seed, patchStream))
 	for k := range n {
 		i := r.IntN(s.N)
-		s.cut(t.At(k), i, r.IntN(s.H-h+1), r.IntN(s.W-w+1), h, w)
+		s.cut(t, k, i, r.IntN(s.H-h+1), r.IntN(s.W-w+1))
 		if s.Labels != nil {
 			t.Labels = append(t.Labels, s.Labels[i])
 		}

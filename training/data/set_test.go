@@ -13,8 +13,8 @@ func numbered(n, c, h, w int) *Set {
 	if err != nil {
 		panic(err)
 	}
-	for i := range s.X {
-		s.X[i] = float32(i)/float32(len(s.X)) - 0.5
+	for i := range s.X() {
+		s.Floats[i] = float32(i)/float32(len(s.X())) - 0.5
 	}
 	for i := range n {
 		s.Labels = append(s.Labels, i%3)
@@ -25,13 +25,13 @@ func numbered(n, c, h, w int) *Set {
 }
 
 func TestHash(t *testing.T) {
-	s := &Set{Name: "x", N: 2, C: 1, H: 1, W: 2, X: []float32{-1, 0, 0.5, 1}, Gain: 2.0 / 255, Offset: -1, Labels: []int{3, 7}}
+	s := &Set{Name: "x", N: 2, C: 1, H: 1, W: 2, Floats: []float32{-1, 0, 0.5, 1}, Gain: 2.0 / 255, Offset: -1, Labels: []int{3, 7}}
 	const want = "3af5a5ee175913dd80d902ca216a2f9ba24db0b5c10605d5c749bd53fbcb69c5"
 	if got := s.Hash(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	for what, change := range map[string]func(s *Set){
-		"value": func(s *Set) { s.X = []float32{-1, 0, 0.25, 1} },
+		"value": func(s *Set) { s.Floats = []float32{-1, 0, 0.25, 1} },
 		"label": func(s *Set) { s.Labels = []int{3, 8} },
 		"shape": func(s *Set) { s.H, s.W = 2, 1 },
 		"scale": func(s *Set) { s.Gain = 1 },
@@ -50,13 +50,13 @@ func TestHash(t *testing.T) {
 
 func TestScaleIsUndone(t *testing.T) {
 	s, _ := newSet("bytes", 1, 1, 16, 16)
-	for i := range s.X {
-		s.X[i] = byteValue[i]
+	for i := range s.X() {
+		s.Floats[i] = byteValue[i]
 	}
-	if s.X[0] != -1 || s.X[255] != 1 {
-		t.Errorf("0 … 255 becomes %v … %v", s.X[0], s.X[255])
+	if s.X()[0] != -1 || s.X()[255] != 1 {
+		t.Errorf("0 … 255 becomes %v … %v", s.X()[0], s.X()[255])
 	}
-	for i, v := range s.X {
+	for i, v := range s.X() {
 		if math.Abs(s.Raw(v)-float64(i)) > 1e-4 {
 			t.Fatalf("%d comes back as %g", i, s.Raw(v))
 		}
@@ -65,10 +65,10 @@ func TestScaleIsUndone(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for want, spoil := range map[string]func(s *Set){
-		"value 1 is NaN":      func(s *Set) { s.X[5] = float32(math.NaN()) },
-		"value 0 is +Inf":     func(s *Set) { s.X[8] = float32(math.Inf(1)) },
-		"value 3 is 1.5":      func(s *Set) { s.X[3] = 1.5 },
-		"wants 12 values":     func(s *Set) { s.X = s.X[:8] },
+		"value 1 is NaN":      func(s *Set) { s.Floats[5] = float32(math.NaN()) },
+		"value 0 is +Inf":     func(s *Set) { s.Floats[8] = float32(math.Inf(1)) },
+		"value 3 is 1.5":      func(s *Set) { s.Floats[3] = 1.5 },
+		"wants 12 values":     func(s *Set) { s.Floats = s.Floats[:8] },
 		"want as many labels": func(s *Set) { s.Labels = s.Labels[:2] },
 		"cannot be undone":    func(s *Set) { s.Gain = 0 },
 		"size below 1":        func(s *Set) { s.C = 0 },
@@ -114,7 +114,7 @@ func TestSplit(t *testing.T) {
 	}
 	again, _, _ := s.Split(0.25, 7)
 	other, _, _ := s.Split(0.25, 8)
-	if !slices.Equal(again.X, train.X) || slices.Equal(other.X, train.X) {
+	if !slices.Equal(again.X(), train.X()) || slices.Equal(other.X(), train.X()) {
 		t.Error("the split does not depend on the seed alone")
 	}
 	for _, share := range []float64{0, 1, 0.01, math.NaN()} {
@@ -172,7 +172,7 @@ func TestCropAndPatches(t *testing.T) {
 		t.Errorf("%d different windows in 50, want all 12", len(places))
 	}
 	more, _ := s.Patches(60, 3, 3, 1)
-	if !slices.Equal(more.X[:len(p.X)], p.X) {
+	if !slices.Equal(more.X()[:len(p.X())], p.X()) {
 		t.Error("more patches begin differently")
 	}
 	if _, err := s.Crop(5, 5); err == nil {
@@ -185,7 +185,7 @@ func TestCropAndPatches(t *testing.T) {
 
 func TestResize(t *testing.T) {
 	line := func(v ...float32) *Set {
-		return &Set{Name: "line", N: 1, C: 1, H: 1, W: len(v), X: v, Gain: 1}
+		return &Set{Name: "line", N: 1, C: 1, H: 1, W: len(v), Floats: v, Gain: 1}
 	}
 	for _, c := range []struct {
 		in   []float32
@@ -202,8 +202,8 @@ func TestResize(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range c.want {
-			if math.Abs(float64(got.X[i]-c.want[i])) > 1e-6 {
-				t.Errorf("%v to %d: got %v, want %v", c.in, c.w, got.X, c.want)
+			if math.Abs(float64(got.X()[i]-c.want[i])) > 1e-6 {
+				t.Errorf("%v to %d: got %v, want %v", c.in, c.w, got.X(), c.want)
 				break
 			}
 		}
@@ -221,19 +221,19 @@ func TestResize(t *testing.T) {
 		return m
 	}
 	for p := range 6 {
-		if a, b := mean(s.X[p*24:(p+1)*24]), mean(d.X[p*6:(p+1)*6]); math.Abs(a-b) > 1e-6 {
+		if a, b := mean(s.X()[p*24:(p+1)*24]), mean(d.X()[p*6:(p+1)*6]); math.Abs(a-b) > 1e-6 {
 			t.Errorf("plane %d: mean %g becomes %g", p, a, b)
 		}
 	}
-	if down, right := d.X[3]-d.X[0], d.X[1]-d.X[0]; down < 4*right {
+	if down, right := d.X()[3]-d.X()[0], d.X()[1]-d.X()[0]; down < 4*right {
 		t.Errorf("a row down adds %g, a column %g", down, right)
 	}
 }
 
 func TestGrey(t *testing.T) {
-	s := &Set{Name: "c", N: 1, C: 3, H: 1, W: 2, X: []float32{1, 0, 0, 1, -1, 1}, Gain: 1}
+	s := &Set{Name: "c", N: 1, C: 3, H: 1, W: 2, Floats: []float32{1, 0, 0, 1, -1, 1}, Gain: 1}
 	g, err := s.Grey()
-	if err != nil || g.C != 1 || math.Abs(float64(g.X[0])-(0.299-0.114)) > 1e-6 || math.Abs(float64(g.X[1])-(0.587+0.114)) > 1e-6 {
+	if err != nil || g.C != 1 || math.Abs(float64(g.X()[0])-(0.299-0.114)) > 1e-6 || math.Abs(float64(g.X()[1])-(0.587+0.114)) > 1e-6 {
 		t.Errorf("got %v, %v", g, err)
 	}
 	if _, err := numbered(1, 2, 2, 2).Grey(); err == nil {

@@ -165,7 +165,7 @@ func (s *Set) reserve(n int) error {
 	if err := checkSize(s.Name, n, s.planes(), s.H, s.W); err != nil {
 		return err
 	}
-	s.N, s.X = n, make([]float32, n*s.Dim())
+	s.N, s.Floats = n, make([]float32, n*s.Dim())
 	return nil
 }
 

@@ -37,13 +37,13 @@ func TestSyntheticSets(t *testing.T) {
 			t.Errorf("%s: %d examples, %v", src.Name, s.N, s.Check())
 		}
 		// More examples begin with the same ones; seeds and parts differ.
-		if more := load(t, src.Name, with(o, func(o *Options) { o.Limit = 10 })); !slices.Equal(more.X[:len(s.X)], s.X) {
+		if more := load(t, src.Name, with(o, func(o *Options) { o.Limit = 10 })); !slices.Equal(more.X()[:len(s.X())], s.X()) {
 			t.Errorf("%s: a larger set begins differently", src.Name)
 		}
-		if other := load(t, src.Name, with(o, func(o *Options) { o.Seed = 2 })); slices.Equal(other.X, s.X) {
+		if other := load(t, src.Name, with(o, func(o *Options) { o.Seed = 2 })); slices.Equal(other.X(), s.X()) {
 			t.Errorf("%s: seeds 1 and 2 give the same", src.Name)
 		}
-		if test := load(t, src.Name, with(o, func(o *Options) { o.Part = "test" })); slices.Equal(test.X, s.X) {
+		if test := load(t, src.Name, with(o, func(o *Options) { o.Part = "test" })); slices.Equal(test.X(), s.X()) {
 			t.Errorf("%s: the test part is the training part", src.Name)
 		}
 		for _, l := range s.Labels {
@@ -57,7 +57,7 @@ func TestSyntheticSets(t *testing.T) {
 		if big := load(t, src.Name, Options{Limit: 2, Size: 40}); big.H != 40 || big.W != 40 {
 			t.Errorf("%s: size 40 gives %d×%d", src.Name, big.H, big.W)
 		}
-		lo, hi := slices.Min(s.X), slices.Max(s.X)
+		lo, hi := slices.Min(s.X()), slices.Max(s.X())
 		if hi-lo < 0.7 {
 			t.Errorf("%s: values %g … %g: nothing to see", src.Name, lo, hi)
 		}

@@ -137,7 +137,7 @@ func TestLinear(t *testing.T) {
 func TestLearnedMean(t *testing.T) {
 	set := load(t, "synthetic/shape", data.Options{Size: 8, Limit: 16, Seed: 1})
 	var mean []float64
-	for i, v := range set.X {
+	for i, v := range set.X() {
 		if i < set.Dim() {
 			mean = append(mean, 0)
 		}

@@ -159,7 +159,7 @@ func (s *System) prepare() {
 	for _, p := range s.Energy.Params() {
 		weights += len(p.W)
 	}
-	for _, v := range s.set.X {
+	for _, v := range s.set.X() {
 		norm += float64(v) * float64(v) / float64(s.set.N)
 	}
 	if sigma := s.Config.Reference.Sigma; sigma > 0 {
@@ -217,7 +217,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 
 	scores := training.Mean(s.score)
 	m["score_data"], m["score_samples"] = m[training.Value]+scores, scores
-	_, m[training.DataStd] = training.Moments(s.set.X)
+	_, m[training.DataStd] = training.Moments(s.set.X())
 	m["sample_mean"], m[training.SampleStd] = training.Moments(s.chains.X)
 	m["grad_norm"], m["r"], m["clipped"] = norm, info.Drift, info.Clamped
 	return m, nil
@@ -234,7 +234,7 @@ func (s *System) Gap(ctx context.Context) (training.Metrics, error) {
 	}
 	m := training.Metrics{}
 	m[Gap], m[training.Value] = s.compare()
-	_, m[training.DataStd] = training.Moments(s.set.X)
+	_, m[training.DataStd] = training.Moments(s.set.X())
 	_, m[training.SampleStd] = training.Moments(s.chains.X)
 	return m, nil
 }

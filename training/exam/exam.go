@@ -45,7 +45,7 @@ const (
 func (e *Exam) Evaluate(ctx context.Context, c Candidate) (training.Metrics, error) {
 	m := training.Metrics{}
 	if e.Held != nil {
-		x := e.Held.Head(min(rebuilt, e.Held.N)).X
+		x := e.Held.Head(min(rebuilt, e.Held.N)).X()
 		y, err := c.Reconstruct(ctx, x, nil, e.Seed)
 		if err != nil {
 			return nil, err
@@ -94,7 +94,7 @@ func (e *Exam) components(x []float32) error {
 	if e.pca > 0 || e.Learned == nil || e.Codes >= min(e.Learned.Dim(), e.Learned.N-1) {
 		return nil
 	}
-	p, err := diag.FitPCA(e.Learned.Head(min(fitted, e.Learned.N)).X, e.Learned.Dim(), e.Codes)
+	p, err := diag.FitPCA(e.Learned.Head(min(fitted, e.Learned.N)).X(), e.Learned.Dim(), e.Codes)
 	if err != nil {
 		return fmt.Errorf("exam: %w", err)
 	}
@@ -130,7 +130,7 @@ func (e *Exam) Pictures(ctx context.Context, c Candidate, set *data.Set) ([]trai
 	}
 	pics := []training.Picture{{Tag: record.SamplesTag, Images: images(x)}}
 	if e.Held != nil {
-		x := e.Held.Head(min(16, e.Held.N)).X
+		x := e.Held.Head(min(16, e.Held.N)).X()
 		y, err := c.Reconstruct(ctx, x, nil, e.Seed)
 		if err != nil {
 			return nil, err

@@ -34,7 +34,7 @@ func (h halves) Reconstruct(_ context.Context, x, _ []float32, _ uint64) ([]floa
 
 // set is examples in a plane that two components span.
 func set(n int) *data.Set {
-	s := &data.Set{Name: "plane", N: n, C: 1, H: 2, W: 2, Lo: -1, Hi: 1, Gain: 1, X: make([]float32, 4*n)}
+	s := &data.Set{Name: "plane", N: n, C: 1, H: 2, W: 2, Lo: -1, Hi: 1, Gain: 1, Floats: make([]float32, 4*n)}
 	for i := range n {
 		a, b := float32(math.Sin(float64(i)))/3, float32(math.Cos(float64(3*i)))/4
 		copy(s.At(i), []float32{a, b, a + b, a - b})
@@ -50,8 +50,8 @@ func TestEvaluate(t *testing.T) {
 		t.Fatal(err)
 	}
 	square := 0.0
-	for _, v := range s.X {
-		square += float64(v) * float64(v) / float64(len(s.X))
+	for _, v := range s.X() {
+		square += float64(v) * float64(v) / float64(len(s.X()))
 	}
 	if want := square / 4; math.Abs(m["held_out/mse"]-want) > 1e-6 || m[training.Objective] != m["held_out/mse"] {
 		t.Errorf("wanted an error of %g, got %v", want, m)

@@ -97,11 +97,11 @@ func (f *affine) Start(_ context.Context, x, _ []float32) error {
 func numbers(t testing.TB, n int, level float64) *data.Set {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, 1))
-	s := &data.Set{Name: "numbers", N: n, C: 1, H: 1, W: 1, Gain: 1, X: make([]float32, n)}
-	for i := range s.X {
-		s.X[i] = float32(1 + 0.5*r.NormFloat64())
+	s := &data.Set{Name: "numbers", N: n, C: 1, H: 1, W: 1, Gain: 1, Floats: make([]float32, n)}
+	for i := range s.Floats {
+		s.Floats[i] = float32(1 + 0.5*r.NormFloat64())
 		if level > 0 {
-			s.X[i] = float32(max(-1, min(1, level*math.Round((0.1+0.2*r.NormFloat64()+1)/level)-1)))
+			s.Floats[i] = float32(max(-1, min(1, level*math.Round((0.1+0.2*r.NormFloat64()+1)/level)-1)))
 		}
 	}
 	if level > 0 {
@@ -143,7 +143,7 @@ func step(t testing.TB, s training.System) training.Metrics {
 // entropy of the Gaussian; flipped it leaves them and frozen it stays.
 func TestGaussian(t *testing.T) {
 	set := numbers(t, 500, 0)
-	mean, sd := training.Moments(set.X)
+	mean, sd := training.Moments(set.X())
 	entropy := math.Log(sd) + 0.5*math.Log(2*math.Pi*math.E)
 	for _, sabotage := range []string{"", flow.Flip, flow.Freeze} {
 		f := newAffine(0)
@@ -214,7 +214,7 @@ func TestStep(t *testing.T) {
 // TestPieces: learning in pieces gives the same bounds and slopes.
 func TestPieces(t *testing.T) {
 	f := newAffine(0)
-	x, w := numbers(t, 7, 0).X, []float32{1, -2, 3, 0.5, 1, 1, -1}
+	x, w := numbers(t, 7, 0).X(), []float32{1, -2, 3, 0.5, 1, 1, -1}
 	noise, want, got := make([]float32, 7), make([]float32, 7), make([]float32, 7)
 	if err := training.LearnFlow(t.Context(), f, 0, x, noise, w, want); err != nil {
 		t.Fatal(err)
@@ -326,7 +326,7 @@ func TestAbilities(t *testing.T) {
 	for range 3 {
 		step(t, s)
 	}
-	x := set.Head(5).X
+	x := set.Head(5).X()
 	back, err := s.Reconstruct(t.Context(), x, nil, 1)
 	if err != nil {
 		t.Fatal(err)

@@ -124,7 +124,7 @@ func (m Model) HeldOut(ctx context.Context, to training.Metrics, held *data.Set,
 	if held == nil {
 		return nil
 	}
-	x := append([]float32(nil), held.Head(judged).X...)
+	x := append([]float32(nil), held.Head(judged).X()...)
 	training.Snap(x, float64(m.Lo), m.Flow.Level())
 	bound, err := training.BoundOf(ctx, m.Flow, x, m.Dim, seed)
 	if err != nil {

@@ -71,7 +71,7 @@ func New(c Config, set *data.Set, seed uint64) (*System, error) {
 		return nil, fmt.Errorf("frame: %w", err)
 	}
 	s := &System{Model: Model{Config: c, H: set.H, W: set.W}, set: set, loader: loader, origin: training.OriginOf("frame", seed, set), seed: seed, slow: 1}
-	s.levels = grey.Spread(set.X, c.Levels)
+	s.levels = grey.Spread(set.X(), c.Levels)
 	for i := range set.N {
 		s.observed = append(s.observed, newField(set.H, set.W, s.levels.Of(set.At(i))))
 	}
@@ -264,7 +264,7 @@ func (s *System) measure(m training.Metrics) {
 		}
 	}
 	x := s.values(s.chains)
-	_, m[training.DataStd] = training.Moments(s.set.X)
+	_, m[training.DataStd] = training.Moments(s.set.X())
 	m["sample_mean"], m[training.SampleStd] = training.Moments(x)
 }
 

@@ -18,10 +18,10 @@ import (
 // points is a set of n points [n, dim] drawn around a mean.
 func points(t testing.TB, n int, mean []float32, sd float32) *data.Set {
 	t.Helper()
-	s := &data.Set{Name: "test", N: n, C: len(mean), H: 1, W: 1, X: make([]float32, n*len(mean)), Gain: 1}
-	sampler.Noise{Seed: 77}.Normals(s.X, sampler.Chains(0, n), 0)
-	for i := range s.X {
-		s.X[i] = mean[i%len(mean)] + sd*s.X[i]
+	s := &data.Set{Name: "test", N: n, C: len(mean), H: 1, W: 1, Floats: make([]float32, n*len(mean)), Gain: 1}
+	sampler.Noise{Seed: 77}.Normals(s.X(), sampler.Chains(0, n), 0)
+	for i := range s.Floats {
+		s.Floats[i] = mean[i%len(mean)] + sd*s.X()[i]
 	}
 	if err := s.Check(); err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestConventions(t *testing.T) {
 		}
 	}
 	for i, v := range l.x[:8] {
-		if !slices.Contains(set.X, v) {
+		if !slices.Contains(set.X(), v) {
 			t.Errorf("row %d of the batch, %g, is no example", i, v)
 		}
 	}
@@ -545,10 +545,10 @@ func TestEpoch(t *testing.T) {
 		step(t, s)
 		seen = append(seen, e.learned[i].x[:8]...)
 	}
-	if !samePoints(seen, set.X) {
+	if !samePoints(seen, set.X()) {
 		t.Error("8 batches of 8 are not the 64 examples")
 	}
-	if slices.Equal(seen, set.X) {
+	if slices.Equal(seen, set.X()) {
 		t.Error("the examples are not shuffled")
 	}
 }
@@ -602,7 +602,7 @@ func TestStarts(t *testing.T) {
 func TestLearnsGaussian(t *testing.T) {
 	goal, sd := []float32{1, -0.5}, float32(0.5)
 	set := points(t, 2000, goal, sd)
-	want, spread := moments(set.X, 2)
+	want, spread := moments(set.X(), 2)
 	for _, start := range []generativeconvnet.Chains{
 		{Init: generativeconvnet.Persistent, Start: generativeconvnet.Gaussian, Buffer: 500, Restart: 0.01},
 		{Init: generativeconvnet.FromData},

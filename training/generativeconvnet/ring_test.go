@@ -79,7 +79,7 @@ func TestRings(t *testing.T) {
 		if err != nil {
 			return 0, nil, err
 		}
-		if distance, err = diag.EnergyDistance(held.X, x, 2); err != nil {
+		if distance, err = diag.EnergyDistance(held.X(), x, 2); err != nil {
 			return 0, nil, err
 		}
 		shares, _, err = diag.Modes(x, centres, 0.45)

@@ -357,7 +357,7 @@ func (s *System) plane(ctx context.Context) ([]training.Picture, error) {
 		return nil, err
 	}
 	span := 0.0
-	for _, v := range s.set.X {
+	for _, v := range s.set.X() {
 		span = max(span, math.Abs(float64(v)))
 	}
 	span *= 1.15

@@ -250,7 +250,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	var found [2]diag.Saliency
 	deviation := 0.0
 	for i := range found {
-		p, err := s.model.predict(ctx, h.Given.X, s.seed, i == 0)
+		p, err := s.model.predict(ctx, h.Given.X(), s.seed, i == 0)
 		if err != nil {
 			return nil, err
 		}
@@ -275,7 +275,7 @@ func Measure(maps []float32, truth *data.Set) (diag.Saliency, error) {
 		}
 		return out
 	}
-	return diag.SaliencyOf(unit(maps), unit(truth.X), truth.H, truth.W)
+	return diag.SaliencyOf(unit(maps), unit(truth.X()), truth.H, truth.W)
 }
 
 // shown is how many pictures have their maps shown.
@@ -288,7 +288,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 		h = s.set
 	}
 	h = h.Head(min(s.model.few(shown), h.N))
-	p, err := s.model.Predict(ctx, h.Given.X, s.seed)
+	p, err := s.model.Predict(ctx, h.Given.X(), s.seed)
 	if err != nil {
 		return nil, err
 	}
@@ -321,5 +321,5 @@ func Rows(set *data.Set, p *Prediction) []record.Images {
 	for i, v := range p.Deviation {
 		spread[i] = 2*min(1, 2*v) - 1
 	}
-	return append(rows, colour(set.X), colour(p.Mean), colour(spread))
+	return append(rows, colour(set.X()), colour(p.Mean), colour(spread))
 }

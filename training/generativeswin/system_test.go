@@ -98,13 +98,13 @@ func config() generativeswin.Config {
 // TestLearn: of x = 2c + N(0, 0.6² + 0.3²) the generator learns a = 2, and w = ±0.6 with
 // codes of the posterior; where the likelihood is a mean over the batch, codes mean nothing.
 func TestLearn(t *testing.T) {
-	set := &data.Set{Name: "lines", N: 4000, C: 1, H: 1, W: 1, X: make([]float32, 4000), Gain: 1}
+	set := &data.Set{Name: "lines", N: 4000, C: 1, H: 1, W: 1, Floats: make([]float32, 4000), Gain: 1}
 	given := *set
-	given.X = make([]float32, 4000)
-	sampler.Noise{Seed: 5}.Normals(given.X, sampler.Chains(0, 4000), 0)
-	sampler.Noise{Seed: 5}.Normals(set.X, sampler.Chains(0, 4000), 1)
-	for i := range set.X {
-		set.X[i] = 2*given.X[i] + float32(math.Sqrt(0.36+0.09))*set.X[i]
+	given.Floats = make([]float32, 4000)
+	sampler.Noise{Seed: 5}.Normals(given.X(), sampler.Chains(0, 4000), 0)
+	sampler.Noise{Seed: 5}.Normals(set.X(), sampler.Chains(0, 4000), 1)
+	for i := range set.Floats {
+		set.Floats[i] = 2*given.X()[i] + float32(math.Sqrt(0.36+0.09))*set.X()[i]
 	}
 	set.Given = &given
 	for _, sabotage := range []string{"", generativeswin.Mean} {
@@ -262,7 +262,7 @@ func TestMirror(t *testing.T) {
 	s := networks(t, "synthetic/salient", nil)
 	turned := map[bool]int{}
 	for range 6 {
-		b := data.Batch{Index: []int{0, 1}, X: slices.Clone(s.Held.X[:2*s.Held.Dim()]), Given: slices.Clone(s.Held.Given.X[:2*s.Held.Given.Dim()])}
+		b := data.Batch{Index: []int{0, 1}, X: slices.Clone(s.Held.X()[:2*s.Held.Dim()]), Given: slices.Clone(s.Held.Given.X()[:2*s.Held.Given.Dim()])}
 		s.Observe(b)
 		for i := range b.Index {
 			x, given := b.X[i*s.Held.Dim():(i+1)*s.Held.Dim()], b.Given[i*s.Held.Given.Dim():(i+1)*s.Held.Given.Dim()]
@@ -315,7 +315,7 @@ func TestPosterior(t *testing.T) {
 	defer g.Close()
 	z := []float32{0.3, -1, 0.5, 2}
 	u, slope, want, x, up := make([]float32, 2), make([]float32, 4), make([]float32, 4), make([]float32, 2*set.Dim()), make([]float32, 2)
-	given := g.Given(set.Given.X)
+	given := g.Given(set.Given.X())
 	energyOf := func(z []float32) (out []float64) {
 		if err := given.Forward(t.Context(), z, x); err != nil {
 			t.Fatal(err)
@@ -326,14 +326,14 @@ func TestPosterior(t *testing.T) {
 		for i, v := range up {
 			sum := 0.0
 			for j := range set.Dim() {
-				d := float64(set.X[i*set.Dim()+j] - x[i*set.Dim()+j])
+				d := float64(set.X()[i*set.Dim()+j] - x[i*set.Dim()+j])
 				sum += d * d
 			}
 			out = append(out, float64(v)+sum/(2*0.09))
 		}
 		return out
 	}
-	fixed, err := training.Fixed(t.Context(), g, set.Given.X)
+	fixed, err := training.Fixed(t.Context(), g, set.Given.X())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func TestPosterior(t *testing.T) {
 			t.Fatalf("pixel %d: wanted %g, got %g of a picture that is looked at once", i, v, once[i])
 		}
 	}
-	field := given.Posterior(set.X, training.Ones(len(set.X)))
+	field := given.Posterior(set.X(), training.Ones(len(set.X())))
 	for range 2 {
 		if err := field.EnergyGrad(z, u, slope); err != nil {
 			t.Fatal(err)

@@ -48,7 +48,7 @@ type truth struct{ y, x, turn int }
 // hooks is pictures of one object at known places.
 func hooks(n int, c Config, seed uint64) (*data.Set, []truth) {
 	const side = 48
-	s := &data.Set{Name: "hooks", N: n, C: 1, H: side, W: side, Gain: 1, X: make([]float32, n*side*side)}
+	s := &data.Set{Name: "hooks", N: n, C: 1, H: side, W: side, Gain: 1, Floats: make([]float32, n*side*side)}
 	var all []truth
 	r := sampler.Stream(seed, 9, 0)
 	for i := range n {
@@ -72,7 +72,7 @@ func system(t testing.TB, c Config, set *data.Set) *System {
 func TestRigid(t *testing.T) {
 	c := config(func(c *Config) { c.Frame.Turn = 1 })
 	set, _ := hooks(1, c, 1)
-	off, most, err := Rigid(c, set.X, 48, 48, 2)
+	off, most, err := Rigid(c, set.X(), 48, 48, 2)
 	if err != nil || off > 1e-4*most || most == 0 {
 		t.Errorf("off by %g where scores are up to %g, %v", off, most, err)
 	}
@@ -168,7 +168,7 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Cluster(t.Context(), set.X, 0, 1); err == nil {
+	if _, err := m.Cluster(t.Context(), set.X(), 0, 1); err == nil {
 		t.Error("a model without templates sorts pictures")
 	}
 	if err := m.Restore(st); err != nil {
@@ -182,7 +182,7 @@ func TestResume(t *testing.T) {
 	half := slices.Clone(more)
 	slices.Sort(half)
 	m.Templates[1].LogZ += (half[2] + half[3]) / 2 // so that it wins half of the pictures
-	of := must(m.Cluster(t.Context(), set.X, 0, 1))
+	of := must(m.Cluster(t.Context(), set.X(), 0, 1))
 	for i, q := range of {
 		if want := more[i] > (half[2]+half[3])/2; want != (q == 1) {
 			t.Errorf("picture %d: cluster %d", i, q)
@@ -191,13 +191,13 @@ func TestResume(t *testing.T) {
 	if slices.Min(of) == slices.Max(of) {
 		t.Errorf("all pictures are in one cluster: %v", of)
 	}
-	if f := must(m.Describe(t.Context(), set.X)); len(f) != set.N*2*5*5 || training.Finite(f) != nil {
+	if f := must(m.Describe(t.Context(), set.X())); len(f) != set.N*2*5*5 || training.Finite(f) != nil {
 		t.Errorf("%d features of %d pictures", len(f), set.N)
 	}
 	if x := must(m.Draw(t.Context(), 3, 1)); len(x) != 3*set.Dim() || slices.Equal(x[:set.Dim()], x[set.Dim():2*set.Dim()]) {
 		t.Errorf("drew %d values", len(x))
 	}
-	if x := must(m.Sketch(t.Context(), set.X)); slices.Max(x) != 1 {
+	if x := must(m.Sketch(t.Context(), set.X())); slices.Max(x) != 1 {
 		t.Errorf("the brightest bar is %g", slices.Max(x))
 	}
 	if pics := must(s.Pictures(t.Context())); len(pics) != 4 {

@@ -303,5 +303,5 @@ const lo, hi = -8, 8
 
 // crops is what detections take for their objects, as examples of their own.
 func (m *Model) crops(name string, x [][]float32) *data.Set {
-	return &data.Set{Name: name, N: len(x), C: 1, H: m.config.Side, W: m.config.Side, Gain: 1, X: slices.Concat(x...)}
+	return &data.Set{Name: name, N: len(x), C: 1, H: m.config.Side, W: m.config.Side, Gain: 1, Floats: slices.Concat(x...)}
 }

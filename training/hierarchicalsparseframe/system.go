@@ -195,7 +195,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		return nil, nil
 	}
 	if s.Held != nil {
-		_, scores, err := s.Score(ctx, s.Held.Head(min(most, s.Held.N)).X, 0)
+		_, scores, err := s.Score(ctx, s.Held.Head(min(most, s.Held.N)).X(), 0)
 		if err != nil {
 			return nil, err
 		}
@@ -235,7 +235,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 		taken = append(taken, row, drawn)
 	}
 	row := record.Images{N: n, C: 1, H: s.h, W: s.w, Lo: s.set.Lo, Hi: s.set.Hi}
-	row.Data = s.set.X[:row.N*s.h*s.w]
+	row.Data = s.set.X()[:row.N*s.h*s.w]
 	sketch := row
 	sketch.Data = make([]float32, len(row.Data))
 	for i := range row.N {

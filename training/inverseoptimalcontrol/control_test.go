@@ -140,10 +140,10 @@ func TestDescent(t *testing.T) {
 	}
 	// The minimiser is the mean of the random experts, by descent under the true weights.
 	best := random.Head(1)
-	best.X = make([]float32, data.Regulator.T)
+	best.Floats = make([]float32, data.Regulator.T)
 	q := newQuadratic()
 	copy(q.w.W, []float32{2, 1})
-	st, err := sampler.NewState(best.X, len(best.X), []uint64{0})
+	st, err := sampler.NewState(best.X(), len(best.X()), []uint64{0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,9 +254,9 @@ func TestStates(t *testing.T) {
 		}
 	}
 	start := data.DriveScene{Y: 1, Heading: 0.4, Speed: 8}
-	seen := &data.Set{Name: "seen", Kind: data.Path, N: 1, C: 1, H: past + moments, W: 4, Gain: 1, X: []float32{0, 0.001, 0.4, 8}}
+	seen := &data.Set{Name: "seen", Kind: data.Path, N: 1, C: 1, H: past + moments, W: 4, Gain: 1, Floats: []float32{0, 0.001, 0.4, 8}}
 	for _, s := range start.Roll(u) {
-		seen.X = append(seen.X, float32(s[0]/1000), float32(s[1]/1000), float32(s[2]), float32(s[3]))
+		seen.Floats = append(seen.Floats, float32(s[0]/1000), float32(s[1]/1000), float32(s[2]), float32(s[3]))
 	}
 	c := small("drive")
 	c.Net.Scene, c.Net.Features = []string{"speed", "acceleration", "turn"}, []string{"acceleration", "steering"}
@@ -267,12 +267,12 @@ func TestStates(t *testing.T) {
 	}
 	for i, want := range u[past-1:] {
 		for k, v := range want {
-			if got := float64(experts.X[2*i+k]) * c.Net.Unit[k]; math.Abs(got-v) > 1e-4 {
+			if got := float64(experts.X()[2*i+k]) * c.Net.Unit[k]; math.Abs(got-v) > 1e-4 {
 				t.Errorf("control %d of moment %d: wanted %g, got %g", k, i, v, got)
 			}
 		}
 	}
-	if g := experts.Given.X; math.Abs(float64(g[1])-u[past-2][0]) > 1e-4 || math.Abs(float64(g[2])-u[past-2][1]) > 1e-3 {
+	if g := experts.Given.X(); math.Abs(float64(g[1])-u[past-2][0]) > 1e-4 || math.Abs(float64(g[2])-u[past-2][1]) > 1e-3 {
 		t.Errorf("the scene says %v of the moment before, wanted %v", g, u[past-2])
 	}
 	e, trace := bound(t, c, moments)
@@ -280,7 +280,7 @@ func TestStates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	errs, err := m.Measure(t.Context(), experts, experts.X, 1)
+	errs, err := m.Measure(t.Context(), experts, experts.X(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,8 +288,8 @@ func TestStates(t *testing.T) {
 		t.Errorf("the experts' own controls end %g m from where they were seen", errs.FDE)
 	}
 	still, held := m.Constant(experts)
-	if slices.Max(still) != 0 || held[0] != experts.Given.X[1]/4 || held[2] != held[0] || held[1] != experts.Given.X[2]/0.1 {
-		t.Errorf("constant controls %v, of the scene %v", held[:4], experts.Given.X)
+	if slices.Max(still) != 0 || held[0] != experts.Given.X()[1]/4 || held[2] != held[0] || held[1] != experts.Given.X()[2]/0.1 {
+		t.Errorf("constant controls %v, of the scene %v", held[:4], experts.Given.X())
 	}
 }
 

@@ -34,17 +34,17 @@ func (c *Config) Experts(set *data.Set) (*data.Set, error) {
 		out.Given = scenes(set, n)
 		for i := range set.N {
 			for k, v := range c.From {
-				out.Given.X[i*n+k] = float32(v)
+				out.Given.Floats[i*n+k] = float32(v)
 			}
 		}
 	}
 	if out.Given.Dim() != n {
 		return nil, fmt.Errorf("inverse-optimal-control: %s: scenes of %d values, wanted %v of %d agents", set.Name, out.Given.Dim(), c.Net.Scene, c.Net.Agents)
 	}
-	out.X = slices.Clone(set.X)
+	out.Floats = slices.Clone(set.X())
 	k := len(c.Net.Unit)
-	for i := range out.X {
-		out.X[i] /= float32(c.Net.Unit[i%k])
+	for i := range out.Floats {
+		out.Floats[i] /= float32(c.Net.Unit[i%k])
 	}
 	out.Lo, out.Hi, out.Gain, out.Offset = 0, 0, 1, 0
 	return &out, nil
@@ -52,7 +52,7 @@ func (c *Config) Experts(set *data.Set) (*data.Set, error) {
 
 // scenes is a set of n values beside each example, all 0.
 func scenes(like *data.Set, n int) *data.Set {
-	return &data.Set{Name: like.Name + " scenes", N: like.N, C: n, H: 1, W: 1, X: make([]float32, like.N*n), Gain: 1}
+	return &data.Set{Name: like.Name + " scenes", N: like.N, C: n, H: 1, W: 1, Floats: make([]float32, like.N*n), Gain: 1}
 }
 
 // fromStates cuts states [History + T, agents·4] of x, y, heading and speed into scenes and
@@ -66,9 +66,9 @@ func (c *Config) fromStates(set *data.Set) (*data.Set, error) {
 	}
 	k, columns := len(c.Net.Unit), len(c.Net.Scene)
 	out := &data.Set{Name: set.Name + " controls", Kind: data.Path, N: set.N, C: 1, H: moments, W: agents * k,
-		X: make([]float32, set.N*moments*agents*k), Gain: 1, Given: scenes(set, agents*columns)}
+		Floats: make([]float32, set.N*moments*agents*k), Gain: 1, Given: scenes(set, agents*columns)}
 	seen := &data.Set{Name: set.Name + " states", Kind: data.Path, N: set.N, C: 1, H: moments, W: fields * agents,
-		X: make([]float32, set.N*moments*fields*agents), Gain: 1}
+		Floats: make([]float32, set.N*moments*fields*agents), Gain: 1}
 	out.Beside = map[string]*data.Set{states: seen}
 	for i := range set.N {
 		raw := set.At(i)
@@ -95,15 +95,15 @@ func (c *Config) fromStates(set *data.Set) (*data.Set, error) {
 				if !ok {
 					return nil, fmt.Errorf("inverse-optimal-control: net.scene: states say nothing of %q", column)
 				}
-				out.Given.X[(i*agents+agent)*columns+j] = float32(v)
+				out.Given.Floats[(i*agents+agent)*columns+j] = float32(v)
 			}
 			for t := range moments {
 				next := local(c.History+t, agent)
 				for f, v := range next {
-					seen.X[((i*moments+t)*agents+agent)*fields+f] = float32(v)
+					seen.Floats[((i*moments+t)*agents+agent)*fields+f] = float32(v)
 				}
 				for j, v := range c.between(last, next) {
-					out.X[((i*moments+t)*agents+agent)*k+j] = float32(v / c.Net.Unit[j])
+					out.Floats[((i*moments+t)*agents+agent)*k+j] = float32(v / c.Net.Unit[j])
 				}
 				last = next
 			}

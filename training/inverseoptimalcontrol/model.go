@@ -107,7 +107,7 @@ func (m *Model) Features(ctx context.Context, x, scenes []float32) ([]float64, e
 
 // Norms are the mean features of a moment of the experts, what [Config] Normalise divides by.
 func (m *Model) Norms(ctx context.Context, experts *data.Set) ([]float64, error) {
-	phi, err := m.Features(ctx, experts.X, experts.Given.X)
+	phi, err := m.Features(ctx, experts.X(), experts.Given.X())
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func (m *Model) Constant(experts *data.Set) (velocity, held []float32) {
 				now := experts.At(i)[agent*k+j]
 				for c, name := range s.Scene {
 					if name == []string{"acceleration", "turn"}[min(j, 1)] {
-						now = experts.Given.X[(i*s.Agents+agent)*columns+c] / float32(s.Unit[j])
+						now = experts.Given.X()[(i*s.Agents+agent)*columns+c] / float32(s.Unit[j])
 					}
 				}
 				for t := range m.Moments {
@@ -273,12 +273,12 @@ func (m *Model) Paths(ctx context.Context, x, scenes []float32) ([]float32, erro
 func (m *Model) Driven(ctx context.Context, experts *data.Set) ([]float32, error) {
 	seen := experts.Beside[states]
 	if seen == nil {
-		return m.Paths(ctx, experts.X, experts.Given.X)
+		return m.Paths(ctx, experts.X(), experts.Given.X())
 	}
 	const fields = 4
-	out := make([]float32, 0, len(seen.X)/2)
-	for i := 0; i < len(seen.X); i += fields {
-		out = append(out, seen.X[i:i+2]...)
+	out := make([]float32, 0, seen.N*seen.Dim()/2)
+	for i := 0; i < len(seen.X()); i += fields {
+		out = append(out, seen.X()[i:i+2]...)
 	}
 	return out, nil
 }
@@ -288,7 +288,7 @@ func (m *Model) Measure(ctx context.Context, experts *data.Set, x []float32, k i
 	if !plane(m.config.Net) {
 		return e, fmt.Errorf("inverse-optimal-control: %s leads to no places in the plane", m.config.Net.Dynamics)
 	}
-	paths, err := m.Paths(ctx, x, repeated(experts.Given.X, experts.N, k))
+	paths, err := m.Paths(ctx, x, repeated(experts.Given.X(), experts.N, k))
 	if err != nil {
 		return e, err
 	}

@@ -75,7 +75,7 @@ func (m *Model) Maps(ctx context.Context, scenes, x []float32, k int, truth []fl
 // controls as curves.
 func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	held, k := s.held.Head(12), min(s.Config.Draws, 8)
-	x, err := s.Predict(ctx, held.Given.X, k, s.noise.Seed)
+	x, err := s.Predict(ctx, held.Given.X(), k, s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := s.Maps(ctx, held.Given.X, x, k, truth)
+	img, err := s.Maps(ctx, held.Given.X(), x, k, truth)
 	return []training.Picture{{Tag: record.SamplesTag, Images: img}}, err
 }
 

@@ -70,7 +70,7 @@ func New(c Config, e training.ConditionalEnergy, trace training.ConditionalGener
 			return nil, err
 		}
 	}
-	m.scenes = s.held.Head(kept).Given.X
+	m.scenes = s.held.Head(kept).Given.X()
 	if c.Chains == Persistent {
 		s.bank = make([]float32, experts.N*dim)
 	}
@@ -182,15 +182,15 @@ const (
 // of constant control.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	held, k := s.held.Head(most), s.Config.Draws
-	x, err := s.Predict(ctx, held.Given.X, k, s.noise.Seed)
+	x, err := s.Predict(ctx, held.Given.X(), k, s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
-	want, err := s.Features(ctx, held.X, held.Given.X)
+	want, err := s.Features(ctx, held.X(), held.Given.X())
 	if err != nil {
 		return nil, err
 	}
-	got, err := s.Features(ctx, x, repeated(held.Given.X, held.N, k))
+	got, err := s.Features(ctx, x, repeated(held.Given.X(), held.N, k))
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		name string
 		x    []float32
 		k    int
-	}{{"", x, k}, {"constant_velocity/", velocity, 1}, {"constant_control/", current, 1}, {"experts/", held.X, 1}} {
+	}{{"", x, k}, {"constant_velocity/", velocity, 1}, {"constant_control/", current, 1}, {"experts/", held.X(), 1}} {
 		e, err := s.Measure(ctx, held, c.x, c.k)
 		if err != nil {
 			return nil, err

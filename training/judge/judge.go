@@ -112,14 +112,14 @@ func draw(s *data.Set, n int) ([]float32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
-	return sub.X, nil
+	return sub.X(), nil
 }
 
 func points(train, held *data.Set) (*Judge, error) {
 	n := min(2000, held.N)
-	real := held.Head(n).X
+	real := held.Head(n).X()
 	j := &Judge{Name: "energy_distance", N: min(2000, n)}
-	floor, err := diag.EnergyDistance(real, train.Head(n).X, train.Dim())
+	floor, err := diag.EnergyDistance(real, train.Head(n).X(), train.Dim())
 	if err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
@@ -220,18 +220,18 @@ func clip(train, held *data.Set) (*Judge, error) {
 }
 
 func texture(train *data.Set) (*Judge, error) {
-	j, steep := &Judge{Name: "patch_swd", N: 1}, diag.Steepness(train.X, train.H, train.W)
+	j, steep := &Judge{Name: "patch_swd", N: 1}, diag.Steepness(train.X(), train.H, train.W)
 	half := train.H / 2 * train.W
 	if train.C == 1 && train.H >= 16 {
 		// the floor: the upper half against the lower
-		d, err := diag.PatchSWD(train.X[:half], train.H/2, train.W, train.X[half:2*half], train.H/2, train.W, 1, 1)
+		d, err := diag.PatchSWD(train.X()[:half], train.H/2, train.W, train.X()[half:2*half], train.H/2, train.W, 1, 1)
 		if err != nil {
 			return nil, fmt.Errorf("judge: %w", err)
 		}
 		j.Floor = d
 	}
 	j.measure = func(x []float32) (training.Metrics, error) {
-		d, err := diag.PatchSWD(train.X, train.H, train.W, x, train.H, train.W, train.C, 1)
+		d, err := diag.PatchSWD(train.X(), train.H, train.W, x, train.H, train.W, train.C, 1)
 		return training.Metrics{"patch_swd": d, "sharpness": diag.Steepness(x, train.H, train.W) / max(steep, 1e-9)}, err
 	}
 	return j, nil

@@ -45,7 +45,7 @@ func head(t *testing.T, s *data.Set, n int) []float32 {
 	if s.N < n {
 		t.Fatalf("wanted %d examples, got %d", n, s.N)
 	}
-	return s.X[:n*s.Dim()]
+	return s.X()[:n*s.Dim()]
 }
 
 // TestJudges: new real examples come close to the floor, noise does not, and
@@ -115,13 +115,13 @@ func TestClip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self := measure(t, j, train.X)
+	self := measure(t, j, train.X())
 	p := train.H * train.W
-	shuffled := make([]float32, len(train.X))
+	shuffled := make([]float32, len(train.X()))
 	for i := range train.D {
-		copy(shuffled[i*p:][:p], train.X[i*7%train.D*p:])
+		copy(shuffled[i*p:][:p], train.X()[i*7%train.D*p:])
 	}
-	mixed, broken := measure(t, j, shuffled), measure(t, j, noise(len(train.X)))
+	mixed, broken := measure(t, j, shuffled), measure(t, j, noise(len(train.X())))
 	t.Logf("floor %.4g, itself %v, shuffled %v, noise %v", j.Floor, self, mixed, broken)
 	if j.Name != "clip_swd" || self["clip_swd"] > 1e-6 || self["autocorrelation_gap"] > 1e-9 || j.Floor > broken["clip_swd"]/2 {
 		t.Errorf("%s: floor %g, itself %v, noise %v", j.Name, j.Floor, self, broken)
@@ -129,7 +129,7 @@ func TestClip(t *testing.T) {
 	if mixed["clip_swd"] < 1.5*j.Floor || mixed["autocorrelation_gap"] < 0.15 {
 		t.Errorf("shuffled frames measure %v, the floor is %g", mixed, j.Floor)
 	}
-	if _, err := j.Measure(train.X[1:]); err == nil {
+	if _, err := j.Measure(train.X()[1:]); err == nil {
 		t.Error("part of a clip was measured")
 	}
 }
@@ -145,7 +145,7 @@ func TestFewClips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self, broken := measure(t, j, held.X), measure(t, j, noise(held.Dim()))
+	self, broken := measure(t, j, held.X()), measure(t, j, noise(held.Dim()))
 	t.Logf("%s: floor %.4g, the held-out clip %v, noise %v", j.Name, j.Floor, self, broken)
 	if j.Name != "clip_swd" || self["clip_swd"] > 1e-6 || j.Floor <= 0 || broken["clip_swd"] < 2*j.Floor {
 		t.Errorf("%s: floor %g, the held-out clip %v, noise %v", j.Name, j.Floor, self, broken)
@@ -162,13 +162,13 @@ func TestTexture(t *testing.T) {
 		if j.Name != "patch_swd" || j.N != 1 {
 			t.Errorf("wanted patch_swd of one sample, got %s of %d", j.Name, j.N)
 		}
-		self := measure(t, j, train.X)["patch_swd"]
-		broken := measure(t, j, noise(len(train.X)))["patch_swd"]
+		self := measure(t, j, train.X())["patch_swd"]
+		broken := measure(t, j, noise(len(train.X())))["patch_swd"]
 		t.Logf("%s: floor %.4g, itself %.4g, noise %.4g", name, j.Floor, self, broken)
 		if self > 1e-6 || broken < 0.1 || j.Floor > broken/2 {
 			t.Errorf("%s: floor %g, itself %g, noise %g", name, j.Floor, self, broken)
 		}
-		if _, err := j.Measure(train.X[1:]); err == nil {
+		if _, err := j.Measure(train.X()[1:]); err == nil {
 			t.Error("part of a picture was measured")
 		}
 	}

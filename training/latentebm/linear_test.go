@@ -157,10 +157,10 @@ var (
 func normal(t testing.TB, n int, variance float64, mean ...float32) *data.Set {
 	t.Helper()
 	d := len(mean)
-	s := &data.Set{Name: "normal", N: n, C: d, H: 1, W: 1, X: make([]float32, n*d), Gain: 1}
-	sampler.Noise{Seed: 99}.Normals(s.X, sampler.Chains(0, n), 0)
-	for i, v := range s.X {
-		s.X[i] = mean[i%d] + float32(math.Sqrt(variance))*v
+	s := &data.Set{Name: "normal", N: n, C: d, H: 1, W: 1, Floats: make([]float32, n*d), Gain: 1}
+	sampler.Noise{Seed: 99}.Normals(s.X(), sampler.Chains(0, n), 0)
+	for i, v := range s.X() {
+		s.Floats[i] = mean[i%d] + float32(math.Sqrt(variance))*v
 	}
 	if err := s.Check(); err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ func TestRestarts(t *testing.T) {
 	score := func(restarts int) []float64 {
 		prior := newTilt(1, 0, 0)
 		s := system(t, config(func(c *latentebm.Config) { c.Batch, c.Infer, c.Restarts = 20, 5, restarts }), prior, newLinear(prior, 1, 0, 0, 1), set)
-		_, v, err := s.Score(t.Context(), set.X, 7)
+		_, v, err := s.Score(t.Context(), set.X(), 7)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -133,7 +133,7 @@ func TestAbilities(t *testing.T) {
 	if err != nil || !slices.Equal(way[:dim], draw(1, 1)) || !slices.Equal(way[4*dim:], draw(1, 2)) {
 		t.Errorf("the way does not join the draws (%v)", err)
 	}
-	x := slices.Clone(s.Exam.Held.X)
+	x := slices.Clone(s.Exam.Held.X())
 	mask := make([]float32, len(x))
 	for i := range mask {
 		mask[i] = float32(i % 2)
@@ -157,7 +157,7 @@ func TestAbilities(t *testing.T) {
 	if !slices.Equal(rebuild(mask), part) {
 		t.Error("hidden entries leak")
 	}
-	name, values, err := s.Score(t.Context(), s.Exam.Held.X, 1)
+	name, values, err := s.Score(t.Context(), s.Exam.Held.X(), 1)
 	if err != nil || len(values) != 3 || name == "" || !(values[0] < 0) {
 		t.Errorf("scores %q %v (%v)", name, values, err)
 	}
@@ -165,7 +165,7 @@ func TestAbilities(t *testing.T) {
 		t.Error("a mask of another size was accepted")
 	}
 	m, err := s.Evaluate(t.Context())
-	if err != nil || m["held_out/mse"] != training.MSE(s.Exam.Held.X, whole) && m["held_out/mse"] <= 0 || m["held_out/pca_mse"] <= 0 {
+	if err != nil || m["held_out/mse"] != training.MSE(s.Exam.Held.X(), whole) && m["held_out/mse"] <= 0 || m["held_out/pca_mse"] <= 0 {
 		t.Errorf("evaluation %v (%v)", m, err)
 	}
 	pics, err := s.Pictures(t.Context())

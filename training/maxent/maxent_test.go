@@ -77,7 +77,7 @@ func TestTargets(t *testing.T) {
 func means() *data.Set {
 	s := &data.Set{Name: "means", N: 1, C: len(targets), H: 1, W: 1, Gain: 1}
 	for _, c := range targets {
-		s.X = append(s.X, float32(c.mean))
+		s.Floats = append(s.Floats, float32(c.mean))
 	}
 	return s
 }

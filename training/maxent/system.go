@@ -150,7 +150,7 @@ func New(ctx context.Context, name string, c Config, e training.Energy, sigma fl
 	}
 	if observed == nil {
 		var err error
-		if observed, err = Observe(ctx, e, set.X, set.N, min(set.N, orDefault(c.Batch, 64))); err != nil {
+		if observed, err = Observe(ctx, e, set.X(), set.N, min(set.N, orDefault(c.Batch, 64))); err != nil {
 			return fail(err)
 		}
 	}
@@ -180,7 +180,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		return nil, err
 	}
 	s.iter++
-	_, m[training.DataStd] = training.Moments(s.set.X)
+	_, m[training.DataStd] = training.Moments(s.set.X())
 	m["sample_mean"], m[training.SampleStd] = training.Moments(s.Chains.X)
 	return m, nil
 }
@@ -208,7 +208,7 @@ func (s *System) Pictures(context.Context) ([]training.Picture, error) {
 	strip := func(x []float32) record.Images {
 		return record.Images{Data: x[:n*s.set.Dim()], N: n, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}
 	}
-	return []training.Picture{{Tag: record.SamplesTag, Rows: []record.Images{strip(s.set.X), strip(s.Chains.X)}}}, nil
+	return []training.Picture{{Tag: record.SamplesTag, Rows: []record.Images{strip(s.set.X()), strip(s.Chains.X)}}}, nil
 }
 
 // Save implements [training.System].

@@ -228,7 +228,7 @@ func set(x [][]uint8, h, w int) *data.Set {
 	s := &data.Set{Name: "ising", N: len(x), C: 1, H: h, W: w, Lo: -1, Hi: 1, Gain: 1}
 	for _, p := range x {
 		for _, v := range p {
-			s.X = append(s.X, float32(2*int(v)-1))
+			s.Floats = append(s.Floats, float32(2*int(v)-1))
 		}
 	}
 	return s
@@ -384,7 +384,7 @@ func TestResume(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(a, b) {
 			t.Errorf("%s: a restored field draws other pictures, %v", name, err)
 		}
-		_, u, err := l.Score(t.Context(), s.set.X, 0)
+		_, u, err := l.Score(t.Context(), s.set.X(), 0)
 		if err != nil || len(u) != 1 || math.IsNaN(u[0]) {
 			t.Errorf("%s: scores %v, %v", name, u, err)
 		}

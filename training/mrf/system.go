@@ -171,7 +171,7 @@ func New(c Config, set *data.Set, seed uint64) (*System, error) {
 	}
 	s := &System{Learned: NewLearned(c, set.H, set.W), set: set, loader: loader, origin: training.OriginOf("mrf", seed, set), seed: seed, slow: 1}
 	if s.Field != nil {
-		s.Levels = grey.Spread(set.X, c.Levels)
+		s.Levels = grey.Spread(set.X(), c.Levels)
 		s.statistics, s.information = make([]float64, len(s.Field.Theta)), make([]float64, len(s.Field.Theta)*len(s.Field.Theta))
 	}
 	for i := range set.N {
@@ -342,7 +342,7 @@ func solve(information, slope []float64) ([]float64, error) {
 
 func (s *System) measure(m training.Metrics) {
 	places := float64(s.set.H * s.set.W)
-	_, m[training.DataStd] = training.Moments(s.set.X)
+	_, m[training.DataStd] = training.Moments(s.set.X())
 	m["sample_mean"], m[training.SampleStd] = training.Moments(s.values(s.chains))
 	if s.Normal != nil {
 		for _, p := range s.observed {
@@ -393,8 +393,8 @@ func (s *System) Evaluate(context.Context) (training.Metrics, error) {
 func (s *System) CoOccurrence(n int) float64 { return s.coOccurrence(n, s.values(s.chains)) }
 
 func (s *System) coOccurrence(n int, x []float32) (sum float64) {
-	at, levels := s.lattice(), grey.Spread(s.set.X, n)
-	want, got := histograms(at, levels, s.set.X), histograms(at, levels, x)
+	at, levels := s.lattice(), grey.Spread(s.set.X(), n)
+	want, got := histograms(at, levels, s.set.X()), histograms(at, levels, x)
 	for i, v := range want {
 		sum += math.Abs(v-got[i]) / float64(len(at.Offsets))
 	}
@@ -416,7 +416,7 @@ func histograms(at *Lattice, l grey.Levels, x []float32) []float64 {
 
 // Shuffled is the same distance of a picture with the observed grey levels in random order.
 func (s *System) Shuffled(n int) float64 {
-	x := slices.Clone(s.set.X)
+	x := slices.Clone(s.set.X())
 	sampler.Stream(s.seed, 0, 1).Shuffle(len(x), func(a, b int) { x[a], x[b] = x[b], x[a] })
 	return s.coOccurrence(n, x)
 }

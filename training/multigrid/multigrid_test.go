@@ -84,7 +84,7 @@ func tilted(t testing.TB, n int, seed uint64) *data.Set {
 		base := 0.4*r.Float64() - 0.2
 		for i := range 32 {
 			v := base + 0.1*float64(i/16) + 0.1*float64(i%16/4-1) + 0.05*(r.Float64()-0.5)
-			s.X = append(s.X, float32(v))
+			s.Floats = append(s.Floats, float32(v))
 		}
 	}
 	if err := s.Check(); err != nil {
@@ -176,7 +176,7 @@ func gap(t testing.TB, s *multigrid.System, set *data.Set) float64 {
 			d += float64(x[i*32+j]) / n
 		}
 		for i := range set.N {
-			d -= float64(set.X[i*32+j]) / float64(set.N)
+			d -= float64(set.X()[i*32+j]) / float64(set.N)
 		}
 		worst = max(worst, math.Abs(d))
 	}
@@ -205,8 +205,8 @@ func TestFixedPoint(t *testing.T) {
 		if !c.ok {
 			continue
 		}
-		coarse := pyramid.Shrink(set.X, 4, 4, 2)
-		start := pyramid.Grow(pyramid.Shrink(set.X, 4, 4, 4), 1, 1, 2)
+		coarse := pyramid.Shrink(set.X(), 4, 4, 2)
+		start := pyramid.Grow(pyramid.Shrink(set.X(), 4, 4, 4), 1, 1, 2)
 		for j := range 8 {
 			want := 0.0
 			for i := range set.N {
@@ -279,7 +279,7 @@ func TestComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x := slices.Clone(set.X[:50*32])
+	x := slices.Clone(set.X()[:50*32])
 	mask := make([]float32, len(x))
 	for i := range mask {
 		if i%16 < 5 || i%16 > 10 {

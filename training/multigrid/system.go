@@ -60,7 +60,7 @@ func New(c Config, energies []training.Energy, set *data.Set, seed uint64) (*Sys
 	if err != nil {
 		return nil, fmt.Errorf("multigrid: %w", err)
 	}
-	m.Colours.Learn(pyramid.Shrink(set.X, set.H, set.W, set.W))
+	m.Colours.Learn(pyramid.Shrink(set.X(), set.H, set.W, set.W))
 	return &System{
 		Model: m, Config: c, Data: loader, set: set, origin: training.OriginOf("multigrid", seed, set), noise: sampler.Noise{Seed: seed},
 		ids: sampler.Chains(0, c.Batch), w: pyramid.Contrast(c.Batch, c.Sabotage == Flip),

@@ -82,7 +82,7 @@ func domain(seed uint64, mean [dim]float64) *data.Set {
 	for range s.N {
 		own := 0.2 * (r.Float64() - 0.5)
 		for _, m := range mean {
-			s.X = append(s.X, float32(m+own))
+			s.Floats = append(s.Floats, float32(m+own))
 		}
 	}
 	return s
@@ -107,7 +107,7 @@ func TestStep(t *testing.T) {
 		s, e := system(t, config(func(c *onesidedtranslation.Config) { c.Sabotage = sabotage }))
 		inA, inB := map[float32]bool{}, map[float32]bool{}
 		for i := range 300 {
-			inA[domain(1, from).X[i*dim]], inB[domain(2, to).X[i*dim]] = true, true
+			inA[domain(1, from).X()[i*dim]], inB[domain(2, to).X()[i*dim]] = true, true
 		}
 		for range 3 {
 			theta := slices.Clone(e.theta.W)
@@ -152,7 +152,7 @@ func TestFixedPoint(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		x := domain(7, from).X
+		x := domain(7, from).X()
 		y, heat, err := s.Trace(t.Context(), x, 1)
 		if err != nil {
 			t.Fatal(err)
@@ -177,11 +177,11 @@ func TestFixedPoint(t *testing.T) {
 // TestNoiseControl: chains that begin at noise know nothing of the sources.
 func TestNoiseControl(t *testing.T) {
 	s, _ := system(t, config(func(c *onesidedtranslation.Config) { c.Start = onesidedtranslation.FromNoise }))
-	a, err := s.Translate(t.Context(), domain(7, from).X, 1)
+	a, err := s.Translate(t.Context(), domain(7, from).X(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := s.Translate(t.Context(), domain(8, from).X, 1); err != nil || !slices.Equal(a, b) {
+	if b, err := s.Translate(t.Context(), domain(8, from).X(), 1); err != nil || !slices.Equal(a, b) {
 		t.Errorf("translations from noise depend on the source (%v)", err)
 	}
 }

@@ -202,7 +202,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if s.Judge == nil {
 		return nil, nil
 	}
-	x, err := s.Translate(ctx, s.Held.X, s.noise.Seed)
+	x, err := s.Translate(ctx, s.Held.X(), s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 // changed.
 func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	some := s.Held.Head(12)
-	out, heat, err := s.Trace(ctx, some.X, s.noise.Seed)
+	out, heat, err := s.Trace(ctx, some.X(), s.noise.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	images := func(x []float32, lo, hi float32) record.Images {
 		return record.Images{Data: x, N: some.N, C: s.a.C, H: s.a.H, W: s.a.W, Lo: lo, Hi: hi}
 	}
-	return []training.Picture{{Tag: record.SamplesTag, Rows: []record.Images{images(some.X, s.a.Lo, s.a.Hi), images(out, s.b.Lo, s.b.Hi), images(map3, 0, most)}}}, nil
+	return []training.Picture{{Tag: record.SamplesTag, Rows: []record.Images{images(some.X(), s.a.Lo, s.a.Hi), images(out, s.b.Lo, s.b.Hi), images(map3, 0, most)}}}, nil
 }
 
 // Save implements [training.System].

@@ -210,21 +210,21 @@ func TestAbilities(t *testing.T) {
 	if b, err := s.DrawSize(t.Context(), 2, 16, 16, 1); err != nil || !slices.Equal(a, b) || slices.Equal(a[:768], a[768:]) {
 		t.Errorf("draws of the picture's size differ, or do not differ from each other (%v)", err)
 	}
-	if x, err := s.Enlarge(t.Context(), set.X, 16, 16, 2); err != nil || len(x) != 3*32*32 {
+	if x, err := s.Enlarge(t.Context(), set.X(), 16, 16, 2); err != nil || len(x) != 3*32*32 {
 		t.Errorf("%d values, %v", len(x), err)
 	}
-	mask := make([]float32, len(set.X))
+	mask := make([]float32, len(set.X()))
 	for i := range mask {
 		if i%16 > 4 {
 			mask[i] = 1
 		}
 	}
-	x, err := s.Reconstruct(t.Context(), set.X, mask, 1)
+	x, err := s.Reconstruct(t.Context(), set.X(), mask, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, v := range x {
-		if mask[i] == 1 && v != set.X[i] {
+		if mask[i] == 1 && v != set.X()[i] {
 			t.Fatalf("visible value %d changes", i)
 		}
 	}
@@ -232,16 +232,16 @@ func TestAbilities(t *testing.T) {
 	if err != nil || len(psnr) != 3 {
 		t.Errorf("recovery at %d scales, %v", len(psnr), err)
 	}
-	if y, err := s.Reconstruct(t.Context(), set.X, nil, 1); err != nil || len(y) != len(set.X) {
+	if y, err := s.Reconstruct(t.Context(), set.X(), nil, 1); err != nil || len(y) != len(set.X()) {
 		t.Errorf("%d values, %v", len(y), err)
 	}
-	if y, err := s.Translate(t.Context(), set.X, 1); err != nil || len(y) != len(set.X) {
+	if y, err := s.Translate(t.Context(), set.X(), 1); err != nil || len(y) != len(set.X()) {
 		t.Errorf("%d values, %v", len(y), err)
 	}
-	if _, err := s.Edit(t.Context(), set.X, nil, 3); err == nil || !strings.Contains(err.Error(), "0 to 2") {
+	if _, err := s.Edit(t.Context(), set.X(), nil, 3); err == nil || !strings.Contains(err.Error(), "0 to 2") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := s.Edit(t.Context(), set.X[1:], nil, 1); err == nil {
+	if _, err := s.Edit(t.Context(), set.X()[1:], nil, 1); err == nil {
 		t.Error("a part of a picture is accepted")
 	}
 	if pics, err := s.Pictures(t.Context()); err != nil || len(pics) != 2 {
@@ -267,7 +267,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	two := *picture(t)
-	two.N, two.X = 2, append(slices.Clone(two.X), two.X...)
+	two.N, two.Floats = 2, append(slices.Clone(two.X()), two.X()...)
 	if _, err := patchwise.New(config(nil), nil, &two, 1); err == nil || !strings.Contains(err.Error(), "one picture") {
 		t.Errorf("got %v", err)
 	}

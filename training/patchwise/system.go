@@ -61,7 +61,7 @@ func New(c Config, energies []training.Energy, set *data.Set, seed uint64) (*Sys
 	s := &System{Model: m, Config: c, set: set, data: loader, origin: training.OriginOf("patchwise", seed, set), noise: sampler.Noise{Seed: seed},
 		ids: sampler.Chains(0, c.Chains), from: make([][]float32, c.Scales)}
 	for _, v := range m.Scales {
-		s.image = append(s.image, pyramid.Resize(set.X, set.H, set.W, v.H, v.W))
+		s.image = append(s.image, pyramid.Resize(set.X(), set.H, set.W, v.H, v.W))
 	}
 	// mean f(samples) − f(picture) + λ·(f(recovery) − f(picture))
 	s.w = append(s.w, -1-float32(c.Recover.Weight))
@@ -231,7 +231,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 		return pics, err
 	}
 	v := s.Scales[len(ends)-1]
-	both := append(append([]float32(nil), s.set.X...), pyramid.Resize(ends[len(ends)-1], v.H, v.W, s.set.H, s.set.W)...)
+	both := append(append([]float32(nil), s.set.X()...), pyramid.Resize(ends[len(ends)-1], v.H, v.W, s.set.H, s.set.W)...)
 	return append(pics, training.Picture{Tag: "recovery", Rows: []record.Images{images(both, 2)}}), nil
 }
 

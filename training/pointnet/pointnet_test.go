@@ -72,7 +72,7 @@ func TestOrder(t *testing.T) {
 	set := surfaces(t, 4)
 	r := rand.New(rand.NewPCG(1, 2))
 	order := r.Perm(points)
-	x, y := set.X[:4*set.Dim()], make([]float32, 4*set.Dim())
+	x, y := set.X()[:4*set.Dim()], make([]float32, 4*set.Dim())
 	for i := range 4 {
 		for k, from := range order {
 			copy(y[(i*points+k)*3:], x[(i*points+from)*3:(i*points+from)*3+3])
@@ -161,7 +161,7 @@ func TestModel(t *testing.T) {
 	if err != nil || len(walk) != 5*points*3 {
 		t.Fatalf("%d values, %v", len(walk), err)
 	}
-	x := surfaces(t, 2).X
+	x := surfaces(t, 2).X()
 	got, err := m.Reconstruct(t.Context(), x, nil, 1)
 	if err != nil {
 		t.Fatal(err)

@@ -82,8 +82,8 @@ func TestWarm(t *testing.T) {
 	weights := func(hide bool) (teacher, student []float32) {
 		s := networks(t, c)
 		if hide { // what no stroke tells must not matter
-			for i := range s.Held.X {
-				s.Held.X[i] = -s.Held.X[i]
+			for i := range s.Held.X() {
+				s.Held.Floats[i] = -s.Held.X()[i]
 			}
 		}
 		for range c.Warm {
@@ -108,8 +108,8 @@ func TestWarm(t *testing.T) {
 // TestRecover: recovered maps agree with the strokes, and differ elsewhere.
 func TestRecover(t *testing.T) {
 	s := networks(t, config(salcoopnets.Scribbles))
-	strokes := s.Held.Beside["scribbles"].X
-	x, err := s.Learned().Recover(t.Context(), s.Held.Given.X, strokes, 1, 0)
+	strokes := s.Held.Beside["scribbles"].X()
+	x, err := s.Learned().Recover(t.Context(), s.Held.Given.X(), strokes, 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,8 +133,8 @@ func TestDecide(t *testing.T) {
 	c := config(salcoopnets.Scribbles)
 	c.Decide = true
 	s := networks(t, c)
-	strokes := s.Held.Beside["scribbles"].X
-	x, err := s.Learned().Recover(t.Context(), s.Held.Given.X, strokes, 1, 0)
+	strokes := s.Held.Beside["scribbles"].X()
+	x, err := s.Learned().Recover(t.Context(), s.Held.Given.X(), strokes, 1, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestDecide(t *testing.T) {
 	n, dim := c.Batch, s.Dim
 	observed, mask := make([]float32, n*dim), make([]float32, n*dim)
 	index := []int{0, 1, 2}
-	if err := s.Observe(t.Context(), data.Batch{Index: index, Given: s.Held.Given.X[:n*s.Given]}, c.Warm, observed, mask); err != nil {
+	if err := s.Observe(t.Context(), data.Batch{Index: index, Given: s.Held.Given.X()[:n*s.Given]}, c.Warm, observed, mask); err != nil {
 		t.Fatal(err)
 	}
 	for i, v := range mask {
@@ -164,12 +164,12 @@ func TestDecide(t *testing.T) {
 func TestPredict(t *testing.T) {
 	s := networks(t, config(salcoopnets.Full))
 	m := s.Learned()
-	mean, variance, err := m.Predict(t.Context(), s.Held.Given.X, 3)
+	mean, variance, err := m.Predict(t.Context(), s.Held.Given.X(), 3)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, a, _ := m.Solve(t.Context(), s.Held.Given.X, 3)
-	_, b, _ := m.Solve(t.Context(), s.Held.Given.X, 4)
+	_, a, _ := m.Solve(t.Context(), s.Held.Given.X(), 3)
+	_, b, _ := m.Solve(t.Context(), s.Held.Given.X(), 4)
 	for i := range mean {
 		half := (a[i] - b[i]) / 2
 		if d := mean[i] - (a[i]+b[i])/2; d*d > 1e-10 || half*half-variance[i] > 1e-5 || variance[i]-half*half > 1e-5 {
@@ -185,7 +185,7 @@ func TestPredict(t *testing.T) {
 	if pics, err := s.Pictures(t.Context()); err != nil || len(pics[1].Rows) != 4 {
 		t.Errorf("pictures (%v)", err)
 	}
-	if got, err := salcoopnets.Measure(s.Held.X, s.Held); err != nil || got.MAE > 0.05 || got.S < 0.9 {
+	if got, err := salcoopnets.Measure(s.Held.X(), s.Held); err != nil || got.MAE > 0.05 || got.S < 0.9 {
 		t.Errorf("the true maps score %+v (%v)", got, err)
 	}
 }

@@ -223,7 +223,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		return nil, nil
 	}
 	h := s.Held.Head(most)
-	mean, _, err := s.model.Predict(ctx, h.Given.X, s.seed)
+	mean, _, err := s.model.Predict(ctx, h.Given.X(), s.seed)
 	if err != nil {
 		return nil, err
 	}
@@ -243,5 +243,5 @@ func Measure(maps []float32, truth *data.Set) (diag.Saliency, error) {
 		}
 		return out
 	}
-	return diag.SaliencyOf(unit(maps), unit(truth.X), truth.H, truth.W)
+	return diag.SaliencyOf(unit(maps), unit(truth.X()), truth.H, truth.W)
 }

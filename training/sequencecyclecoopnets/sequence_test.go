@@ -112,7 +112,7 @@ func TestWindows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, starts := s.Learned().Split(a.X), map[int]bool{}
+	all, starts := s.Learned().Split(a.X()), map[int]bool{}
 	const d, frames = 256, 12
 	for range 20 {
 		if _, err := s.Step(t.Context()); err != nil {
@@ -155,7 +155,7 @@ func TestClips(t *testing.T) {
 	c.Cycle = 2
 	s := networks(t, c)
 	m := s.Learned()
-	x := s.Held.X
+	x := s.Held.X()
 	if !slices.Equal(m.Join(m.Split(x)), x) || slices.Equal(m.Split(x)[:256], x[256:512]) {
 		t.Error("splitting and joining are no opposites")
 	}

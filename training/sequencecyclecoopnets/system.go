@@ -217,7 +217,7 @@ const most = 40
 // predictor's error as a share of that of the frame before, taken for the next.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	h := s.Held.Head(most)
-	x, err := s.model.Translate(ctx, h.X, s.seed)
+	x, err := s.model.Translate(ctx, h.X(), s.seed)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +227,7 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 			return nil, err
 		}
 	}
-	m["held/predict_ratio"], err = s.model.Foresight(ctx, 0, h.X)
+	m["held/predict_ratio"], err = s.model.Foresight(ctx, 0, h.X())
 	return m, err
 }
 
@@ -249,7 +249,7 @@ func (m *Model) Foresight(ctx context.Context, domain int, clips []float32) (flo
 // Pictures implements [training.Painter]: clips of a above their translations.
 func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	h := s.Held.Head(6)
-	x, err := s.model.Translate(ctx, h.X, s.seed)
+	x, err := s.model.Translate(ctx, h.X(), s.seed)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +257,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := training.Show("a", s.a, h.X)
+	from, err := training.Show("a", s.a, h.X())
 	if err != nil {
 		return nil, err
 	}

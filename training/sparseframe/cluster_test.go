@@ -19,7 +19,7 @@ func TestCluster(t *testing.T) {
 		for _, p := range []int{8, 15} {
 			d.add(x, Atom{n % 2 * 4, p, p}, 8)
 		}
-		set.X = append(set.X, x...)
+		set.Floats = append(set.Floats, x...)
 	}
 	got, err := Cluster(t.Context(), c, set, 2, 10, 3, 1)
 	if err != nil {

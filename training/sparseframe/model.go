@@ -62,7 +62,7 @@ func (m *Model) Cluster(ctx context.Context, x []float32, k int, seed uint64) ([
 	if k < 2 {
 		return nil, fmt.Errorf("sparse-frame: wanted 2 clusters or more, got %d", k)
 	}
-	set := &data.Set{Name: "pictures", N: n, C: 1, H: m.Template.h, W: m.Template.w, Gain: 1, X: x}
+	set := &data.Set{Name: "pictures", N: n, C: 1, H: m.Template.h, W: m.Template.w, Gain: 1, Floats: x}
 	return Cluster(ctx, m.Config, set, k, iterations, starts, seed)
 }
 

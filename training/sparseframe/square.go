@@ -51,7 +51,7 @@ func Square(c Config, size, side, each, n int, theta float64, seed uint64) (*dat
 	}
 	set := &data.Set{Name: "square", N: n, C: 1, H: size, W: size, Gain: 1}
 	for _, x := range t.draw(n, 20, seed) {
-		set.X = append(set.X, x.x...)
+		set.Floats = append(set.Floats, x.x...)
 	}
 	return set, t.Atoms, nil
 }

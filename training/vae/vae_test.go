@@ -36,7 +36,7 @@ var scales = [3]float64{2, 1.5, 1}
 func factors(t testing.TB, n int, seed uint64) *data.Set {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 6))
-	s := &data.Set{Name: "factors", N: n, C: dim, H: 1, W: 1, X: make([]float32, n*dim), Gain: 1}
+	s := &data.Set{Name: "factors", N: n, C: dim, H: 1, W: 1, Floats: make([]float32, n*dim), Gain: 1}
 	for i := range n {
 		for k, scale := range scales {
 			z := rng.NormFloat64()
@@ -135,7 +135,7 @@ func TestExact(t *testing.T) {
 		}
 	}
 	off := func() (worst float64) {
-		_, got, err := s.Score(t.Context(), set.X, 1)
+		_, got, err := s.Score(t.Context(), set.X(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestLearn(t *testing.T) {
 			return 0, 0, err
 		}
 		s.Draws = 1
-		_, bound, err := s.Score(t.Context(), held.X, 1)
+		_, bound, err := s.Score(t.Context(), held.X(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestLearn(t *testing.T) {
 			gap += (density(held.At(i)) - v) / float64(held.N)
 		}
 		mean, logvar := make([]float32, held.N*3), make([]float32, held.N*3)
-		if err := s.Net.Encode(t.Context(), held.X, mean, logvar); err != nil {
+		if err := s.Net.Encode(t.Context(), held.X(), mean, logvar); err != nil {
 			t.Fatal(err)
 		}
 		variance = 1
@@ -249,7 +249,7 @@ func TestAbilities(t *testing.T) {
 	if err != nil || !slices.Equal(way[:s.Dim], draw(1, 1)) || !slices.Equal(way[4*s.Dim:], draw(1, 2)) {
 		t.Errorf("the way does not join the draws (%v)", err)
 	}
-	x, mask := slices.Clone(s.Exam.Held.X), make([]float32, len(s.Exam.Held.X))
+	x, mask := slices.Clone(s.Exam.Held.X()), make([]float32, len(s.Exam.Held.X()))
 	for i := range mask {
 		mask[i] = float32(i % 2)
 	}
@@ -278,7 +278,7 @@ func TestAbilities(t *testing.T) {
 	if _, err := s.Reconstruct(t.Context(), x[1:], nil, 1); err == nil {
 		t.Error("examples of another size were accepted")
 	}
-	if m, err := s.Evaluate(t.Context()); err != nil || m["held_out/mse"] != training.MSE(s.Exam.Held.X, whole) {
+	if m, err := s.Evaluate(t.Context()); err != nil || m["held_out/mse"] != training.MSE(s.Exam.Held.X(), whole) {
 		t.Errorf("evaluation %v (%v)", m, err)
 	}
 	if pics, err := s.Pictures(t.Context()); err != nil || len(pics) != 3 {

@@ -50,8 +50,8 @@ func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, erro
 			return nil, err
 		}
 		holes := *set
-		s.truth, holes.X = set.X, append([]float32(nil), set.X...)
-		Fill(holes.X, s.known, set.Dim())
+		s.truth, holes.Floats = set.X(), append([]float32(nil), set.X()...)
+		Fill(holes.Floats, s.known, set.Dim())
 		s.set = &holes
 	}
 	// Checkpoints bear the hash of the data as they are given.
@@ -73,12 +73,12 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if s.known == nil {
 		return s.System.Step(ctx)
 	}
-	if err := recovery(ctx, s.Energy, s.Config.Recovery, s.noise, uint64(s.Iteration()*s.Config.Recovery.Steps), s.set.X, s.known, s.set.Dim()); err != nil {
+	if err := recovery(ctx, s.Energy, s.Config.Recovery, s.noise, uint64(s.Iteration()*s.Config.Recovery.Steps), s.set.Floats, s.known, s.set.Dim()); err != nil {
 		return nil, err
 	}
 	m, err := s.System.Step(ctx)
 	if err == nil {
-		m["hole_rmse"] = HoleRMSE(s.set.X, s.truth, s.known)
+		m["hole_rmse"] = HoleRMSE(s.set.X(), s.truth, s.known)
 	}
 	return m, err
 }
@@ -107,7 +107,7 @@ func recovery(ctx context.Context, f sampler.Field, l training.Langevin, noise s
 func Known(mask string, missing float64, set *data.Set, seed uint64) ([]float32, error) {
 	r := rand.New(rand.NewPCG(seed, 0x6d61736b))
 	frame := set.H * set.W
-	known := make([]float32, len(set.X))
+	known := make([]float32, set.N*set.Dim())
 	if mask == Own {
 		own := set.Beside["mask"]
 		if own == nil || own.Dim() != set.D*frame {
@@ -182,7 +182,7 @@ func HoleRMSE(x, truth, known []float32) float64 {
 }
 
 // Recovered is the clips as they are filled now, [N, C, D, H, W].
-func (s *System) Recovered() []float32 { return s.set.X }
+func (s *System) Recovered() []float32 { return s.set.Floats }
 
 // Pictures implements [training.Painter]: samples, and filled clips.
 func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
@@ -190,7 +190,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil || s.known == nil {
 		return all, err
 	}
-	p, err := training.Show("recovered", s.set, s.set.X[:min(4, s.set.N)*s.set.Dim()])
+	p, err := training.Show("recovered", s.set, s.set.X()[:min(4, s.set.N)*s.set.Dim()])
 	return append(all, p), err
 }
 
@@ -198,7 +198,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 func (s *System) Save() (*checkpoint.State, error) {
 	st, err := s.System.Save()
 	if err == nil && s.known != nil {
-		st.Tensors["recovered"] = checkpoint.Tensor{Shape: []int{s.set.N, s.set.Dim()}, Data: append([]float32(nil), s.set.X...)}
+		st.Tensors["recovered"] = checkpoint.Tensor{Shape: []int{s.set.N, s.set.Dim()}, Data: append([]float32(nil), s.set.X()...)}
 	}
 	return st, err
 }
@@ -215,7 +215,7 @@ func (s *System) Restore(st *checkpoint.State) error {
 	if err != nil {
 		return err
 	}
-	copy(s.set.X, x)
+	copy(s.set.Floats, x)
 	return nil
 }
 

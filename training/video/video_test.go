@@ -87,8 +87,8 @@ func TestKnown(t *testing.T) {
 		for i, v := range s.Recovered() {
 			switch {
 			case known[i] != 0:
-				if v != truth.X[i] {
-					t.Fatalf("%s: entry %d is known and went from %v to %v", mask, i, truth.X[i], v)
+				if v != truth.X()[i] {
+					t.Fatalf("%s: entry %d is known and went from %v to %v", mask, i, truth.X()[i], v)
 				}
 			default:
 				if holes++; v != before[i] {
@@ -99,7 +99,7 @@ func TestKnown(t *testing.T) {
 		if share := float64(holes) / float64(len(known)); share < 0.1 || share > 0.7 || moved < holes {
 			t.Errorf("%s: %.2f missing, %d of %d holes moved", mask, share, moved, holes)
 		}
-		if want := video.HoleRMSE(s.Recovered(), truth.X, known); m["hole_rmse"] != want {
+		if want := video.HoleRMSE(s.Recovered(), truth.X(), known); m["hole_rmse"] != want {
 			t.Errorf("%s: hole_rmse %g, wanted %g", mask, m["hole_rmse"], want)
 		}
 	}

@@ -158,7 +158,7 @@ func TestLearning(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, b, d := mean(x), mean(set.X), 0.0
+		a, b, d := mean(x), mean(set.X()), 0.0
 		for i := range a {
 			d += (a[i] - b[i]) * (a[i] - b[i])
 		}
