@@ -128,7 +128,7 @@ func sequenceClips(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		if c.Steps = 450; arm != Works {
+		if c.Steps = 700; arm != Works {
 			c.Steps, c.Sabotage = c.Steps/5, cyclecoopnets.Flip
 		}
 		s, free, err := e.sequence(ctx, c, a, b)
