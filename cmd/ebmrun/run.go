@@ -110,6 +110,9 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	}
 	e := environment{engine: engine, say: c.say, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims, given: dimsOf(set.Given), dimsB: dimsOf(b)}
 	if err := row.open(ctx, e, settings, r); err != nil {
+		if errors.Is(err, checkpoint.ErrUnfit) {
+			err = badInput(fmt.Errorf("%s: %w", dir, err))
+		}
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -136,7 +139,7 @@ func openFile(path string) (*openedRun, error) {
 	case g.Output(onnxmodels.Energy) != nil && g.Input(onnxmodels.X) != nil:
 		if g.Output(onnxmodels.Score) == nil { // an energy made elsewhere: its score is −U
 			if err := addScore(m); err != nil {
-				return nil, badInput(fmt.Errorf("%s: %w", path, err))
+				return nil, badInput(fmt.Errorf("%s: wanted outputs energy, score; got %s: %w", path, names(g.Outputs), err))
 			}
 		}
 		if r.Model, err = onnxmodels.Of(m); err != nil {

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -25,19 +26,27 @@ type Tensor struct {
 // Scalar returns a tensor of one number and no axes.
 func Scalar[T Element](v T) Tensor { return Tensor{Data: []T{v}} }
 
+// ErrUnfit is what [Values] fails with: the checkpoint is of another network or data.
+var ErrUnfit = errors.New("checkpoint: a tensor does not fit")
+
+// unfit is ErrUnfit with a text of its own.
+type unfit struct{ error }
+
+func (unfit) Is(target error) bool { return target == ErrUnfit }
+
 // Values returns the data of the named tensor, not a copy. It fails when the tensor is missing,
 // holds another type, or has another shape than the one given (no shape: a scalar).
 func Values[T Element](s *State, name string, shape ...int) ([]T, error) {
 	t, ok := s.Tensors[name]
 	if !ok {
-		return nil, fmt.Errorf("checkpoint: step %d: no tensor %q", s.Step, name)
+		return nil, unfit{fmt.Errorf("checkpoint: step %d: no tensor %q", s.Step, name)}
 	}
 	data, ok := t.Data.([]T)
 	if !ok {
-		return nil, fmt.Errorf("checkpoint: step %d: tensor %q: got %T, want %T", s.Step, name, t.Data, data)
+		return nil, unfit{fmt.Errorf("checkpoint: step %d: tensor %q: got %T, want %T", s.Step, name, t.Data, data)}
 	}
 	if !slices.Equal(t.Shape, shape) {
-		return nil, fmt.Errorf("checkpoint: step %d: tensor %q: got shape %v, want %v", s.Step, name, t.Shape, shape)
+		return nil, unfit{fmt.Errorf("checkpoint: step %d: tensor %q: got shape %v, want %v", s.Step, name, t.Shape, shape)}
 	}
 	return data, nil
 }
