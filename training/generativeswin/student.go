@@ -15,14 +15,15 @@ type student struct {
 	training.Generator // under all pictures
 	of                 training.ConditionalGenerator
 	pictures           []float32
-	piece              int     // examples learned from at one time
-	weight             float32 // of the loss, beside that of a squared error
-	begin              int     // where examples begin to have a say in their codes
-	say                float32 // and how much of one: the weight of the likelihood
+	prior              sampler.Field // of codes
+	piece              int           // examples learned from at one time
+	weight             float32       // of the loss, beside that of a squared error
+	begin              int           // where examples begin to have a say in their codes
+	say                float32       // and how much of one: the weight of the likelihood
 }
 
-func newStudent(c Config, g training.ConditionalGenerator, pictures []float32) *student {
-	s := &student{g.Given(pictures), g, pictures, c.Piece, 1, c.Begin, 1}
+func newStudent(c Config, p training.Energy, g training.ConditionalGenerator, pictures []float32) *student {
+	s := &student{g.Given(pictures), g, pictures, p, c.Piece, 1, c.Begin, 1}
 	if c.Loss == swin.Structure { // an iteration divides squared errors by twice the variance
 		s.weight = float32(2 * c.Sigma * c.Sigma)
 	}
@@ -38,6 +39,9 @@ func (s *student) at(iteration int) {
 
 // Posterior implements [training.Generator]. The mask is squared with the error.
 func (s *student) Posterior(target, mask []float32) sampler.Field {
+	if s.say == 0 {
+		return s.prior
+	}
 	if s.say < 1 {
 		weighed, root := make([]float32, len(mask)), float32(math.Sqrt(float64(s.say)))
 		for i, v := range mask {

@@ -186,7 +186,7 @@ func New(c Config, p training.Energy, g training.ConditionalGenerator, set *data
 		return nil, err
 	}
 	pictures := make([]float32, c.Batch*m.Given)
-	student := newStudent(c, g, pictures)
+	student := newStudent(c, p, g, pictures)
 	inner, err := latentebm.NewAs("generative-swin", c.latent(), p, student, set, seed)
 	if err != nil {
 		return nil, err
