@@ -54,7 +54,7 @@ type health struct {
 	EBMRun string `json:"ebmrun"` // version
 	ortlib.Diagnosis
 	Data     string `json:"data"`     // folder of obtained data
-	Training string `json:"training"` // what there is of ONNX Runtime's training build
+	Training string `json:"training"` // what there is of ONNX Runtime's training builds
 	Trains   bool   `json:"trains"`   // whether it can be used
 }
 
@@ -72,35 +72,38 @@ func (c *common) examine(ctx context.Context) health {
 	return h
 }
 
-// trainingText tells whether ONNX Runtime's training build is here, and else what
-// it takes.
+// trainingText tells what there is of ONNX Runtime's training builds, and what the rest takes.
 func trainingText(ctx context.Context) (text string, ok bool) {
-	e, err := orttraining.Open(ctx, "")
-	if err == nil {
-		defer e.Close()
-		return e.Library() + ", for --gradients ort-training" + trainingCUDA(ctx, e), true
-	}
-	if !errors.Is(err, orttraining.ErrMissing) {
-		return err.Error(), false
-	}
-	path, version, err := orttraining.Base(ctx)
-	if err != nil {
-		return err.Error(), false
-	}
-	return fmt.Sprintf("not installed; `ebmrun setup --ort-training` makes it with Python %s (%s)", version, path), false
+	text, ok = trainingBuild(ctx, orttraining.CPU, runtime.CPU)
+	cuda, runs := trainingBuild(ctx, orttraining.CUDA, runtime.CUDA)
+	return text + "; on cuda: " + cuda, ok || runs
 }
 
-// trainingCUDA says what the training build takes for CUDA, "" if it has it.
-func trainingCUDA(ctx context.Context, e *orttraining.Engine) string {
-	if e.Has(runtime.CUDA) {
-		return ""
+// trainingBuild tells whether a training build can be used on a provider, and else what it takes.
+func trainingBuild(ctx context.Context, b orttraining.Build, provider string) (text string, ok bool) {
+	python, err := b.Find()
+	if errors.Is(err, orttraining.ErrMissing) {
+		path, version, err := b.Base(ctx)
+		if err != nil {
+			return "not installed: " + err.Error(), false
+		}
+		return fmt.Sprintf("not installed; `%s` makes it with Python %s (%s)", b.Command, version, path), false
 	}
-	path, version, err := orttraining.CUDABase(ctx)
 	if err != nil {
-		return "; not on CUDA: " + err.Error()
+		return err.Error(), false
 	}
-	return fmt.Sprintf("; not on CUDA, whose wheel, onnxruntime-training %s, Python %s (%s) takes: install it and name the interpreter in %s",
-		orttraining.Version, version, path, orttraining.PythonVariable)
+	e, err := orttraining.Open(ctx, python)
+	if err != nil {
+		return err.Error(), false
+	}
+	defer e.Close()
+	if lacks := e.Lacks(ctx, provider); lacks != nil {
+		return e.Library() + ": " + strings.Join(lacks, "; "), false
+	}
+	if _, err := try(ctx, e, runtime.Options{Provider: provider}); err != nil {
+		return e.Library() + ": " + err.Error(), false
+	}
+	return e.Library() + ", runs, for --gradients ort-training", true
 }
 
 func (h health) write(c *common) error {

@@ -43,7 +43,11 @@ func (c *common) engine(ctx context.Context) (runtime.Engine, error) {
 // gradients from then on.
 func (c *common) trainingEngine(ctx context.Context) (runtime.Engine, error) {
 	if c.training == nil {
-		e, err := orttraining.Open(ctx, "")
+		python, err := orttraining.For(c.provider).Find()
+		if err != nil {
+			return nil, fmt.Errorf("--gradients ort-training: %w", err)
+		}
+		e, err := orttraining.Open(ctx, python)
 		if err != nil {
 			return nil, fmt.Errorf("--gradients ort-training: %w", err)
 		}

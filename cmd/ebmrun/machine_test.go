@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"testing"
 
 	"ebmrun/runtime"
 	"ebmrun/runtime/ortlib"
+	"ebmrun/runtime/orttraining"
 )
 
 // bare is a machine without library, package clients or cache.
@@ -50,6 +52,45 @@ func TestSetupOnBareMachine(t *testing.T) {
 	ebmrun(t, "setup", "--plain", "--full").wantError(t, 2, "wanted one of")
 	ebmrun(t, "setup", "--plain", "--quiet").wantError(t, 1, "pip is not installed")
 	ebmrun(t, "setup", "--list").wantOut(t, "onnxruntime", "sha256")
+}
+
+// TestTrainingBuilds: where a training build, or what its provider takes, is missing, setup,
+// doctor and train say which and what obtains it, and nothing runs in its place.
+func TestTrainingBuilds(t *testing.T) {
+	bare(t)
+	t.Setenv(orttraining.PythonVariable, "")
+	for build, flags := range map[string][]string{"onnxruntime-training-cpu": nil, "onnxruntime-training": {"--cuda"}} {
+		if build == orttraining.CUDA.Wheel && goruntime.GOOS+goruntime.GOARCH != "linuxamd64" {
+			continue
+		}
+		ebmrun(t, append([]string{"setup", "--ort-training"}, flags...)...).wantError(t, 1, build+" "+orttraining.Version+" has wheels for CPython 3.8", "found none", "pyenv")
+	}
+	ebmrun(t, "setup", "--ort-training", "--cuda=12").wantError(t, 2, "CUDA 11", "12")
+	ebmrun(t, "doctor").wantOut(t, "not installed: onnxruntime-training-cpu", "on cuda: not installed: onnxruntime-training "+orttraining.Version)
+	for provider, command := range map[string]string{runtime.CPU: "`ebmrun setup --ort-training`", runtime.CUDA: "`ebmrun setup --ort-training --cuda`"} {
+		out := filepath.Join(t.TempDir(), "run")
+		ebmrun(t, "train", "generative-convnet", "--data", "synthetic/blob16", "--steps", "1", "--gradients", "ort-training", "--provider", provider, "--out", out).
+			wantError(t, 1, "not installed", command)
+	}
+}
+
+// TestTrainingOnCUDA: with a training build but no graphics processor, what CUDA lacks is named and
+// nothing is learned on the processor instead.
+func TestTrainingOnCUDA(t *testing.T) {
+	python, err := orttraining.CPU.Find()
+	if err != nil {
+		t.Skip(err)
+	}
+	if _, err := os.Stat("/proc/driver/nvidia/version"); err == nil {
+		t.Skip("there is a driver")
+	}
+	t.Setenv(orttraining.PythonVariable, python)
+	out := filepath.Join(t.TempDir(), "run")
+	r := ebmrun(t, "train", "generative-convnet", "--data", "synthetic/blob16", "--limit", "70", "--steps", "1", "--gradients", "ort-training", "--provider", "cuda", "--out", out)
+	r.wantError(t, 1, "provider cuda: onnxruntime-training "+orttraining.Version, "setup --ort-training --cuda")
+	if text, _ := os.ReadFile(filepath.Join(out, "metrics.jsonl")); len(text) > 0 {
+		t.Errorf("something was learned: %s", text)
+	}
 }
 
 // TestWithoutLibrary runs in processes of its own, because a library once loaded

@@ -38,15 +38,17 @@ missing is named, with the package that holds it.
 
 --ort-training obtains ONNX Runtime 1.19.2's training build, for --gradients
 ort-training: a Python environment of its own in the cache folder, made with a
-CPython of 3.8 to 3.12 on this machine.`,
-		Example: example("ebmrun setup", "ebmrun setup --plain", "ebmrun setup --ort-training", "ebmrun setup --list"),
+CPython of 3.8 to 3.12 on this machine. With --cuda it is the build for CUDA 11 and
+cuDNN 8, which takes a CPython of 3.8 to 3.11 on Linux x86-64; what it lacks here is
+named in the same way.`,
+		Example: example("ebmrun setup", "ebmrun setup --plain", "ebmrun setup --ort-training", "ebmrun setup --ort-training --cuda", "ebmrun setup --list"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case list:
 				return c.listPackages()
 			case trainer:
-				return c.setupTraining(cmd.Context())
+				return c.setupTraining(cmd.Context(), cuda)
 			case plain && full || plain && cuda != "" || full && cuda != "":
 				return badInput(errors.New("setup: wanted one of --plain, --full and --cuda"))
 			case cuda != "":
@@ -91,19 +93,36 @@ func (c *common) setupCUDA(ctx context.Context, version string) error {
 		return err
 	}
 	fmt.Fprintf(c.out, "%s; EBMRUN_ORT_LIBRARY=%s makes other verbs use it\n", lib.Path, filepath.Dir(lib.Path))
-	if lacks := lib.Lacks(ctx, runtime.CUDA); len(lacks) > 0 {
-		for _, line := range lacks {
-			fmt.Fprintln(c.out, "to mend:", line)
-		}
-		return errors.New("the provider cuda cannot run on this machine yet")
+	if err := c.lacking(lib.Lacks(ctx, runtime.CUDA)); err != nil {
+		return err
 	}
 	fmt.Fprintln(c.out, "driver, CUDA "+version+" and cuDNN are there: see ebmrun doctor --provider cuda")
 	return nil
 }
 
-// setupTraining obtains the training build and runs a gradient graph on it.
-func (c *common) setupTraining(ctx context.Context) error {
-	python, err := orttraining.Setup(ctx, c.say)
+// lacking prints what CUDA lacks here, a line for each thing, if anything.
+func (c *common) lacking(lacks []string) error {
+	if len(lacks) == 0 {
+		return nil
+	}
+	for _, line := range lacks {
+		fmt.Fprintln(c.out, "to mend:", line)
+	}
+	return errors.New("the provider cuda cannot run on this machine yet")
+}
+
+// setupTraining obtains a training build, that for CUDA if cuda is not empty, and runs a
+// gradient graph on it.
+func (c *common) setupTraining(ctx context.Context, cuda string) error {
+	build, o := orttraining.CPU, runtime.Options{Provider: runtime.CPU, Threads: c.threads}
+	switch cuda {
+	case "":
+	case ofDriver, "11":
+		build = orttraining.CUDA
+	default:
+		return badInput(fmt.Errorf("--cuda: ONNX Runtime %s's training build is for CUDA 11, got %q", orttraining.Version, cuda))
+	}
+	python, err := build.Setup(ctx, c.say)
 	if err != nil {
 		return err
 	}
@@ -112,11 +131,19 @@ func (c *common) setupTraining(ctx context.Context) error {
 		return err
 	}
 	defer e.Close()
-	r, err := try(ctx, e, runtime.Options{Provider: runtime.CPU, Threads: c.threads})
+	r, err := try(ctx, e, o)
+	if err == nil && cuda != "" {
+		if err := c.lacking(e.Lacks(ctx, runtime.CUDA)); err != nil {
+			fmt.Fprintf(c.out, "%s -m pip install PACKAGE… puts libraries where this build looks for them\n", python)
+			return fmt.Errorf("%s: %w", r.Library, err)
+		}
+		o.Provider = runtime.CUDA
+		r, err = try(ctx, e, o)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: running a graph: %w", python, err)
 	}
-	fmt.Fprintf(c.out, "%s: %s, runs\n", r.Library, python)
+	fmt.Fprintf(c.out, "%s: %s, runs on %s\n", r.Library, python, o.Provider)
 	return nil
 }
 

@@ -256,16 +256,30 @@ func asked(o runtime.Options) map[string]string {
 	return all
 }
 
-// appendProvider puts the provider in front of the CPU provider, which the
-// library always adds.
+// appendProvider puts the provider in front of the CPU provider, which the library always
+// adds. Where that fails for want of something on this machine, the error names it.
 func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
-	name, options := strings.ToLower(o.Provider), asked(o)
+	name := strings.ToLower(o.Provider)
 	if low := o.Precision == graphs.Float16 || o.Precision == graphs.BFloat16; low && name != runtime.OpenVINO {
 		return fmt.Errorf("precision %v: only provider openvino computes in another type than the graph's", o.Precision)
 	}
 	if err := loaded.Beside(name); err != nil {
 		return err
 	}
+	ctx := context.Background()
+	if runtime.Remote(name) && ortlib.NoDriver(ctx) != "" { // such a library may end the process
+		return errors.New(strings.Join(loaded.Lacks(ctx, name), "; "))
+	}
+	err := add(opts, name, asked(o))
+	if err != nil {
+		if lacks := loaded.Lacks(ctx, name); lacks != nil {
+			return errors.New(strings.Join(lacks, "; "))
+		}
+	}
+	return err
+}
+
+func add(opts *onnx.SessionOptions, name string, options map[string]string) error {
 	switch name {
 	case "", runtime.CPU:
 		return nil
@@ -296,7 +310,7 @@ func appendProvider(opts *onnx.SessionOptions, o runtime.Options) error {
 	case runtime.CoreML:
 		return opts.AppendExecutionProviderCoreMLV2(options)
 	}
-	return fmt.Errorf("unknown provider %q: wanted auto, cpu, openvino, cuda, tensorrt or coreml", o.Provider)
+	return fmt.Errorf("unknown provider %q: wanted auto, cpu, openvino, cuda, tensorrt or coreml", name)
 }
 
 // Placement implements runtime.Backend: one call in a session that profiles.

@@ -253,6 +253,26 @@ func TestMissingProvider(t *testing.T) {
 	}
 }
 
+// TestGraphicsProviders: a build with the providers for graphics processors, on a machine without
+// one, says of each what is missing and in which package it is, and runs nothing in its place.
+func TestGraphicsProviders(t *testing.T) {
+	e := engineFor(t)
+	for provider, library := range map[string]string{runtime.CUDA: "libcublasLt.so.", runtime.TensorRT: "libnvinfer.so."} {
+		lacks := strings.Join(loaded.Lacks(t.Context(), provider), "; ")
+		if loaded.Beside(provider) != nil || lacks == "" {
+			t.Logf("%s: beside the library: %v; lacks %q", provider, loaded.Beside(provider), lacks)
+			continue
+		}
+		_, err := runtime.Check(e).Compile(t.Context(), slope(t), runtime.Options{Provider: provider})
+		if err == nil || err.Error() != "provider "+provider+": "+lacks {
+			t.Errorf("wanted what it lacks, %s, got %v", lacks, err)
+		}
+		if strings.Contains(lacks, "no "+library) && !strings.Contains(lacks, "pip's") {
+			t.Errorf("%s: no package is named: %s", provider, lacks)
+		}
+	}
+}
+
 // TestAsked records what each provider is asked for.
 func TestAsked(t *testing.T) {
 	vino := func(threads, hint string) map[string]string {
@@ -269,6 +289,7 @@ func TestAsked(t *testing.T) {
 		{runtime.Options{Provider: runtime.CUDA}, map[string]string{"use_tf32": "0"}},
 		{runtime.Options{Provider: runtime.CUDA, ProviderOptions: tf32}, tf32},
 		{runtime.Options{Provider: runtime.TensorRT, ProviderOptions: map[string]string{"trt_fp16_enable": "0"}}, map[string]string{"trt_fp16_enable": "0"}},
+		{runtime.Options{Provider: "TensorRT"}, nil},
 		{runtime.Options{Provider: runtime.CoreML}, nil},
 	} {
 		if got := asked(c.o); !maps.Equal(got, c.want) {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,25 +19,25 @@ import (
 )
 
 // holders tells which package holds a library that a provider needs, by the
-// beginning of its name: pip's name for CUDA 12 and for 13, and what else has it.
+// beginning of its name: pip's name for CUDA 11, 12 and 13, and what else has it, where * is the number that the name ends in.
 var holders = []struct {
 	prefix string
 	pip    map[string]string
 	kit    string
 }{
-	{"libcublasLt.", pip("nvidia-cublas-cu12", "nvidia-cublas"), "CUDA toolkit"},
-	{"libcublas.", pip("nvidia-cublas-cu12", "nvidia-cublas"), "CUDA toolkit"},
-	{"libcudart.", pip("nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"), "CUDA toolkit"},
-	{"libnvrtc.", pip("nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc"), "CUDA toolkit"},
-	{"libcufft.", pip("nvidia-cufft-cu12", "nvidia-cufft"), "CUDA toolkit"},
-	{"libcurand.", pip("nvidia-curand-cu12", "nvidia-curand"), "CUDA toolkit"},
-	{"libcudnn.", pip("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"), "cuDNN 9 for CUDA"},
-	{"libnvinfer.", pip("tensorrt-cu12", "tensorrt-cu13"), "TensorRT 10 for CUDA"},
-	{"libnvonnxparser.", pip("tensorrt-cu12", "tensorrt-cu13"), "TensorRT 10 for CUDA"},
+	{"libcublasLt.", pip("nvidia-cublas-cu11", "nvidia-cublas-cu12", "nvidia-cublas"), "CUDA toolkit"},
+	{"libcublas.", pip("nvidia-cublas-cu11", "nvidia-cublas-cu12", "nvidia-cublas"), "CUDA toolkit"},
+	{"libcudart.", pip("nvidia-cuda-runtime-cu11", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"), "CUDA toolkit"},
+	{"libnvrtc.", pip("nvidia-cuda-nvrtc-cu11", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc"), "CUDA toolkit"},
+	{"libcufft.", pip("nvidia-cufft-cu11", "nvidia-cufft-cu12", "nvidia-cufft"), "CUDA toolkit"},
+	{"libcurand.", pip("nvidia-curand-cu11", "nvidia-curand-cu12", "nvidia-curand"), "CUDA toolkit"},
+	{"libcudnn.", pip("nvidia-cudnn-cu11==8.9.6.50", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"), "cuDNN * for CUDA"},
+	{"libnvinfer.", pip("", "tensorrt-cu12", "tensorrt-cu13"), "TensorRT * for CUDA"},
+	{"libnvonnxparser.", pip("", "tensorrt-cu12", "tensorrt-cu13"), "TensorRT * for CUDA"},
 }
 
-func pip(cuda12, cuda13 string) map[string]string {
-	return map[string]string{"12": cuda12, "13": cuda13}
+func pip(cuda11, cuda12, cuda13 string) map[string]string {
+	return map[string]string{"11": cuda11, "12": cuda12, "13": cuda13}
 }
 
 // driverLibrary comes with the driver of the graphics processor.
@@ -48,7 +49,8 @@ func cudaVersion(linked []string) string {
 	for _, name := range linked {
 		for _, of := range []string{"libcudart.so.", "libcublas.so.", "libcublasLt.so."} {
 			if v, ok := strings.CutPrefix(name, of); ok {
-				return v
+				major, _, _ := strings.Cut(v, ".")
+				return major
 			}
 		}
 	}
@@ -64,9 +66,10 @@ type Need struct {
 
 // Needs lists the libraries that a provider's library beside l is linked with, as
 // far as the system does not always have them, and where the system's loader
-// would find each: in LD_LIBRARY_PATH, beside the library, or where ldconfig
-// knows it. It reads ELF files (Linux) and gives nothing elsewhere.
-func (l Library) Needs(ctx context.Context, provider string) ([]Need, error) {
+// would find each: in LD_LIBRARY_PATH, where the library itself says, beside it, in
+// further folders, or where ldconfig knows it. It reads ELF files (Linux) and gives
+// nothing elsewhere.
+func (l Library) Needs(ctx context.Context, provider string, folders ...string) ([]Need, error) {
 	name := providerFile(provider)
 	if name == "" || filepath.Ext(name) != ".so" {
 		return nil, nil
@@ -82,20 +85,14 @@ func (l Library) Needs(ctx context.Context, provider string) ([]Need, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	known, version := loaderCache(ctx), cudaVersion(libs)
+	folders = slices.Concat(libraryPath(), own(f, dir), []string{dir}, folders)
 	var needs []Need
 	for _, lib := range libs {
-		n := Need{Name: lib}
-		for _, d := range append(filepath.SplitList(os.Getenv("LD_LIBRARY_PATH")), dir) {
-			if _, err := os.Stat(filepath.Join(d, lib)); err == nil && n.Path == "" {
-				n.Path = filepath.Join(d, lib)
-			}
-		}
-		if n.Path == "" {
-			n.Path = known[lib]
-		}
+		n := Need{Name: lib, Path: cmp.Or(inFolders(lib, folders), known[lib])}
 		for _, h := range holders {
 			if strings.HasPrefix(lib, h.prefix) && n.Holder == "" {
-				n.Holder = fmt.Sprintf("%s %s, pip's %s", h.kit, version, cmp.Or(h.pip[version], "package of that version"))
+				kit := strings.Replace(h.kit, "*", lib[strings.LastIndex(lib, ".")+1:], 1)
+				n.Holder = fmt.Sprintf("%s %s, pip's %s", kit, version, cmp.Or(h.pip[version], "package of that version"))
 			}
 		}
 		if lib == driverLibrary {
@@ -106,6 +103,34 @@ func (l Library) Needs(ctx context.Context, provider string) ([]Need, error) {
 		}
 	}
 	return needs, nil
+}
+
+func libraryPath() []string { return filepath.SplitList(os.Getenv("LD_LIBRARY_PATH")) }
+
+// own are the folders that a library, lying in dir, names by itself.
+func own(f *elf.File, dir string) (folders []string) {
+	for _, tag := range []elf.DynTag{elf.DT_RPATH, elf.DT_RUNPATH} {
+		texts, _ := f.DynString(tag)
+		for _, text := range texts {
+			for _, d := range filepath.SplitList(strings.ReplaceAll(text, "$ORIGIN", dir)) {
+				if d != "" {
+					folders = append(folders, d)
+				}
+			}
+		}
+	}
+	return folders
+}
+
+// inFolders is the first file of that name in the folders, "" if there is none.
+func inFolders(name string, folders []string) string {
+	for _, d := range folders {
+		path := filepath.Join(d, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
 }
 
 // loaderCache is where the system's loader knows libraries, by name.
@@ -152,21 +177,30 @@ func cudaOf(text string) string {
 
 var driverVersion = regexp.MustCompile(`Kernel Module.*?\s(\d{3,})\.\d`)
 
+// NoDriver says what is missing of NVIDIA's driver, "" where it is there.
+func NoDriver(ctx context.Context) string {
+	_, err := os.Stat(driverFile)
+	if err == nil || inFolders(driverLibrary, libraryPath()) != "" || loaderCache(ctx)[driverLibrary] != "" {
+		return ""
+	}
+	return "no NVIDIA driver: neither " + driverFile + " nor " + driverLibrary + "; install the driver of the graphics processor"
+}
+
 // Lacks says what keeps a provider for graphics processors from running on this
 // machine, one line for each thing that is missing, with what mends it: the
-// driver, the library beside l, and the libraries it is linked with.
-func (l Library) Lacks(ctx context.Context, provider string) (lines []string) {
+// driver, the library beside l, and the libraries it is linked with, which may lie
+// in further folders.
+func (l Library) Lacks(ctx context.Context, provider string, folders ...string) (lines []string) {
 	if provider != runtime.CUDA && provider != runtime.TensorRT {
 		return nil
 	}
-	known := loaderCache(ctx)
-	if _, err := os.Stat(driverFile); err != nil && known[driverLibrary] == "" {
-		lines = append(lines, "no NVIDIA driver: neither "+driverFile+" nor "+driverLibrary+"; install the driver of the graphics processor")
+	if line := NoDriver(ctx); line != "" {
+		lines = append(lines, line)
 	}
 	if err := l.Beside(provider); err != nil {
 		return append(lines, err.Error())
 	}
-	needs, err := l.Needs(ctx, provider)
+	needs, err := l.Needs(ctx, provider, folders...)
 	if err != nil {
 		return append(lines, err.Error())
 	}

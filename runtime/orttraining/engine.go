@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/graphs/onnxio"
 	"ebmrun/runtime"
+	"ebmrun/runtime/ortlib"
 )
 
 // An Engine runs models and differentiates them in a worker process.
@@ -26,14 +28,17 @@ type backend struct {
 	version   string
 	python    string
 	providers []string
+	library   ortlib.Library // the extension module, beside which libraries of providers lie
+	folders   []string       // of libraries in Python packages, which the worker loads by itself
 }
 
-// Open starts a worker with a Python interpreter that has the wheel; "" is the
-// one of the variable EBMRUN_ORT_TRAINING_PYTHON, else the one that [Setup] made.
-func Open(ctx context.Context, python string) (*Engine, error) {
-	python, err := Find(python)
-	if err != nil {
-		return nil, err
+// Open starts a worker with a Python interpreter that has the wheel; "" is that of
+// [CPU].
+func Open(ctx context.Context, python string) (_ *Engine, err error) {
+	if python == "" {
+		if python, err = CPU.Find(); err != nil {
+			return nil, err
+		}
 	}
 	w, err := start(python)
 	if err != nil {
@@ -44,7 +49,7 @@ func Open(ctx context.Context, python string) (*Engine, error) {
 		w.close()
 		return nil, fmt.Errorf("%s: %w", python, err)
 	}
-	b := &backend{w: w, version: m.Version, python: m.Python, providers: m.Providers}
+	b := &backend{w: w, version: m.Version, python: m.Python, providers: m.Providers, library: ortlib.Library{Path: m.Path}, folders: m.Names}
 	return &Engine{Engine: runtime.Check(b), b: b}, nil
 }
 
@@ -59,6 +64,26 @@ func (e *Engine) Library() string { return e.b.Library() + ", Python " + e.b.pyt
 
 // Has reports whether the build has a provider.
 func (e *Engine) Has(provider string) bool { return slices.Contains(e.b.providers, names[provider]) }
+
+// Lacks says what keeps the build from running on a provider here, a line for each
+// thing, with what mends it.
+func (e *Engine) Lacks(ctx context.Context, provider string) []string {
+	return e.b.lacks(ctx, provider)
+}
+
+func (b *backend) lacks(ctx context.Context, provider string) []string {
+	switch {
+	case !slices.Contains(b.providers, names[provider]):
+		line := fmt.Sprintf("this build has %s", strings.Join(b.providers, ", "))
+		if provider == runtime.CUDA {
+			line += "; `" + CUDA.Command + "` obtains the build for CUDA 11 (Linux x86-64)"
+		}
+		return []string{line}
+	case provider == runtime.CUDA:
+		return b.library.Lacks(ctx, provider, b.folders...)
+	}
+	return nil
+}
 
 // Library implements runtime.Backend.
 func (b *backend) Library() string { return "onnxruntime-training " + b.version }
@@ -86,30 +111,18 @@ func (b *backend) Compile(ctx context.Context, m *graphs.Model, o runtime.Option
 	if provider == "" {
 		provider = runtime.CPU
 	}
-	name := names[provider]
-	if name == "" || !slices.Contains(b.providers, name) {
-		return nil, fmt.Errorf("provider %q: %s has %s", o.Provider, b.Library(), strings.Join(b.providers, ", "))
+	if lacks := b.lacks(ctx, provider); lacks != nil {
+		return nil, fmt.Errorf("%s: %s", b.Library(), strings.Join(lacks, "; "))
 	}
 	sig, err := runtime.NewSignature(m.Graph)
 	if err != nil {
 		return nil, err
 	}
-	data, err := onnxio.Encode(m)
+	id, err := b.session(ctx, m, asked(provider, o))
 	if err != nil {
 		return nil, err
 	}
-	h := header{Op: "compile", Level: o.Optimize.String(), Threads: o.Threads, NoSpin: o.NoSpin, NoArena: o.NoArena, Providers: []string{name}}
-	if provider != runtime.CPU {
-		h.Options = []map[string]string{o.ProviderOptions}
-		if o.ProviderOptions == nil {
-			h.Options[0] = map[string]string{}
-		}
-	}
-	r, err := b.w.call(ctx, h, data)
-	if err != nil {
-		return nil, err
-	}
-	p := &program{w: b.w, id: r.ID, sig: sig}
+	p := &program{w: b.w, id: id, sig: sig}
 	for _, v := range sig.Inputs {
 		p.inputs = append(p.inputs, v.Name)
 	}
@@ -117,6 +130,40 @@ func (b *backend) Compile(ctx context.Context, m *graphs.Model, o runtime.Option
 		p.outputs = append(p.outputs, v.Name)
 	}
 	return p, nil
+}
+
+// session makes a session in the worker. Where a provider cannot be set up, the library takes
+// the processor in silence; here that is an error.
+func (b *backend) session(ctx context.Context, m *graphs.Model, h header) (id int, err error) {
+	data, err := onnxio.Encode(m)
+	if err != nil {
+		return 0, err
+	}
+	r, err := b.w.call(ctx, h, data)
+	if err != nil {
+		return 0, err
+	}
+	if !slices.Contains(r.Providers, h.Providers[0]) {
+		b.w.call(ctx, header{Op: "close", ID: r.ID})
+		return 0, fmt.Errorf("%s could not set up %s and took %s", b.Library(), h.Providers[0], strings.Join(r.Providers, ", "))
+	}
+	return r.ID, nil
+}
+
+// asked is the request for a session: what right numbers and o take of the provider,
+// and Options.ProviderOptions over that.
+func asked(provider string, o runtime.Options) header {
+	h := header{Op: "compile", Level: o.Optimize.String(), Threads: o.Threads, NoSpin: o.NoSpin, NoArena: o.NoArena, Providers: []string{names[provider]}}
+	if provider == runtime.CPU {
+		return h
+	}
+	all := map[string]string{}
+	if provider == runtime.CUDA {
+		all["use_tf32"] = "0" // tensor cores would round float32 to 10 bits
+	}
+	maps.Copy(all, o.ProviderOptions)
+	h.Options = []map[string]string{all}
+	return h
 }
 
 type program struct {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"ebmrun/runtime"
 	"ebmrun/runtime/ortlib"
 )
 
@@ -22,11 +23,50 @@ const Version = "1.19.2"
 const PythonVariable = "EBMRUN_ORT_TRAINING_PYTHON"
 
 // ErrMissing is wrapped when no interpreter with the wheel is at hand.
-var ErrMissing = errors.New("onnxruntime-training " + Version + " is not installed: ebmrun setup --ort-training obtains it")
+var ErrMissing = errors.New("not installed")
+
+// A Build is one of the wheels.
+type Build struct {
+	Wheel   string // on PyPI
+	Command string // that obtains it
+
+	size    string
+	folder  string   // in the cache
+	pythons []string // the CPythons that there are wheels for
+	systems []string // and the systems, "" for all three
+}
+
+// The builds: for the processor alone, and for CUDA 11 with cuDNN 8 too.
+var (
+	CPU = Build{Wheel: "onnxruntime-training-cpu", Command: "ebmrun setup --ort-training", size: "9 MB",
+		folder: "onnxruntime-training-" + Version, pythons: []string{"3.8", "3.9", "3.10", "3.11", "3.12"}}
+	CUDA = Build{Wheel: "onnxruntime-training", Command: "ebmrun setup --ort-training --cuda", size: "299 MB",
+		folder: "onnxruntime-training-" + Version + "-cuda", pythons: []string{"3.8", "3.9", "3.10", "3.11"}, systems: []string{"linux/amd64"}}
+)
+
+// For is the build to use with a provider: the one for CUDA where CUDA is asked for, or
+// where nothing else is installed.
+func For(provider string) Build {
+	if provider == runtime.CUDA {
+		return CUDA
+	}
+	if _, err := CPU.Find(); err != nil {
+		if _, err := CUDA.Find(); err == nil {
+			return CUDA
+		}
+	}
+	return CPU
+}
 
 // hashes are the SHA-256 of the files that pip may install: wheels for CPython
-// 3.8 to 3.12 on Linux, macOS and Windows.
+// 3.8 to 3.12 on Linux, macOS and Windows, and of the one for CUDA 3.8 to 3.11 on Linux.
 var hashes = map[string][]string{
+	"onnxruntime-training==" + Version: {
+		"2450e178a726a9fab758a2f2c2b2d4118c99e9eeafe0cb3b522fd94da7a165a4",
+		"31bf977bfe9b0dbdea5bd349a21d498741195b3094ee1fe4abdba3ebbec17d3b",
+		"848da8184d0d5dbfac1f144541c572f62455f5c8c6a5fe7350cc748e827b8b37",
+		"6bfa1c02e6986947b18c502669beb9f1246bb52239394f7a5a3b99c10967eacf",
+	},
 	"onnxruntime-training-cpu==" + Version: {
 		"785020b567583b1d7a9d61429fb2bc2e043b7d17878efc0cf2d2e1f414084d95", // Linux x86-64, 3.8 to 3.12
 		"2ab05fda0dde637fd15afbfb621e47fac3583b4da64670ca3c78082e09f61c51",
@@ -70,10 +110,10 @@ var hashes = map[string][]string{
 	},
 }
 
-// environment is the folder that [Setup] fills.
-func environment() (string, error) {
+// environment is the folder that [Build.Setup] fills.
+func (b Build) environment() (string, error) {
 	root, err := ortlib.Root()
-	return filepath.Join(root, "onnxruntime-training-"+Version), err
+	return filepath.Join(root, b.folder), err
 }
 
 func interpreter(env string) string {
@@ -83,25 +123,23 @@ func interpreter(env string) string {
 	return filepath.Join(env, "bin", "python")
 }
 
-// Find returns the interpreter to use: the one named, that of the variable
-// [PythonVariable], or that of [Setup]; else an error that wraps [ErrMissing].
-func Find(python string) (string, error) {
-	if python == "" {
-		python = os.Getenv(PythonVariable)
-	}
-	if python != "" {
+// Find returns the interpreter to use: that of the variable [PythonVariable], or that
+// of [Build.Setup]; else an error that wraps [ErrMissing].
+func (b Build) Find() (string, error) {
+	if python := os.Getenv(PythonVariable); python != "" {
 		path, err := exec.LookPath(python)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", python, err)
+			return "", fmt.Errorf("%s: %w", PythonVariable, err)
 		}
 		return path, nil
 	}
-	env, err := environment()
+	env, err := b.environment()
 	if err != nil {
 		return "", err
 	}
-	if python = interpreter(env); !runs(context.Background(), python) {
-		return "", ErrMissing
+	python := interpreter(env)
+	if !runs(context.Background(), python) {
+		return "", fmt.Errorf("%s %s is %w: `%s` obtains it", b.Wheel, Version, ErrMissing, b.Command)
 	}
 	return python, nil
 }
@@ -113,24 +151,19 @@ func runs(ctx context.Context, python string) bool {
 	return exec.CommandContext(ctx, python, "-I", "-c", "import numpy").Run() == nil
 }
 
-// candidates are the names of interpreters that wheels exist for, newest first.
-var candidates = []string{"python3.12", "python3.11", "python3.10", "python3.9", "python3.8", "python3", "python"}
-
-// Base returns a Python interpreter that the CPU wheel exists for: CPython 3.8
-// to 3.12.
-func Base(ctx context.Context) (path, version string, err error) {
-	return base(ctx, "onnxruntime-training-cpu", "3.8", "3.9", "3.10", "3.11", "3.12")
-}
-
-// CUDABase returns a Python interpreter that the wheel for CUDA exists for: CPython
-// 3.8 to 3.11. [PythonVariable] names one into which somebody has installed it.
-func CUDABase(ctx context.Context) (path, version string, err error) {
-	return base(ctx, "onnxruntime-training", "3.8", "3.9", "3.10", "3.11")
-}
-
-func base(ctx context.Context, wheel string, versions ...string) (path, version string, err error) {
+// Base returns a Python interpreter that there is a wheel for; else an error says
+// what is missing and how to get it.
+func (b Build) Base(ctx context.Context) (path, version string, err error) {
+	system := goruntime.GOOS + "/" + goruntime.GOARCH
+	if b.systems != nil && !slices.Contains(b.systems, system) {
+		return "", "", fmt.Errorf("%s %s exists for %s only, this is %s", b.Wheel, Version, strings.Join(b.systems, ", "), system)
+	}
+	names := []string{"python3", "python"}
+	for _, v := range b.pythons {
+		names = append([]string{"python" + v}, names...) // the newest first
+	}
 	var seen []string
-	for _, name := range candidates {
+	for _, name := range names {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
@@ -140,7 +173,7 @@ func base(ctx context.Context, wheel string, versions ...string) (path, version 
 			continue
 		}
 		version := strings.TrimSpace(string(text))
-		if slices.Contains(versions, version) {
+		if slices.Contains(b.pythons, version) {
 			return path, version, nil
 		}
 		seen = append(seen, name+" is "+version)
@@ -149,21 +182,23 @@ func base(ctx context.Context, wheel string, versions ...string) (path, version 
 	if len(seen) > 0 {
 		found = "found " + strings.Join(seen, ", ")
 	}
-	return "", "", fmt.Errorf("%s %s has wheels for CPython %s to %s only: %s", wheel, Version, versions[0], versions[len(versions)-1], found)
+	newest := b.pythons[len(b.pythons)-1]
+	return "", "", fmt.Errorf("%s %s has wheels for CPython %s to %s only: %s; put one on the PATH (pyenv install %s, uv python install %s, or python%s and python%s-venv of the system's packages)",
+		b.Wheel, Version, b.pythons[0], newest, found, newest, newest, newest, newest)
 }
 
 // Setup makes a Python environment of its own in the cache folder, with the
 // wheel and NumPy, checked against known hashes, and returns its interpreter. One
 // that is there already is kept. say is told what is obtained.
-func Setup(ctx context.Context, say func(string)) (string, error) {
-	env, err := environment()
+func (b Build) Setup(ctx context.Context, say func(string)) (string, error) {
+	env, err := b.environment()
 	if err != nil {
 		return "", err
 	}
 	if python := interpreter(env); runs(ctx, python) {
 		return python, nil
 	}
-	base, version, err := Base(ctx)
+	base, version, err := b.Base(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -171,7 +206,7 @@ func Setup(ctx context.Context, say func(string)) (string, error) {
 	if version == "3.8" {
 		numpy = "numpy==1.24.4"
 	}
-	say(fmt.Sprintf("onnxruntime-training-cpu %s (9 MB) and %s (18 MB), with pip of Python %s, to %s", Version, numpy, version, env))
+	say(fmt.Sprintf("%s %s (%s) and %s (18 MB), with pip of Python %s, to %s", b.Wheel, Version, b.size, numpy, version, env))
 	if err := os.MkdirAll(filepath.Dir(env), 0o777); err != nil {
 		return "", err
 	}
@@ -185,7 +220,7 @@ func Setup(ctx context.Context, say func(string)) (string, error) {
 	}
 	list := filepath.Join(env, "requirements.txt")
 	text := ""
-	for _, name := range []string{"onnxruntime-training-cpu==" + Version, numpy} {
+	for _, name := range []string{b.Wheel + "==" + Version, numpy} {
 		text += name
 		for _, h := range hashes[name] {
 			text += " --hash=sha256:" + h

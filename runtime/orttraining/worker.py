@@ -7,6 +7,8 @@ standard output and carry the same "call" and either results or "error". Calls r
 in threads, so that one can be ended while it is under way.
 """
 
+import ctypes
+import functools
 import glob
 import importlib.machinery
 import importlib.util
@@ -36,11 +38,34 @@ def extension():
             spec = importlib.util.spec_from_file_location(name, file, loader=loader)
             module = importlib.util.module_from_spec(spec)
             loader.exec_module(module)
-            return module
+            return module, file
     raise ImportError("no onnxruntime-training in " + sys.executable)
 
 
-ort = extension()
+def folders():
+    """Where NVIDIA's Python packages keep their libraries."""
+    found = []
+    for folder in sys.path:
+        found += glob.glob(os.path.join(folder, "nvidia", "*", "lib"))
+    return sorted(found)
+
+
+@functools.cache
+def preload():
+    """Load those libraries, which the loader does not look for there: one that was
+    loaded is found by its name. They need each other, so as often as one more loads."""
+    waiting, before = [f for d in folders() for f in glob.glob(os.path.join(d, "lib*.so*"))], None
+    while len(waiting) != before:
+        before, again = len(waiting), []
+        for file in waiting:
+            try:
+                ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
+            except OSError:
+                again.append(file)
+        waiting = again
+
+
+ort, library = extension()
 ort.set_default_logger_severity(4)
 objects, running = {}, {}
 lock = threading.Lock()
@@ -103,6 +128,8 @@ def options(h):
 
 
 def session(model, h):
+    if "CUDAExecutionProvider" in h.get("providers", []):
+        preload()
     s = ort.InferenceSession(options(h), model, False, True)
     s.initialize_session(h.get("providers", []), h.get("provider_options", []), set())
     return s
@@ -119,11 +146,18 @@ def packed(values):
 
 
 def hello(h, blobs):
-    return {"version": ort.get_version_string(), "providers": ort.get_available_providers(), "python": sys.version.split()[0]}, ()
+    return {
+        "version": ort.get_version_string(),
+        "providers": ort.get_available_providers(),
+        "python": sys.version.split()[0],
+        "path": library,
+        "names": folders(),
+    }, ()
 
 
 def compile_(h, blobs):
-    return {"id": keep(session(blobs[0], h))}, ()
+    s = session(blobs[0], h)
+    return {"id": keep(s), "providers": s.get_providers()}, ()
 
 
 def run(h, blobs):
