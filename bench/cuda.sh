@@ -2,12 +2,13 @@
 # The whole set on a machine with an NVIDIA graphics processor, in one go, as a
 # Markdown table on standard output: what the machine has, gradients of ops, of the
 # named networks and of PyTorch's exporters on the CUDA provider, speed beside the
-# CPU provider and PyTorch, where the time of a chain goes, and learning.
+# CPU provider and PyTorch, where the time of a chain goes, learning, and ONNX
+# Runtime's own training stack.
 #
-#   bench/cuda.sh > docs/cuda.md         about five minutes; obtains 220 MB
-#   bench/cuda.sh speed shares           some of: numbers speed shares learning
+#   bench/cuda.sh > runs/cuda.md         about seven minutes; obtains 550 MB
+#   bench/cuda.sh speed shares           some of: numbers speed shares learning training
 #   EBMRUN_ORT_LIBRARY=…                 a build of ONNX Runtime that is there
-#   EBM_BIN=DIR                          ebmrun, ort.test, conformance.test and bench.test
+#   EBM_BIN=DIR                          ebmrun and ort, orttraining, conformance and bench.test
 #                                        (go test -c) from there, where there is no Go
 #   EBM_TORCH=python3                    an interpreter with PyTorch adds its columns
 set -uo pipefail
@@ -17,7 +18,7 @@ mkdir -p runs
 if [ -z "${EBM_BIN:-}" ]; then
 	EBM_BIN=$root/bin
 	go build -o "$EBM_BIN/ebmrun" ./cmd/ebmrun || exit 1
-	for p in runtime/ort bench/conformance bench; do
+	for p in runtime/ort runtime/orttraining bench/conformance bench; do
 		go test -c -o "$EBM_BIN/$(basename $p).test" ./$p || exit 1
 	done
 fi
@@ -117,6 +118,24 @@ learning() {
 	done
 }
 
-for part in "${@:-numbers speed shares learning}"; do
+training() { # gradients by ONNX Runtime 1.19.2, in a worker, on CUDA 11
+	echo "## ONNX Runtime's training stack"
+	echo
+	local said
+	if ! said=$("$ebmrun" setup --ort-training --cuda 2>&1); then
+		sed -nE 's/^(to mend|ebmrun): /- /p' <<<"$said"
+		return
+	fi
+	echo "| suite | result |"
+	echo "|---|---|"
+	EBM_REQUIRE_ORT_TRAINING=1 suite "the engine, and slopes of networks against ours on the interpreter" runtime/orttraining .
+	echo
+	for g in builtin ort-training; do
+		"$ebmrun" train latent-ebm --data synthetic/blob16 --steps 50 --provider cuda --gradients $g --quiet --out runs/cuda-$g >&2 &&
+			echo "- latent-ebm on synthetic/blob16, 50 iterations, $g: FD-PCA $(grep -o '"fd_pca":[0-9.]*' runs/cuda-$g/metrics.jsonl | tail -n 1 | cut -d: -f2)"
+	done
+}
+
+for part in "${@:-numbers speed shares learning training}"; do
 	for one in $part; do $one; done
 done

@@ -14,6 +14,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
 
@@ -65,7 +66,11 @@ func compare(t *testing.T, e *Engine, c parity) {
 		t.Fatal(err)
 	}
 	run := func(en runtime.Engine, m *graphs.Model) map[string][]float64 {
-		p, err := en.Compile(t.Context(), m, runtime.Options{})
+		o := runtime.Options{}
+		if en == runtime.Engine(e) {
+			o.Provider = enginetest.Provider()
+		}
+		p, err := en.Compile(t.Context(), m, o)
 		if err != nil {
 			t.Fatal(err)
 		}

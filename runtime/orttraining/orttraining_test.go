@@ -17,11 +17,15 @@ import (
 	"ebmrun/runtime/ortlib"
 )
 
-// open starts a worker, or skips the test where the wheel is missing; with
-// EBM_REQUIRE_ORT_TRAINING=1 that is a failure.
+// open starts a worker of the build for the provider that EBM_PROVIDER names, or skips the
+// test where the wheel is missing; with EBM_REQUIRE_ORT_TRAINING=1 that is a failure.
 func open(t testing.TB) *Engine {
 	t.Helper()
-	e, err := Open(context.Background(), "")
+	python, err := For(enginetest.Provider()).Find()
+	var e *Engine
+	if err == nil {
+		e, err = Open(context.Background(), python)
+	}
 	switch {
 	case errors.Is(err, ErrMissing) && os.Getenv("EBM_REQUIRE_ORT_TRAINING") != "1":
 		t.Skip(err)

@@ -11,6 +11,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 	"ebmrun/training/bind"
 	"ebmrun/training/optim"
@@ -32,7 +33,7 @@ func TestBound(t *testing.T) {
 			r[prefix+p.Name] = append([]float32(nil), p.G...)
 		}
 	}
-	compute := func(en runtime.Engine) result {
+	compute := func(en runtime.Engine, o runtime.Options) result {
 		ctx, r, out := context.Background(), rand.New(rand.NewPCG(8, 9)), result{}
 		spec, err := energy.ByName("coop-16")
 		if err != nil {
@@ -42,7 +43,7 @@ func TestBound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		net, err := bind.New(ctx, em, en, bind.Options{})
+		net, err := bind.New(ctx, em, en, bind.Options{Runtime: o})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +69,7 @@ func TestBound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		gen, err := bind.NewGenerator(ctx, gm, en, runtime.Options{}, 0.3)
+		gen, err := bind.NewGenerator(ctx, gm, en, o, 0.3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,9 +90,9 @@ func TestBound(t *testing.T) {
 		params(out, "generator/", gen.Params())
 		return out
 	}
-	ours := compute(ref.New())
+	ours := compute(ref.New(), runtime.Options{})
 	var theirs result
-	with(e, func() { theirs = compute(e) })
+	with(e, func() { theirs = compute(e, runtime.Options{Provider: enginetest.Provider()}) })
 	if len(ours) != len(theirs) {
 		t.Errorf("%d and %d results", len(ours), len(theirs))
 	}
