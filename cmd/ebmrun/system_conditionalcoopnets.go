@@ -11,6 +11,7 @@ import (
 	"ebmrun/runtime"
 	"ebmrun/training/bind"
 	"ebmrun/training/conditionalcoopnets"
+	"ebmrun/training/data"
 )
 
 func presetConditional(name string, dims []int, examples int) (any, error) {
@@ -143,8 +144,11 @@ func openConditional(ctx context.Context, e environment, settings any, r *opened
 		return err
 	}
 	r.Learned, r.From, r.Langevin, r.Residual = m, e.given, c.Langevin, c.Sigma
-	if c.Classes > 0 {
+	switch {
+	case c.Classes > 0:
 		r.Learned = conditionalcoopnets.ByClass{Model: m}
+	case r.Head.Source.Given == data.Hole:
+		r.Learned = conditionalcoopnets.Inpainter{Model: m, Blank: (r.Lo + r.Hi) / 2}
 	}
 	r.Networks, err = net.networks()
 	return err

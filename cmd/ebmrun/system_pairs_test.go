@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"image"
+	"image/png"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -75,4 +79,55 @@ func TestPairedSystems(t *testing.T) {
 	ebmrun(t, "train", "conditional-coopnets", "--preset", "labels-16", "--data", "synthetic/glyph16", "--limit", "8", "--provider", "ref", "--quiet", "--out", labels, "--steps", "2",
 		"--set", "batch=2", "--set", energy, "--set", draft, "--set", "langevin.steps=2").wantOut(t)
 	ebmrun(t, "sample", labels, "--provider", "ref", "--quiet", "--n", "4", "-o", filepath.Join(t.TempDir(), "s.png")).wantOut(t)
+}
+
+// TestConditionalInpaint: a run that learned from pictures with holes inpaints and recovers; what is
+// visible stays as it is. Others name what they can do.
+func TestConditionalInpaint(t *testing.T) {
+	dir := t.TempDir()
+	run := filepath.Join(dir, "run")
+	train := func(given, out string) {
+		ebmrun(t, "train", "conditional-coopnets", "--data", "synthetic/glyph16", "--given", given, "--limit", "8", "--provider", "ref", "--quiet", "--out", out, "--steps", "2",
+			"--set", "batch=2", "--set", "langevin.steps=2", "--set", "spec={layers: [{filters: 2, kernel: 4, stride: 4}, {filters: 1, kernel: 4}], activation: swish}",
+			"--set", "generator_spec={codes: 2, filters: [2, 2], skip: true, activation: leaky}").wantOut(t)
+	}
+	train("hole", run)
+	picture, mask, out := filepath.Join(dir, "picture.png"), filepath.Join(dir, "mask.png"), filepath.Join(dir, "p.png")
+	square := func(path string, inside func(y, x int) uint8) {
+		img := image.NewGray(image.Rect(0, 0, 16, 16))
+		for i := range img.Pix {
+			img.Pix[i] = inside(i/16, i%16)
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, b.Bytes())
+	}
+	hole := func(y, x int) bool { return y >= 4 && y < 12 && x >= 4 && x < 12 }
+	square(picture, func(y, x int) uint8 { return uint8(16*y + x) })
+	square(mask, func(y, x int) uint8 {
+		if hole(y, x) {
+			return 255
+		}
+		return 0
+	})
+	apply(t, "inpaint", run, "--image", picture, "--mask", mask, "--truth", picture, "--chains", "2", "-o", out).wantOut(t, "hole of 64 values", "dB")
+	f, err := os.Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := png.Decode(f)
+	if err != nil || img.Bounds().Dx() != 16 {
+		t.Fatalf("picture of %v (%v)", img.Bounds(), err)
+	}
+	for i := range 256 {
+		if r, _, _, _ := img.At(i%16, i/16).RGBA(); !hole(i/16, i%16) && r>>8 != uint32(i) {
+			t.Fatalf("pixel %d,%d: %d, was %d", i/16, i%16, r>>8, i)
+		}
+	}
+	apply(t, "recover", run, "--hidden", "0.3", "--n", "2", "-o", out).wantOut(t, "missing")
+	train("edges", run+"-edges")
+	apply(t, "inpaint", run+"-edges", "--image", picture, "--mask", mask, "-o", out).wantError(t, statusBadInput, "translate")
 }

@@ -232,6 +232,46 @@ func TestLearned(t *testing.T) {
 	}
 }
 
+// TestInpainter: what is filled in does not depend on what the mask hides, and is the solution
+// for the picture with its hole blanked as in learning.
+func TestInpainter(t *testing.T) {
+	s := networks(t, false)
+	m := conditionalcoopnets.Inpainter{Model: s.Model, Blank: 0.25}
+	x, mask := make([]float32, 2*256), training.Ones(2*256)
+	for i := range x {
+		x[i] = float32(math.Sin(float64(i)))
+		if i%256 >= 100 && i%256 < 160 {
+			mask[i] = 0
+		}
+	}
+	before := slices.Clone(x)
+	got, err := m.Reconstruct(t.Context(), x, mask, 3)
+	if err != nil || len(got) != len(x) || !slices.Equal(x, before) {
+		t.Fatalf("%d values of %d, or the picture was written to (%v)", len(got), len(x), err)
+	}
+	for i, v := range mask {
+		if v == 0 {
+			x[i] = 9
+		}
+	}
+	again, _ := m.Reconstruct(t.Context(), x, mask, 3)
+	for i, v := range mask {
+		if v == 0 {
+			x[i] = m.Blank
+		}
+	}
+	want, err := m.Translate(t.Context(), x, 3)
+	if err != nil || !slices.Equal(again, got) || !slices.Equal(want, got) {
+		t.Errorf("what is hidden leaks, or the hole is not blanked (%v)", err)
+	}
+	if all, err := m.Reconstruct(t.Context(), x, nil, 3); err != nil || !slices.Equal(all, want) {
+		t.Errorf("without a mask: %v", err)
+	}
+	if _, err := m.Reconstruct(t.Context(), x, mask[:3], 3); err == nil {
+		t.Error("a mask of a wrong size was taken")
+	}
+}
+
 func TestPresets(t *testing.T) {
 	for name, p := range conditionalcoopnets.Presets {
 		if err := p.Config.Check(); err != nil {

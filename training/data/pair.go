@@ -11,8 +11,11 @@ import (
 	"strings"
 )
 
+// Hole names the condition that is a picture with a part of it blanked, to (Lo + Hi)/2.
+const Hole = "hole"
+
 // derived is the conditions that are made of the pictures themselves.
-var derived = map[string]func(s *Set) (*Set, error){"grey": greyOf, "edges": edgesOf, "hole": holeOf}
+var derived = map[string]func(s *Set) (*Set, error){"grey": greyOf, "edges": edgesOf, Hole: holeOf}
 
 // pair gives the examples what o.Given asks for.
 func (s *Set) pair(ctx context.Context, path string, o Options) error {
@@ -153,7 +156,7 @@ func holeOf(s *Set) (*Set, error) {
 	if s.Beside == nil {
 		s.Beside = map[string]*Set{}
 	}
-	s.Beside["hole"] = m
+	s.Beside[Hole] = m
 	return g, nil
 }
 
