@@ -145,8 +145,8 @@ func conditionalInpaint(ctx context.Context, e Env, it *Item) error {
 	if err != nil {
 		return err
 	}
-	known := make([]float32, len(held.X))
-	for i, hole := range held.Beside[data.Hole].X {
+	known := make([]float32, len(held.X()))
+	for i, hole := range held.Beside[data.Hole].X() {
 		known[i] = (1 - hole) / 2
 	}
 	const what = "PSNR in holes of 8×8 above that of the visible mean, dB"
@@ -174,14 +174,15 @@ func conditionalInpaint(ctx context.Context, e Env, it *Item) error {
 				return nil
 			}
 			it.Check(arm, what, model-mean, AtLeast(6), said)
+			truth := held.X()
 			for i, m := range known {
 				if m == 1 {
-					filled[i] = held.X[i]
+					filled[i] = truth[i]
 				}
 			}
 			n := 16 * held.Dim()
 			row := func(x []float32) record.Images { return pictures(held, x[:n], held.H, 16) }
-			img, err := record.Strip(2, 2, row(held.Given.X), row(filled), row(held.X))
+			img, err := record.Strip(2, 2, row(held.Given.X()), row(filled), row(truth))
 			return e.show("conditional-inpaint", img, err)
 		}); err != nil {
 			return err
