@@ -358,20 +358,15 @@ func checkTidy(t *testing.T, m *graphs.Model) {
 }
 
 // checkSize holds a gradient graph to 3 nodes for each of the forward part and 2
-// for each weight, but for the exceptions.
-func checkSize(t *testing.T, name string, m *graphs.Model) {
+// for each weight.
+func checkSize(t *testing.T, m *graphs.Model) {
 	t.Helper()
 	forward, backward, weights := size(m.Graph)
 	limit := 3*forward + 2*weights
 	t.Logf("%d nodes: %d forward, %d backward, %d weights; bound %d", forward+backward, forward, backward, weights, limit)
-	if why := large[name]; (forward+backward > limit) != (why != "") {
-		t.Errorf("%d nodes, wanted at most %d; noted: %q", forward+backward, limit, why)
+	if forward+backward > limit {
+		t.Errorf("%d nodes, wanted at most %d", forward+backward, limit)
 	}
-}
-
-// large are the fixtures whose gradient graph is larger than that, and why.
-var large = map[string]string{
-	"deconv_generator": "convolutions take all that the bound allows, and a LeakyRelu four nodes",
 }
 
 func engine(t *testing.T) runtime.Engine {
@@ -410,7 +405,7 @@ func TestFixtures(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkTidy(t, g)
-			checkSize(t, n.name, g)
+			checkSize(t, g)
 			r, err := n.onRefeval(t.Context(), g, false)
 			if err != nil {
 				t.Fatal(err)

@@ -49,8 +49,11 @@ func Ops() map[string]string {
 // Back is the builder that rules write to.
 type Back struct {
 	*graphs.Builder
+	wrt    []*graphs.Value // whose slopes are asked for
 	active map[*graphs.Value]bool
-	given  []grant // slopes of values that subgraphs read
+	once   map[*graphs.Value]bool          // values that a single input of a single node reads
+	copied map[*graphs.Value]*graphs.Value // what a value that is computed again is a copy of
+	given  []grant                         // slopes of other values than a node's inputs: those that subgraphs read, or that made an input
 }
 
 // Wants reports whether a slope for input i of n is of any use.
@@ -112,7 +115,7 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 	if err != nil {
 		return nil, err
 	}
-	b := &Back{Builder: builder, active: dependents(g, wrt)}
+	b := &Back{Builder: builder, active: dependents(g, wrt), wrt: wrt, once: readOnce(g), copied: map[*graphs.Value]*graphs.Value{}}
 	needed := ancestors(g, of)
 	for _, n := range g.Nodes {
 		if n.Op == "QuantizeLinear" && b.active[n.In(0)] && needed[n.Out(0)] {
@@ -185,6 +188,23 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 		out[i] = slopes[v]
 	}
 	return out, b.Err()
+}
+
+// readOnce is the set of values that are read in one place only.
+func readOnce(g *graphs.Graph) map[*graphs.Value]bool {
+	once := map[*graphs.Value]bool{}
+	read := func(values []*graphs.Value) {
+		for _, v := range values {
+			_, again := once[v]
+			once[v] = !again
+		}
+	}
+	for _, n := range g.Nodes {
+		read(n.Inputs)
+		read(captured(n))
+	}
+	read(g.Outputs)
+	return once
 }
 
 // ones is 1 everywhere in the shape of a value. Where sizes are known at run time

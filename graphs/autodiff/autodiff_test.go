@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -299,6 +300,35 @@ func TestCheckCatchesWrongRule(t *testing.T) {
 	want := (dot(up[0], cot) - dot(down[0], cot)) / 2e-5
 	if math.Abs(want-dot(got[1], dir)) < 1e-3*math.Abs(want) {
 		t.Errorf("a flipped sign went unnoticed: %v", want)
+	}
+}
+
+// A value that is asked about keeps its slope, whatever shorter way leads past it.
+func TestSlopeOfAnActivation(t *testing.T) {
+	g := &graphs.Graph{}
+	b := graphs.NewBuilder(g)
+	x := b.Input("x", graphs.Float64, graphs.MakeShape(2))
+	z := b.Sigmoid(x)
+	mean := b.Mean(x, true, 0)
+	y := b.Output("y", b.Add(b.Add(b.Mul(z, x), b.Mul(b.Tanh(z), b.Scalar(x, 2))), b.Sub(x, mean)))
+	slopes, err := Append(b, y, nil, z, x, mean)
+	if err != nil || slices.Contains(slopes, nil) {
+		t.Fatal(slopes, err)
+	}
+	for i, name := range []string{"dz", "dx", "dmean"} {
+		b.Output(name, slopes[i])
+	}
+	got := evaluate(t, graphs.NewModel(g), []*graphs.Tensor{graphs.Of([]float64{3, -2}, 2)})
+	for i, v := range []float64{3, -2} {
+		s := 1 / (1 + math.Exp(-v))
+		th := math.Tanh(s)
+		dz := v + 2*(1-th*th)
+		if a, c := got[1].F64()[i], got[2].F64()[i]; math.Abs(a-dz) > 1e-15 || math.Abs(c-s-dz*s*(1-s)) > 1e-15 {
+			t.Errorf("at %v: slopes %v and %v, wanted %v and %v", v, a, c, dz, s+dz*s*(1-s))
+		}
+	}
+	if got[3].F64()[0] != -2 {
+		t.Errorf("slope %v of the mean, wanted -2", got[3].F64())
 	}
 }
 

@@ -70,6 +70,10 @@ var (
 			s := b.Sigmoid(x[0])
 			return b.Add(b.Mul(s, x[0]), b.Mul(s, s))
 		}},
+		{"Mul", "gates as of an LSTM", []arg{in(5), in(5), in(5)}, func(b *graphs.Builder, x []val) val {
+			return b.Mul(b.Sigmoid(x[0]), b.Tanh(b.Add(b.Mul(b.Sigmoid(x[1]), b.Tanh(x[2])), b.Mul(b.Tanh(x[0]), x[1]))))
+		}},
+		{"Mul", "tanh, broadcast", []arg{in(5), in(3, 5)}, func(b *graphs.Builder, x []val) val { return b.Mul(b.Tanh(x[0]), b.Tanh(x[1])) }},
 		{"Mul", "sigmoid of another", []arg{in(5), in(5)}, func(b *graphs.Builder, x []val) val { return b.Mul(x[0], b.Sigmoid(x[1])) }},
 		{"Transpose", "of a factor", []arg{in(2, 3, 4), in(2, 5, 4)}, func(b *graphs.Builder, x []val) val {
 			return b.MatMul(x[0], b.Transpose(x[1], 0, 2, 1))
@@ -250,6 +254,8 @@ var (
 		{"Conv", "depthwise stride", []arg{in(2, 3, 6, 6), in(3, 1, 3, 3)}, op1("Conv", graphs.I("group", 3), ai("strides", 2, 2), ai("pads", 1, 1, 1, 1))},
 		{"Conv", "few channels out", []arg{in(2, 5, 6, 7), in(2, 5, 4, 3), in(2)}, op1("Conv", ai("pads", 1, 0, 2, 1))},
 		{"Conv", "few channels out, dilated", []arg{in(1, 4, 9, 8), in(1, 4, 2, 4)}, op1("Conv", ai("dilations", 3, 2), ai("pads", 1, 3, 0, 3))},
+		{"Conv", "one window", []arg{in(2, 3, 4, 2), in(5, 3, 4, 2), in(5)}, op1("Conv", ai("strides", 2, 1))},
+		{"ConvTranspose", "one window", []arg{in(3, 2, 1, 1), in(2, 4, 3, 5)}, op1("ConvTranspose", ai("strides", 2, 2))},
 		{"Conv", "1-D", []arg{in(2, 2, 9), in(3, 2, 4)}, op1("Conv", ai("strides", 2), ai("pads", 2, 1))},
 		{"Conv", "3-D", []arg{in(1, 2, 4, 5, 4), in(2, 2, 2, 3, 2), in(2)}, op1("Conv", ai("strides", 1, 2, 2), ai("pads", 0, 1, 1, 1, 1, 0))},
 		{"Conv", "SAME_UPPER", []arg{in(1, 1, 7, 6), in(2, 1, 4, 4)}, op1("Conv", graphs.S("auto_pad", "SAME_UPPER"), ai("strides", 2, 2))},

@@ -174,7 +174,7 @@ func (r *recomputer) enter(part int, slope *graphs.Value) {
 				w.Name = r.b.Target().Fresh("again/" + v.Name)
 			}
 			m.Outputs[j], r.copies[v] = &w, &w
-			r.b.active[&w] = r.b.active[v]
+			r.b.active[&w], r.b.copied[&w] = r.b.active[v], v
 		}
 		r.b.Append(m, graphs.OpsetVersion)
 	}
@@ -193,6 +193,6 @@ func (r *recomputer) tied(v, slope *graphs.Value) *graphs.Value {
 	if b.Err() == nil {
 		w.Shape = v.Shape
 	}
-	b.active[w] = true
+	b.active[w], b.copied[w] = true, v
 	return w
 }

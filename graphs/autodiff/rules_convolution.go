@@ -166,6 +166,9 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 	if d := b.pointKernel(x, dy, k, w); d != nil {
 		return d
 	}
+	if d := b.wholeKernel(x, dy, w); d != nil {
+		return d
+	}
 	if d := b.patchKernel(x, dy, k, w); d != nil {
 		return d
 	}
@@ -229,6 +232,21 @@ func (b *Back) pointKernel(x, dy, k val, w *graphs.Window) val {
 	}
 	d := b.Op("Einsum", []val{dy, x}, graphs.S("equation", "no"+sum+",ni"+sum+"->oi"))
 	return b.ReshapeLike(d, k)
+}
+
+// wholeKernel is convKernel where the one window is all of x: a product of two
+// matrices. It is nil for other windows.
+func (b *Back) wholeKernel(x, dy val, w *graphs.Window) val {
+	if b.Err() != nil || w.Group != 1 || len(w.Kernel) > 3 {
+		return nil
+	}
+	for i, size := range w.Kernel {
+		if dy.Shape[2+i].N != 1 || x.Shape[2+i].N != size || w.Begin[i] != 0 || w.End[i] != 0 || w.Dilations[i] != 1 && size != 1 {
+			return nil
+		}
+	}
+	one, all := "abc"[:len(w.Kernel)], "xyz"[:len(w.Kernel)]
+	return b.Op("Einsum", []val{dy, x}, graphs.S("equation", "no"+one+",ni"+all+"->oi"+all))
 }
 
 // patchKernel is convKernel for small pictures and windows, nil for others: a

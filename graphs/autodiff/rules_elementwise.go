@@ -65,7 +65,12 @@ func elementwiseRules() map[string]Rule {
 					return [][]val{{d}, {nil, d}}[i]
 				}
 			}
-			return b.each(n, func(i int) val { return b.unbroadcast(b.Mul(dy[0], n.In(1-i)), n.In(i)) })
+			return b.each(n, func(i int) val {
+				if b.activated(n, i, dy[0]) {
+					return nil
+				}
+				return b.unbroadcast(b.Mul(dy[0], n.In(1-i)), n.In(i))
+			})
 		},
 		// y = x/z: dx = dy/z, dz = −dy·y/z.
 		"Div": func(b *Back, n *graphs.Node, dy []val) []val {

@@ -1,6 +1,10 @@
 package autodiff
 
-import "ebmrun/graphs"
+import (
+	"slices"
+
+	"ebmrun/graphs"
+)
 
 // Some groups of ops, such as the parts of a normalisation, have a slope of their
 // own, shorter than what the rules of the single ops add up to. Each is found by looking at what the operands
@@ -14,6 +18,17 @@ func made(v val, op string) *graphs.Node {
 	return v.From
 }
 
+// asked reports whether a slope of one of the values itself is wanted, so that it may
+// not be led past.
+func (b *Back) asked(values ...val) bool {
+	return slices.ContainsFunc(values, func(v val) bool {
+		if of := b.copied[v]; of != nil {
+			v = of
+		}
+		return slices.Contains(b.wrt, v)
+	})
+}
+
 // meanOver is the mean of v over the axes of the ReduceMean r.
 func (b *Back) meanOver(r *graphs.Node, v val) val {
 	return b.Op("ReduceMean", append([]val{v}, r.Inputs[1:]...), r.Attrs...)
@@ -23,7 +38,7 @@ func (b *Back) meanOver(r *graphs.Node, v val) val {
 func (b *Back) centred(n *graphs.Node, d val) val {
 	x := n.In(0)
 	r := made(n.In(1), "ReduceMean")
-	if r == nil || r.In(0) != x || r.Int("keepdims", 1) == 0 || !d.Shape.Same(x.Shape) {
+	if r == nil || r.In(0) != x || r.Int("keepdims", 1) == 0 || !d.Shape.Same(x.Shape) || b.asked(n.In(1)) {
 		return nil
 	}
 	return b.Sub(d, b.meanOver(r, d))
@@ -59,7 +74,7 @@ func (b *Back) scaled(n *graphs.Node, i int, d val) val {
 			}
 		}
 	}
-	if r == nil || r.Int("keepdims", 1) == 0 || !b.squareOf(r.In(0), x) {
+	if r == nil || r.Int("keepdims", 1) == 0 || !b.squareOf(r.In(0), x) || b.asked(by, s, root.In(0), r.Out(0), r.In(0)) {
 		return nil
 	}
 	y := n.Out(0)
@@ -70,11 +85,33 @@ func (b *Back) scaled(n *graphs.Node, i int, d val) val {
 // x, is something else. Nothing goes to σ.
 func (b *Back) gated(n *graphs.Node, i int, d val) val {
 	s := made(n.In(1-i), "Sigmoid")
-	if s == nil || s.In(0) != n.In(i) {
+	if s == nil || s.In(0) != n.In(i) || b.asked(s.Out(0)) {
 		return nil
 	}
 	y, gate := n.Out(0), s.Out(0)
 	return b.Mul(d, b.Add(gate, b.Mul(y, b.oneMinus(gate))))
+}
+
+// activated: y = z·a where z = σ(u) or tanh u goes nowhere else: du = dy·y·(1 − z) or
+// dy·(a − y·z). It reports whether n, whose operand number i is z, is of this form.
+func (b *Back) activated(n *graphs.Node, i int, d val) bool {
+	z, a, y := n.In(i), n.In(1-i), n.Out(0)
+	of := z // before it was computed again
+	if v := b.copied[z]; v != nil {
+		of = v
+	}
+	if !b.once[of] || b.asked(of) || !z.Shape.Same(y.Shape) || !d.Shape.Same(y.Shape) {
+		return false
+	}
+	if m := made(of, "Sigmoid"); m != nil {
+		b.give(m.In(0), b.Mul(b.Mul(d, y), b.oneMinus(z)))
+		return true
+	}
+	if m := made(of, "Tanh"); m != nil {
+		b.give(m.In(0), b.Mul(d, b.Sub(a, b.Mul(y, z))))
+		return true
+	}
+	return false
 }
 
 // squareOf reports whether v is x².

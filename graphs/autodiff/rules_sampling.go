@@ -69,101 +69,63 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 	return b.sumCopies(d, whole, x)
 }
 
-// resizeUnknown works the weights out at run time: one matrix an axis, from the
-// sizes of x and y, in float64.
+// resizeUnknown finds the weights at run time, by what the op makes of an identity
+// matrix: the same numbers as in the forward pass, one matrix an axis.
 func (b *Back) resizeUnknown(n *graphs.Node, x, y, d val) val {
 	kind, place := n.Str("mode", "nearest"), n.Str("coordinate_transformation_mode", "half_pixel")
-	known := kind == "linear" || kind == "nearest" || kind == "cubic"
-	known = known && (place == "half_pixel" || place == "pytorch_half_pixel" || place == "asymmetric" || place == "align_corners")
-	if !known || n.Int("antialias", 0) != 0 || n.Int("exclude_outside", 0) != 0 || n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" || n.Ints("axes") != nil {
+	if place == "tf_crop_and_resize" || n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" || n.Int("antialias", 0) != 0 {
 		return b.Fail("the sizes of a Resize of mode %s must be known (%s)", kind, x)
 	}
-	var scales []float64
-	if s := n.In(2); s != nil && s.Const != nil && s.Const.Len() == len(x.Shape) {
-		scales, _ = s.Const.AsFloats()
+	axes := n.Ints("axes")
+	if axes == nil {
+		axes = iota64(len(x.Shape))
 	}
-	f := func(v float64) val { return b.Const(graphs.Of([]float64{v})) }
-	for a := len(x.Shape) - 1; a >= 0; a-- {
-		if x.Shape[a].Same(y.Shape[a]) || scales != nil && scales[a] == 1 {
+	var scales []float64
+	byScale := n.In(2) != nil && !(n.In(2).Const != nil && n.In(2).Const.Len() == 0)
+	if byScale && n.In(2).Const != nil {
+		scales, _ = n.In(2).Const.AsFloats()
+	}
+	var attrs []*graphs.Attr
+	for _, a := range n.Attrs {
+		if a.Name != "axes" {
+			attrs = append(attrs, a)
+		}
+	}
+	last := len(x.Shape) - 1
+	for i := len(axes) - 1; i >= 0; i-- {
+		a, err := graphs.NormAxis(axes[i], len(x.Shape))
+		if err != nil {
+			return b.Fail("%w", err)
+		}
+		if i < len(scales) && scales[i] == 1 || !byScale && x.Shape[a].Same(y.Shape[a]) {
 			continue
 		}
-		count := func(v val) (n, upTo val) {
-			n = b.Squeeze(b.size(v, a), 0)
-			upTo = b.Cast(b.Op("Range", []val{i64Scalar(b, 0), n, i64Scalar(b, 1)}), graphs.Float64)
-			return b.Cast(n, graphs.Float64), upTo
+		along := int64(0) // the matrix is [out, in], or [in, out] where it stands on the left
+		if a == last-1 {
+			along = 1
 		}
-		in, column := count(x)
-		out, at := count(y)
-		scale := b.Div(out, in)
-		if scales != nil {
-			scale = f(scales[a])
-		}
-		switch place {
-		case "asymmetric":
-			at = b.Div(at, scale)
-		case "align_corners":
-			at = b.Mul(at, b.Div(b.Sub(in, f(1)), b.Op("Max", []val{b.Sub(out, f(1)), f(1)})))
-		default:
-			at = b.Sub(b.Div(b.Add(at, f(0.5)), scale), f(0.5))
-			if place == "pytorch_half_pixel" { // a single element is read at 0
-				at = b.Where(b.Greater(out, f(1)), at, f(0))
+		size := b.size(x, a)
+		eye := b.Op("EyeLike", []val{b.Op("ConstantOfShape", []val{b.Concat(0, size, size)})}, graphs.I("dtype", int64(x.Type)))
+		in := []val{eye, nil, nil, b.size(y, a)}
+		if byScale {
+			in = []val{eye, nil, n.In(2)}
+			if len(axes) > 1 {
+				in[2] = b.Slice(n.In(2), []int64{int64(i)}, []int64{int64(i) + 1}, []int64{0}, nil)
 			}
 		}
-		if kind == "nearest" { // rounded as runtimes do, from float32
-			at = b.Cast(b.Cast(at, graphs.Float32), graphs.Float64)
-			switch n.Str("nearest_mode", "round_prefer_floor") {
-			case "floor":
-				at = b.Op("Floor", []val{at})
-			case "ceil":
-				at = b.Op("Ceil", []val{at})
-			case "round_prefer_ceil":
-				at = b.Op("Floor", []val{b.Add(at, f(0.5))})
-			default:
-				at = b.Op("Ceil", []val{b.Sub(at, f(0.5))})
-			}
-		}
-		inside := func(v val) val { return b.Op("Min", []val{b.Op("Max", []val{v, f(0)}), b.Sub(in, f(1))}) }
-		var m val // [out, in]
-		if kind == "cubic" {
-			m = b.cubicWeights(at, column, inside, n.Float("cubic_coeff_a", -0.75))
-		} else {
-			away := b.Op("Abs", []val{b.Sub(b.Unsqueeze(inside(at), 1), b.Unsqueeze(column, 0))})
-			m = b.Op("Relu", []val{b.Sub(f(1), away)})
-		}
-		m = b.Cast(m, x.Type)
-		if last := len(x.Shape) - 1; a == last {
+		m := b.Op("Resize", in, append(attrs[:len(attrs):len(attrs)], graphs.IntsAttr("axes", along))...)
+		switch a {
+		case last:
 			d = b.MatMul(d, m)
-		} else {
+		case last - 1:
+			d = b.MatMul(m, d)
+		default:
 			perm := iota64(last + 1)
 			perm[a], perm[last] = perm[last], perm[a]
 			d = b.Transpose(b.MatMul(b.Transpose(d, perm...), m), perm...)
 		}
 	}
 	return d
-}
-
-// cubicWeights are the weights [out, in] of the four elements around each place,
-// those beyond an end standing for the last one.
-func (b *Back) cubicWeights(at, column val, inside func(val) val, a float64) val {
-	f := func(v float64) val { return b.Const(graphs.Of([]float64{v})) }
-	base := b.Op("Floor", []val{at})
-	rest := b.Sub(at, base)
-	var m val
-	for t := -1.0; t <= 2; t++ {
-		c := [4]float64{1, 0, -(a + 3), a + 2} // of the powers of the distance, up to 1
-		if t == -1 || t == 2 {                 // and up to 2
-			c = [4]float64{-4 * a, 8 * a, -5 * a, a}
-		}
-		d := b.Op("Abs", []val{b.Sub(rest, f(t))})
-		w := b.Add(b.Mul(b.Add(b.Mul(b.Add(b.Mul(d, f(c[3])), f(c[2])), d), f(c[1])), d), f(c[0]))
-		hit := b.Cast(b.Equal(b.Unsqueeze(inside(b.Add(base, f(t))), 1), b.Unsqueeze(column, 0)), graphs.Float64)
-		if hit = b.Mul(hit, b.Unsqueeze(w, 1)); m == nil {
-			m = hit
-		} else {
-			m = b.Add(m, hit)
-		}
-	}
-	return m
 }
 
 // copies is, for a Resize to the nearest element by whole factors on an image
