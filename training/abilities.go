@@ -41,6 +41,13 @@ type (
 		Score(ctx context.Context, x []float32, seed uint64) (name string, values []float64, err error)
 	}
 
+	// A Divider gives, after the score, the parts that it is made of, which may judge
+	// otherwise: what the prior thinks of an example's code, and how well the code explains it.
+	Divider interface {
+		Scorer
+		Parts(ctx context.Context, x []float32, seed uint64) ([]Part, error)
+	}
+
 	// An Encoder finds the codes [n, d] behind examples, whose unknown entries mask
 	// tells as for a Reconstructor.
 	Encoder interface {
@@ -196,4 +203,10 @@ func (f FromCodes) Interpolate(ctx context.Context, from, to uint64, frames int)
 		return nil, err
 	}
 	return f.Decode(ctx, z)
+}
+
+// A Part is a score, or a part of one: its name and unit, and a number for each example, high where it is likely.
+type Part struct {
+	Name   string
+	Values []float64
 }

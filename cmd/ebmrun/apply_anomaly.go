@@ -21,8 +21,9 @@ func anomalyTask(c *common) *cobra.Command {
 else minus the energy, and tell the area under the curve of precision and recall with
 which the least likely are those of the anomalous classes. These are the classes that
 were left out in learning ("train --classes"), or those that --anomalous names. A guess
-gets the share of anomalies, which stands beside the area. OUT.csv has a row for every
-example: its number, its class, 1 for an anomaly, and its judgement.`,
+gets the share of anomalies, which stands beside the area; where the judgement is a sum,
+so do the areas by each of its parts. OUT.csv has a row for every example: its number,
+its class, 1 for an anomaly, its judgement and the parts.`,
 		"ebmrun apply anomaly runs/mnist-without-1 --anomalous 1 -o judged.csv",
 		func(ctx context.Context, a *applied) error {
 			learned := a.Head.Source.Classes
@@ -43,25 +44,35 @@ example: its number, its class, 1 for an anomaly, and its judgement.`,
 				}
 				return !slices.Contains(learned, class)
 			}
-			what, likely, err := a.judged(ctx, set.X())
+			judged, err := a.judged(ctx, set.X())
 			if err != nil {
 				return err
 			}
-			positive, share := make([]bool, set.N), 0.0
-			surprise, rows := make([]float64, set.N), make([][]float64, set.N)
+			head, positive, share := []string{"example", "class", "anomaly"}, make([]bool, set.N), 0.0
+			rows := make([][]float64, set.N)
 			for i, class := range set.Labels {
-				surprise[i], positive[i] = -likely[i], odd(class)
-				rows[i] = []float64{float64(i), float64(class), 0, likely[i]}
-				if positive[i] {
+				rows[i] = []float64{float64(i), float64(class), 0}
+				if positive[i] = odd(class); positive[i] {
 					rows[i][2], share = 1, share+1/float64(set.N)
 				}
 			}
-			area, err := diag.AveragePrecision(surprise, positive)
-			if err != nil {
-				return badInput(err)
+			for k, p := range judged {
+				head = append(head, p.Name)
+				surprise := make([]float64, set.N)
+				for i, v := range p.Values {
+					surprise[i], rows[i] = -v, append(rows[i], v)
+				}
+				area, err := diag.AveragePrecision(surprise, positive)
+				if err != nil {
+					return badInput(err)
+				}
+				if k == 0 {
+					fmt.Fprintf(c.out, "%d examples of %s, %.1f %% anomalous: average precision %.3f of a guess's %.3f, by %s\n", set.N, set.Name, 100*share, area, share, p.Name)
+				} else {
+					fmt.Fprintf(c.out, "  %.3f by %s alone\n", area, p.Name)
+				}
 			}
-			fmt.Fprintf(c.out, "%d examples of %s, %.1f %% anomalous: average precision %.3f of a guess's %.3f, by %s\n", set.N, set.Name, 100*share, area, share, what)
-			return a.table(a.out, []string{"example", "class", "anomaly", what}, rows)
+			return a.table(a.out, head, rows)
 		})
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "a name, folder or file (default: held-out examples of the run's data, of all classes)")
@@ -70,13 +81,18 @@ example: its number, its class, 1 for an anomaly, and its judgement.`,
 	return cmd
 }
 
-// judged is one number an example, high for likely ones, and what it is.
-func (a *applied) judged(ctx context.Context, x []float32) (what string, likely []float64, err error) {
-	if s, ok := a.Learned.(training.Scorer); ok {
-		return s.Score(ctx, x, a.c.seed)
+// judged is one number an example, high for likely ones, and what it is, then the
+// parts that it is made of.
+func (a *applied) judged(ctx context.Context, x []float32) ([]training.Part, error) {
+	switch s := a.Learned.(type) {
+	case training.Divider:
+		return s.Parts(ctx, x, a.c.seed)
+	case training.Scorer:
+		what, likely, err := s.Score(ctx, x, a.c.seed)
+		return []training.Part{{Name: what, Values: likely}}, err
 	}
-	likely = make([]float64, len(x)/a.dim)
-	return "−energy", likely, training.Blocks(len(likely), training.Block, func(from, to int) error {
+	likely := make([]float64, len(x)/a.dim)
+	return []training.Part{{Name: "−energy", Values: likely}}, training.Blocks(len(likely), training.Block, func(from, to int) error {
 		u, f := make([]float32, to-from), make([]float32, to-from)
 		if err := a.e.Scores(x[from*a.dim:to*a.dim], u, f); err != nil {
 			return err

@@ -25,7 +25,7 @@ var (
 	_ training.Drawer        = (*Model)(nil)
 	_ training.Reconstructor = (*Model)(nil)
 	_ training.Interpolator  = (*Model)(nil)
-	_ training.Scorer        = (*Model)(nil)
+	_ training.Divider       = (*Model)(nil)
 )
 
 // begin draws where chains of codes begin, from p0 = N(0, σ0²I).
@@ -159,22 +159,40 @@ func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([
 // code from its posterior, which tells what is like the data from what is not
 // without any normalising constant.
 func (m *Model) Score(ctx context.Context, x []float32, seed uint64) (string, []float64, error) {
-	const name = "log p(x, z) at a posterior code, nats, up to a constant"
-	z, err := m.Encode(ctx, x, nil, seed)
+	p, err := m.Parts(ctx, x, seed)
 	if err != nil {
 		return "", nil, err
 	}
-	d, out := m.Generator.Codes(), make([]float64, len(x)/m.Dim)
-	return name, out, training.Blocks(len(out), m.Config.Batch, func(from, to int) error {
-		u, slope, part := make([]float32, to-from), make([]float32, (to-from)*d), x[from*m.Dim:to*m.Dim]
-		if err := m.Generator.Posterior(part, training.Ones(len(part))).EnergyGrad(z[from*d:to*d], u, slope); err != nil {
-			return err
-		}
-		for i, v := range u {
-			out[from+i] = -float64(v)
-		}
-		return nil
-	})
+	return p[0].Name, p[0].Values, nil
+}
+
+// Parts implements [training.Divider]: the residual's density and the prior's, at the
+// same code.
+func (m *Model) Parts(ctx context.Context, x []float32, seed uint64) ([]training.Part, error) {
+	z, err := m.Encode(ctx, x, nil, seed)
+	if err != nil {
+		return nil, err
+	}
+	d, n := m.Generator.Codes(), len(x)/m.Dim
+	joint, residual, prior := make([]float64, n), make([]float64, n), make([]float64, n)
+	return []training.Part{
+			{Name: "log p(x, z) at a posterior code, nats, up to a constant", Values: joint},
+			{Name: "log p(x | z), nats, up to a constant", Values: residual},
+			{Name: "log p(z), nats, up to a constant", Values: prior},
+		}, training.Blocks(n, m.Config.Batch, func(from, to int) error {
+			both, u, slope, part := make([]float32, to-from), make([]float32, to-from), make([]float32, (to-from)*d), x[from*m.Dim:to*m.Dim]
+			if err := m.Generator.Posterior(part, training.Ones(len(part))).EnergyGrad(z[from*d:to*d], both, slope); err != nil {
+				return err
+			}
+			if err := m.Prior.EnergyGrad(z[from*d:to*d], u, slope); err != nil {
+				return err
+			}
+			for i, v := range u {
+				joint[from+i], prior[from+i] = -float64(both[i]), -float64(v)
+				residual[from+i] = joint[from+i] - prior[from+i]
+			}
+			return nil
+		})
 }
 
 // LogZ estimates the logarithm of the prior's normalising constant ∫exp(−U(z))dz

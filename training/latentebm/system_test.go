@@ -161,6 +161,15 @@ func TestAbilities(t *testing.T) {
 	if err != nil || len(values) != 3 || name == "" || !(values[0] < 0) {
 		t.Errorf("scores %q %v (%v)", name, values, err)
 	}
+	parts, err := s.Parts(t.Context(), s.Exam.Held.X(), 1)
+	if err != nil || len(parts) != 3 || parts[0].Name != name || !slices.Equal(parts[0].Values, values) {
+		t.Fatalf("parts %v (%v)", parts, err)
+	}
+	for i, v := range values {
+		if r, p := parts[1].Values[i], parts[2].Values[i]; math.Abs(r+p-v) > 1e-9*math.Abs(v) || r >= 0 {
+			t.Errorf("example %d: %g is not the sum of %g and %g", i, v, r, p)
+		}
+	}
 	if _, err := s.Reconstruct(t.Context(), x, mask[1:], 1); err == nil {
 		t.Error("a mask of another size was accepted")
 	}

@@ -28,7 +28,7 @@ var (
 	_ training.Drawer        = (*Model)(nil)
 	_ training.Reconstructor = (*Model)(nil)
 	_ training.Interpolator  = (*Model)(nil)
-	_ training.Scorer        = (*Model)(nil)
+	_ training.Divider       = (*Model)(nil)
 	_ training.Encoder       = (*Model)(nil)
 	_ training.Decoder       = (*Model)(nil)
 )
@@ -133,6 +133,41 @@ func (m *Model) Score(ctx context.Context, x []float32, seed uint64) (string, []
 		out[i], _, _ = ais.Pool(w)
 	}
 	return name, out, nil
+}
+
+// Parts implements [training.Divider]: the residual's density at one draw, and the
+// divergence in closed form, of which the evidence lower bound is made.
+func (m *Model) Parts(ctx context.Context, x []float32, seed uint64) ([]training.Part, error) {
+	name, score, err := m.Score(ctx, x, seed)
+	if err != nil {
+		return nil, err
+	}
+	z, logvar, err := m.posterior(ctx, x)
+	if err != nil {
+		return nil, err
+	}
+	d, n := m.Codes(), len(x)/m.Dim
+	residual, divergence := make([]float64, n), make([]float64, n)
+	for i := range n * d {
+		mean, v := float64(z[i]), float64(logvar[i])
+		divergence[i/d] += (1 + v - mean*mean - math.Exp(v)) / 2
+	}
+	e := make([]float32, n*d)
+	sampler.Noise{Seed: seed}.Fork(weighing).Normals(e, sampler.Chains(0, n), 0)
+	reparameterise(z, logvar, e)
+	y, err := m.Decode(ctx, z)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range x {
+		r := float64(v - y[i])
+		residual[i/m.Dim] -= r * r / (2 * m.Sigma * m.Sigma)
+	}
+	return []training.Part{
+		{Name: name, Values: score},
+		{Name: "log p(x | z), nats, up to a constant", Values: residual},
+		{Name: "−KL(q(z | x) ‖ p(z)), nats", Values: divergence},
+	}, nil
 }
 
 // weight is log p(x | z) + log p(z) − log q(z | x).

@@ -147,6 +147,25 @@ func TestExact(t *testing.T) {
 	if d := off(); d > 1e-3 {
 		t.Errorf("scores are %g nats away from the exact ones", d)
 	}
+	// Where q is the posterior, the parts of the bound add up to the density, on average over draws.
+	elbo := func(weight float64) (off, tolerance float64) {
+		p, err := s.Parts(t.Context(), set.X(), 1)
+		if err != nil || len(p) != 3 {
+			t.Fatal(p, err)
+		}
+		constant, square, n := -float64(dim)/2*math.Log(2*math.Pi*s.Sigma*s.Sigma), 0.0, float64(set.N)
+		for i, v := range p[1].Values {
+			e := v + weight*p[2].Values[i] + constant - density(set.At(i))
+			off, square = off+e/n, square+e*e/n
+		}
+		return math.Abs(off), 4 * math.Sqrt((square-off*off)/n)
+	}
+	if d, tolerance := elbo(1); d > tolerance {
+		t.Errorf("the parts of the bound are %g nats away from the exact density, wanted at most %g", d, tolerance)
+	}
+	if d, tolerance := elbo(0); d < tolerance {
+		t.Errorf("without the divergence they are %g nats away, within %g", d, tolerance)
+	}
 	s.Sigma *= 1.1
 	if d := off(); d < 0.1 {
 		t.Errorf("a wrong deviation is %g nats away", d)
