@@ -48,7 +48,8 @@ var layers = map[string]string{
 	"training/checkpoint":  "training/checkpoint/...",
 	"training/data":        "training/checkpoint/atomicfile",
 	"training/record":      "training/checkpoint/atomicfile",
-	"training":             "training/checkpoint training/data training/optim training/record training/sampler",
+	"training/check":       "",
+	"training":             "training/check training/checkpoint training/data training/optim training/record training/sampler",
 	"training/bind":        "graphs/... onnxmodels/... runtime training training/optim training/sampler",
 	// The learning systems, and what measures them, see interfaces and no engine.
 	"training/...": "onnxmodels/... training/...",

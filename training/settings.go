@@ -3,6 +3,7 @@ package training
 import (
 	"fmt"
 
+	"ebmrun/training/check"
 	"ebmrun/training/optim"
 	"ebmrun/training/sampler"
 )
@@ -27,19 +28,13 @@ func (l Langevin) Kernel() sampler.Langevin {
 
 // Check reports the first setting that makes no sense.
 func (l Langevin) Check() error {
-	switch {
-	case l.Steps < 1:
-		return fmt.Errorf("langevin.steps: wanted at least 1, got %d", l.Steps)
-	case !(l.Step > 0):
-		return fmt.Errorf("langevin.step: wanted a positive step size, got %g", l.Step)
-	case !(l.Noise >= 0):
-		return fmt.Errorf("langevin.noise: wanted 0 or more, got %g", l.Noise)
-	case !(l.GradClip >= 0):
-		return fmt.Errorf("langevin.grad_clip: wanted 0 or more, got %g", l.GradClip)
-	case l.Clamp[0] > l.Clamp[1]:
-		return fmt.Errorf("langevin.clamp: wanted [low, high], got %v", l.Clamp)
-	}
-	return nil
+	return check.First(
+		check.AtLeast("langevin.steps", l.Steps, 1),
+		check.Positive("langevin.step", l.Step),
+		check.AtLeast("langevin.noise", l.Noise, 0),
+		check.AtLeast("langevin.grad_clip", l.GradClip, 0),
+		check.If(l.Clamp[0] > l.Clamp[1], "langevin.clamp: wanted [low, high], got %v", l.Clamp),
+	)
 }
 
 // String gives the step size in the three notations that papers use.

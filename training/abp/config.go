@@ -6,6 +6,7 @@ import (
 
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -64,30 +65,20 @@ const Freeze = "freeze"
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case !(c.Sigma > 0):
-		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case !(c.Data.Hidden >= 0 && c.Data.Hidden < 1):
-		return fmt.Errorf("data.hidden: wanted a share from 0 to below 1, got %g", c.Data.Hidden)
-	case c.Data.Square < 0:
-		return fmt.Errorf("data.square: wanted a side in pixels, got %d", c.Data.Square)
-	case c.Data.Hidden > 0 && c.Data.Square > 0, c.Data.Masks != "" && (c.Data.Hidden > 0 || c.Data.Square > 0):
-		return fmt.Errorf("data: wanted one of hidden, square and masks, got %g, %d and %q", c.Data.Hidden, c.Data.Square, c.Data.Masks)
-	case c.Cold.Steps < 0 || c.Cold.Restarts < 0 || c.Cold.Settle < 0:
-		return fmt.Errorf("cold: wanted positive numbers, got %+v", c.Cold)
-	case c.Likelihood != "" && c.Likelihood != Sum && c.Likelihood != LegacyMean:
-		return fmt.Errorf("likelihood: wanted sum or legacy-mean, got %q", c.Likelihood)
-	case c.Sabotage != "" && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.Positive("sigma", c.Sigma),
+		check.If(!(c.Data.Hidden >= 0 && c.Data.Hidden < 1), "data.hidden: wanted a share from 0 to below 1, got %g", c.Data.Hidden),
+		check.AtLeast("data.square", c.Data.Square, 0),
+		check.If(c.Data.Hidden > 0 && c.Data.Square > 0 || c.Data.Masks != "" && (c.Data.Hidden > 0 || c.Data.Square > 0), "data: wanted one of hidden, square and masks, got %g, %d and %q", c.Data.Hidden, c.Data.Square, c.Data.Masks),
+		check.AtLeast("cold.steps", c.Cold.Steps, 0),
+		check.AtLeast("cold.restarts", c.Cold.Restarts, 0),
+		check.AtLeast("cold.settle", c.Cold.Settle, 0),
+		check.OneOf("likelihood", c.Likelihood, "", Sum, LegacyMean),
+		check.OneOf("sabotage", c.Sabotage, "", Freeze),
+	)
 }
 
 // Network is the generator's description.

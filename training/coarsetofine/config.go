@@ -6,6 +6,7 @@ import (
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // The ways to spoil learning, to show that a test can fail.
@@ -36,31 +37,17 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	for _, b := range c.Batches {
-		if b < 1 {
-			return fmt.Errorf("batches: wanted at least 1, got %d", b)
-		}
-	}
-	switch {
-	case len(c.Batches) == 0:
-		return fmt.Errorf("batches: wanted one number or more")
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Phase < 1:
-		return fmt.Errorf("phase: wanted at least one image, got %d", c.Phase)
-	case !(c.Data.Noise >= 0):
-		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Cool && c.Langevin.Fused:
-		return fmt.Errorf("cool: the noise of a fused chain does not fall; set langevin.fused to false")
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.If(len(c.Batches) == 0, "batches: wanted one number or more"),
+		check.EachAtLeast("batches", c.Batches, 1),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("phase", c.Phase, 1),
+		check.AtLeast("data.noise", c.Data.Noise, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.If(c.Cool && c.Langevin.Fused, "cool: the noise of a fused chain does not fall; set langevin.fused to false"),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // Network is the network's description.

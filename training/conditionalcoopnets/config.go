@@ -6,6 +6,7 @@ import (
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -50,35 +51,19 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	if c.Inference.Steps != 0 {
-		if err := c.Inference.Check(); err != nil {
-			return fmt.Errorf("inference: %w", err)
-		}
-	}
-	switch {
-	case c.Langevin.Fused:
-		return fmt.Errorf("langevin.fused: chains under conditions are not fused: wanted false")
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Classes < -1:
-		return fmt.Errorf("classes: wanted a number of labels, 0 for none or -1 for those of the data, got %d", c.Classes)
-	case !(c.Sigma > 0):
-		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case !(c.Truth >= 0 && c.Truth <= 1 && c.TruthEnd >= 0 && c.TruthEnd <= c.Truth):
-		return fmt.Errorf("truth, truth_end: wanted shares from 0 to 1 that do not grow, got %g and %g", c.Truth, c.TruthEnd)
-	case !(c.Reference.Sigma >= 0):
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Blind && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip, blind or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.When(c.Inference.Steps != 0, check.In("inference", c.Inference.Check())),
+		check.If(c.Langevin.Fused, "langevin.fused: chains under conditions are not fused: wanted false"),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.If(c.Classes < -1, "classes: wanted a number of labels, 0 for none or -1 for those of the data, got %d", c.Classes),
+		check.Positive("sigma", c.Sigma),
+		check.If(!(c.Truth >= 0 && c.Truth <= 1 && c.TruthEnd >= 0 && c.TruthEnd <= c.Truth), "truth, truth_end: wanted shares from 0 to 1 that do not grow, got %g and %g", c.Truth, c.TruthEnd),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Blind, Freeze),
+	)
 }
 
 // EnergyNet is the energy's description.

@@ -6,6 +6,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	nets "ebmrun/onnxmodels/flow"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -61,34 +62,24 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Pretrain < 0 || c.Alone < 0:
-		return fmt.Errorf("pretrain and alone: wanted 0 or more iterations, got %d and %d", c.Pretrain, c.Alone)
-	case c.Every < 1:
-		return fmt.Errorf("every: wanted at least 1, got %d", c.Every)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Piece < 0:
-		return fmt.Errorf("piece: wanted 0 or more examples, got %d", c.Piece)
-	case c.Begin < 2:
-		return fmt.Errorf("begin: wanted at least 2 examples, got %d", c.Begin)
-	case !(c.Step >= 0):
-		return fmt.Errorf("step: wanted 0 or more, got %g", c.Step)
-	case !(c.Reference.Sigma >= 0):
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Search.Steps < 1 || c.Search.Starts < 1 || !(c.Search.Rate > 0) || !(c.Search.Fall > 0 && c.Search.Fall <= 1):
-		return fmt.Errorf("search: wanted steps and starts, a positive rate and a fall above 0 and at most 1, got %+v", c.Search)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("pretrain", c.Pretrain, 0),
+		check.AtLeast("alone", c.Alone, 0),
+		check.AtLeast("every", c.Every, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("piece", c.Piece, 0),
+		check.AtLeast("begin", c.Begin, 2),
+		check.AtLeast("step", c.Step, 0),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.AtLeast("search.steps", c.Search.Steps, 1),
+		check.AtLeast("search.starts", c.Search.Starts, 1),
+		check.Positive("search.rate", c.Search.Rate),
+		check.If(!(c.Search.Fall > 0 && c.Search.Fall <= 1), "search.fall: wanted a share above 0 and up to 1, got %g", c.Search.Fall),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // EnergyNet is the energy's description.

@@ -6,6 +6,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -45,29 +46,16 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	if c.Inference.Steps != 0 {
-		if err := c.Inference.Check(); err != nil {
-			return fmt.Errorf("inference: %w", err)
-		}
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case !(c.Sigma > 0):
-		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case !(c.Reference.Sigma >= 0):
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze && c.Sabotage != Still:
-		return fmt.Errorf("sabotage: wanted flip, freeze or still, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.When(c.Inference.Steps != 0, check.In("inference", c.Inference.Check())),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.Positive("sigma", c.Sigma),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze, Still),
+	)
 }
 
 // EnergyNet is the energy's description.

@@ -2,11 +2,11 @@ package coopvaebm
 
 import (
 	"fmt"
-	"slices"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/vae"
 )
 
@@ -46,26 +46,18 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1 || c.Drafts < 1:
-		return fmt.Errorf("batch, drafts: wanted at least 1, got %d and %d", c.Batch, c.Drafts)
-	case c.Rounds < 1:
-		return fmt.Errorf("rounds: wanted at least 1, got %d", c.Rounds)
-	case !(c.Sigma > 0):
-		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case !(c.Reference.Sigma >= 0):
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case !slices.Contains([]string{"", Flip, Freeze, FlipKL}, c.Sabotage):
-		return fmt.Errorf("sabotage: wanted flip, freeze or flip-kl, got %q", c.Sabotage)
-	}
-	return c.KL.Check()
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("drafts", c.Drafts, 1),
+		check.AtLeast("rounds", c.Rounds, 1),
+		check.Positive("sigma", c.Sigma),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze, FlipKL),
+		c.KL.Check(),
+	)
 }
 
 // EnergyNet is the energy's description.

@@ -6,6 +6,7 @@ import (
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -44,26 +45,16 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case !(c.Reference.Sigma >= 0):
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case !(c.Cycle >= 0):
-		return fmt.Errorf("cycle: wanted 0 or more, got %g", c.Cycle)
-	case c.Warm < 0:
-		return fmt.Errorf("warm: wanted 0 or more iterations, got %d", c.Warm)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Still:
-		return fmt.Errorf("sabotage: wanted flip or still, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("cycle", c.Cycle, 0),
+		check.AtLeast("warm", c.Warm, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Still),
+	)
 }
 
 // EnergyNet is the energies' description.

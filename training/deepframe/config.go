@@ -5,6 +5,7 @@ import (
 
 	"ebmrun/onnxmodels/backbone"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 )
 
@@ -43,30 +44,18 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Chains.Number < 1:
-		return fmt.Errorf("chains.number: wanted at least 1, got %d", c.Chains.Number)
-	case c.Chains.Start != "" && c.Chains.Start != Gaussian && c.Chains.Start != Zero:
-		return fmt.Errorf("chains.start: wanted gaussian or zero, got %q", c.Chains.Start)
-	case c.Reference.Sigma < 0:
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case c.Data.Scale != "" && c.Data.Scale != data.Unit && c.Data.Scale != data.Bytes:
-		return fmt.Errorf("data.scale: wanted unit or bytes, got %q", c.Data.Scale)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	case c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}:
-		return fmt.Errorf("reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one")
-	case len(c.Backbone.Train) > 0:
-		return fmt.Errorf("backbone.train: wanted a frozen network, whose statistics of the data stay what they are; got %v", c.Backbone.Train)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("chains.number", c.Chains.Number, 1),
+		check.OneOf("chains.start", c.Chains.Start, "", Gaussian, Zero),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.OneOf("data.scale", c.Data.Scale, "", data.Unit, data.Bytes),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+		check.If(c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}, "reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one"),
+		check.If(len(c.Backbone.Train) > 0, "backbone.train: wanted a frozen network, whose statistics of the data stay what they are; got %v", c.Backbone.Train),
+	)
 }
 
 // DataScale is the scale that the data is to be brought to.

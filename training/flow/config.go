@@ -5,6 +5,7 @@ import (
 
 	"ebmrun/onnxmodels/flow"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -31,19 +32,13 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Piece < 0:
-		return fmt.Errorf("piece: wanted 0 or more examples, got %d", c.Piece)
-	case c.Begin < 2:
-		return fmt.Errorf("begin: wanted at least 2 examples, got %d", c.Begin)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("piece", c.Piece, 0),
+		check.AtLeast("begin", c.Begin, 2),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // Network is the flow's description.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/filters"
 )
 
@@ -48,30 +49,24 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	switch {
-	case c.Mode != Histogram && c.Mode != Julesz:
-		return fmt.Errorf("mode: wanted histogram or julesz, got %q", c.Mode)
-	case c.Levels < 2 || c.Levels > 64:
-		return fmt.Errorf("levels: wanted 2 to 64, got %d", c.Levels)
-	case c.Bins < 2 || c.Bins > 64:
-		return fmt.Errorf("bins: wanted 2 to 64, got %d", c.Bins)
-	case c.Select.Gap < 0:
-		return fmt.Errorf("select.gap: wanted 0 or more, got %g", c.Select.Gap)
-	case c.Mode == Histogram && !(c.Rate > 0):
-		return fmt.Errorf("rate: wanted a positive rate, got %g", c.Rate)
-	case c.Mode == Julesz && !(c.Temperature[1] > 0 && c.Temperature[0] >= c.Temperature[1]):
-		return fmt.Errorf("temperature: wanted two positive numbers, the first not below the second, got %v", c.Temperature)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
+	err := check.First(
+		check.OneOf("mode", c.Mode, Histogram, Julesz),
+		check.Within("levels", c.Levels, 2, 64),
+		check.Within("bins", c.Bins, 2, 64),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("chains", c.Chains, 1),
+		check.AtLeast("sweeps", c.Sweeps, 1),
+		check.AtLeast("burn", c.Burn, 1),
+		check.AtLeast("select.most", c.Select.Most, 1),
+		check.AtLeast("select.every", c.Select.Every, 1),
+		check.AtLeast("select.gap", c.Select.Gap, 0),
+		check.When(c.Mode == Histogram, check.Positive("rate", c.Rate)),
+		check.If(c.Mode == Julesz && !(c.Temperature[1] > 0 && c.Temperature[0] >= c.Temperature[1]), "temperature: wanted two positive numbers, the first not below the second, got %v", c.Temperature),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
+	if err == nil {
+		_, err = c.bank()
 	}
-	for name, v := range map[string]int{
-		"steps": c.Steps, "chains": c.Chains, "sweeps": c.Sweeps, "burn": c.Burn, "select.most": c.Select.Most, "select.every": c.Select.Every,
-	} {
-		if v < 1 {
-			return fmt.Errorf("%s: wanted at least 1, got %d", name, v)
-		}
-	}
-	_, err := c.bank()
 	return err
 }
 

@@ -1,10 +1,9 @@
 package generativeconvnet
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 )
 
@@ -59,40 +58,23 @@ type Chains struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Chains.Init != Persistent && c.Chains.Init != FromData && c.Chains.Init != FromNoise:
-		return fmt.Errorf("chains.init: wanted persistent, data or noise, got %q", c.Chains.Init)
-	case c.Chains.Start != "" && c.Chains.Start != Uniform && c.Chains.Start != Gaussian:
-		return fmt.Errorf("chains.start: wanted uniform or gaussian, got %q", c.Chains.Start)
-	case c.Chains.Init == Persistent && c.Bank() < c.Batch:
-		return fmt.Errorf("chains.buffer: wanted at least the batch of %d, got %d", c.Batch, c.Bank())
-	case c.Chains.Restart < 0 || c.Chains.Restart > 1:
-		return fmt.Errorf("chains.restart: wanted a share from 0 to 1, got %g", c.Chains.Restart)
-	case c.Reference.Sigma < 0:
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case c.NoiseFor < 0:
-		return fmt.Errorf("noise_for: wanted 0 or more iterations, got %d", c.NoiseFor)
-	case c.Data.Scale != "" && c.Data.Scale != data.Unit && c.Data.Scale != data.Bytes && c.Data.Scale != data.Share:
-		return fmt.Errorf("data.scale: wanted unit, bytes or share, got %q", c.Data.Scale)
-	case c.Data.Noise < 0:
-		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
-	case c.ScoreL2 < 0:
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.EMA < 0 || c.EMA >= 1:
-		return fmt.Errorf("ema: wanted a decay from 0 to below 1, got %g", c.EMA)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	case c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}:
-		return fmt.Errorf("reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one")
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.OneOf("chains.init", c.Chains.Init, Persistent, FromData, FromNoise),
+		check.OneOf("chains.start", c.Chains.Start, "", Uniform, Gaussian),
+		check.If(c.Chains.Init == Persistent && c.Bank() < c.Batch, "chains.buffer: wanted at least the batch of %d, got %d", c.Batch, c.Bank()),
+		check.Within("chains.restart", c.Chains.Restart, 0, 1),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("noise_for", c.NoiseFor, 0),
+		check.OneOf("data.scale", c.Data.Scale, "", data.Unit, data.Bytes, data.Share),
+		check.AtLeast("data.noise", c.Data.Noise, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.If(c.EMA < 0 || c.EMA >= 1, "ema: wanted a decay from 0 to below 1, got %g", c.EMA),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+		check.If(c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}, "reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one"),
+	)
 }
 
 // DataScale is the scale that the data is to be brought to.

@@ -6,6 +6,7 @@ import (
 
 	"ebmrun/onnxmodels/swin"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/latentebm"
 )
 
@@ -39,23 +40,14 @@ func (c *Config) latent() latentebm.Config {
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
 	part := c.latent()
-	if err := part.Check(); err != nil {
-		return err
-	}
-	if c.GenSpec != nil {
-		return fmt.Errorf("generator_spec: wanted swin_spec, of a network that looks at pictures")
-	}
-	switch {
-	case c.Draws < 1:
-		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
-	case c.Begin < 0:
-		return fmt.Errorf("begin: wanted 0 or more iterations, got %d", c.Begin)
-	case c.Piece < 0:
-		return fmt.Errorf("piece: wanted 0 or more examples, got %d", c.Piece)
-	case c.Loss != "" && c.Loss != swin.Gaussian && c.Loss != swin.Structure:
-		return fmt.Errorf("loss: wanted %s or %s, got %q", swin.Gaussian, swin.Structure, c.Loss)
-	}
-	return nil
+	return check.First(
+		part.Check(),
+		check.If(c.GenSpec != nil, "generator_spec: wanted swin_spec, of a network that looks at pictures"),
+		check.AtLeast("draws", c.Draws, 1),
+		check.AtLeast("begin", c.Begin, 0),
+		check.AtLeast("piece", c.Piece, 0),
+		check.OneOf("loss", c.Loss, "", swin.Gaussian, swin.Structure),
+	)
 }
 
 // Network is the generator's description.

@@ -1,10 +1,10 @@
 package hierarchicalsparseframe
 
 import (
-	"fmt"
 	"math"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/sparseframe"
 )
 
@@ -40,27 +40,21 @@ type Freedom struct {
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
 	half := c.Levels / 2
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Parts < 1 || c.Side < 8 || c.Side%c.Parts != 0:
-		return fmt.Errorf("side, parts: wanted at least 8 pixels, and parts that divide them, got %d and %d", c.Side, c.Parts)
-	case c.Clusters < 1:
-		return fmt.Errorf("clusters: wanted at least 1, got %d", c.Clusters)
-	case c.Levels < 1 || c.Levels%2 == 0 || !(c.Spacing >= 0 && c.Spacing*float64(half) < 0.9):
-		return fmt.Errorf("levels, spacing: wanted an odd number and a share that leaves the coarsest larger than a tenth, got %d and %g", c.Levels, c.Spacing)
-	case c.Sabotage != "" && c.Sabotage != Still:
-		return fmt.Errorf("sabotage: wanted still, got %q", c.Sabotage)
+	free := func(name string, f Freedom) error {
+		return check.If(f.Shift < 0 || f.Shift > c.Side || f.Turn < 0 || 2*f.Turn >= c.Frame.Orientations && f.Turn > 0 || f.Level < 0 || f.Level > half,
+			"%s: wanted a shift up to the side, a turn of less than half the orientations and a level up to %d, got %+v", name, half, f)
 	}
-	for name, f := range map[string]Freedom{"object": c.Object, "part": c.Part} {
-		if f.Shift < 0 || f.Shift > c.Side || f.Turn < 0 || 2*f.Turn >= c.Frame.Orientations && f.Turn > 0 || f.Level < 0 || f.Level > half {
-			return fmt.Errorf("%s: wanted a shift up to the side, a turn of less than half the orientations and a level up to %d, got %+v", name, half, f)
-		}
-	}
-	if c.Object.Shift != 0 {
-		return fmt.Errorf("object.shift: wanted 0, since objects may lie anywhere, got %d", c.Object.Shift)
-	}
-	return c.Frame.Check()
+	return check.First(
+		check.AtLeast("steps", c.Steps, 1),
+		check.If(c.Parts < 1 || c.Side < 8 || c.Side%c.Parts != 0, "side, parts: wanted at least 8 pixels, and parts that divide them, got %d and %d", c.Side, c.Parts),
+		check.AtLeast("clusters", c.Clusters, 1),
+		check.If(c.Levels < 1 || c.Levels%2 == 0 || !(c.Spacing >= 0 && c.Spacing*float64(half) < 0.9), "levels, spacing: wanted an odd number and a share that leaves the coarsest larger than a tenth, got %d and %g", c.Levels, c.Spacing),
+		check.OneOf("sabotage", c.Sabotage, "", Still),
+		free("object", c.Object),
+		free("part", c.Part),
+		check.If(c.Object.Shift != 0, "object.shift: wanted 0, since objects may lie anywhere, got %d", c.Object.Shift),
+		c.Frame.Check(),
+	)
 }
 
 // scale is a level's size, as a share of the picture's.

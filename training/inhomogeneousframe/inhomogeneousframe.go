@@ -20,6 +20,7 @@ import (
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/filters"
 	"ebmrun/training/maxent"
@@ -44,13 +45,8 @@ func (c *Config) DataScale() string { return data.Standard }
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if !(c.Reference.Sigma > 0) {
-		return fmt.Errorf("reference.sigma: wanted a positive deviation, got %g", c.Reference.Sigma)
-	}
-	if _, err := c.bank(); err != nil {
-		return err
-	}
-	return c.Config.Check()
+	_, err := c.bank()
+	return check.First(check.Positive("reference.sigma", c.Reference.Sigma), err, c.Config.Check())
 }
 
 func (c *Config) bank() (bank []filters.Filter, err error) {

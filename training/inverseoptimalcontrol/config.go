@@ -1,10 +1,9 @@
 package inverseoptimalcontrol
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/control"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Where chains begin.
@@ -60,35 +59,22 @@ func (c *Config) Check() error {
 	if err := c.Net.Check(); err != nil {
 		return err
 	}
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	if err := c.Predict.Check(); err != nil {
-		return fmt.Errorf("predict: %w", err)
-	}
-	switch {
-	case c.Langevin.Fused || c.Predict.Fused:
-		return fmt.Errorf("langevin.fused: chains under conditions are not fused: wanted false")
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1 || c.Draws < 1:
-		return fmt.Errorf("batch, draws: wanted at least 1, got %d and %d", c.Batch, c.Draws)
-	case c.Chains != FromZero && c.Chains != Persistent:
-		return fmt.Errorf("chains: wanted zero or persistent, got %q", c.Chains)
-	case c.From != nil && len(c.From) != c.Net.Given()[0]:
-		return fmt.Errorf("from: wanted %d numbers of a scene, got %d", c.Net.Given()[0], len(c.From))
-	case !(c.Drift >= 0):
-		return fmt.Errorf("drift: wanted 0 or more metres, got %g", c.Drift)
-	case c.History < 0 || c.History == 1:
-		return fmt.Errorf("history: wanted at least 2 moments, or 0 for data that are controls, got %d", c.History)
-	case c.History > 0 && (!(c.Metres > 0) || len(c.Net.States()) != 4):
-		return fmt.Errorf("history: wanted states in the plane and metres, their unit, got those of %s and %g", c.Net.Dynamics, c.Metres)
-	case !(c.Reference.Sigma >= 0) || !(c.Length >= 0):
-		return fmt.Errorf("reference.sigma, length: wanted 0 or more, got %g and %g", c.Reference.Sigma, c.Length)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.In("predict", c.Predict.Check()),
+		check.If(c.Langevin.Fused || c.Predict.Fused, "langevin.fused: chains under conditions are not fused: wanted false"),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("draws", c.Draws, 1),
+		check.OneOf("chains", c.Chains, FromZero, Persistent),
+		check.If(c.From != nil && len(c.From) != c.Net.Given()[0], "from: wanted %d numbers of a scene, got %d", c.Net.Given()[0], len(c.From)),
+		check.AtLeast("drift", c.Drift, 0),
+		check.If(c.History < 0 || c.History == 1, "history: wanted at least 2 moments, or 0 for data that are controls, got %d", c.History),
+		check.If(c.History > 0 && (!(c.Metres > 0) || len(c.Net.States()) != 4), "history: wanted states in the plane and metres, their unit, got those of %s and %g", c.Net.Dynamics, c.Metres),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("length", c.Length, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // regulator is the linear-quadratic problem of synthetic/regulator.

@@ -6,6 +6,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -41,31 +42,18 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	for name, l := range map[string]training.Langevin{"prior": c.Prior, "posterior": c.Posterior} {
-		if err := l.Check(); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	for _, h := range c.Hidden {
-		if h < 1 {
-			return fmt.Errorf("hidden: wanted at least one unit a layer, got %v", c.Hidden)
-		}
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Infer < 1 || c.Restarts < 0:
-		return fmt.Errorf("infer, restarts: wanted at least 1, got %d and %d", c.Infer, c.Restarts)
-	case !(c.Sigma > 0):
-		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case !(c.Reference.Sigma > 0):
-		return fmt.Errorf("reference.sigma: wanted a positive deviation, got %g", c.Reference.Sigma)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		check.In("prior", c.Prior.Check()),
+		check.In("posterior", c.Posterior.Check()),
+		check.EachAtLeast("hidden", c.Hidden, 1),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("infer", c.Infer, 1),
+		check.AtLeast("restarts", c.Restarts, 0),
+		check.Positive("sigma", c.Sigma),
+		check.Positive("reference.sigma", c.Reference.Sigma),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // PriorNet describes f: a multi-layer perceptron of codes.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/sampler"
 )
 
@@ -36,24 +37,19 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Chains < 1:
-		return fmt.Errorf("chains: wanted at least 1, got %d", c.Chains)
-	case c.Batch < 0 || c.Draw < 0:
-		return fmt.Errorf("batch, draw: wanted 0 or more, got %d and %d", c.Batch, c.Draw)
-	case c.HMC.Leapfrogs < 0:
-		return fmt.Errorf("hmc.leapfrogs: wanted 0 or more, got %d", c.HMC.Leapfrogs)
-	case c.HMC.Leapfrogs > 0 && (!(c.HMC.Step > 0) || !(c.HMC.Mass >= 0) || c.HMC.Calls < 1):
-		return fmt.Errorf("hmc: wanted a positive step, a mass of 0 or more and at least 1 call, got %g, %g and %d", c.HMC.Step, c.HMC.Mass, c.HMC.Calls)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	if c.HMC.Leapfrogs == 0 {
-		return c.Langevin.Check()
-	}
-	return nil
+	chosen := c.HMC.Leapfrogs > 0
+	return check.First(
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("chains", c.Chains, 1),
+		check.AtLeast("batch", c.Batch, 0),
+		check.AtLeast("draw", c.Draw, 0),
+		check.AtLeast("hmc.leapfrogs", c.HMC.Leapfrogs, 0),
+		check.When(chosen, check.Positive("hmc.step", c.HMC.Step)),
+		check.When(chosen, check.AtLeast("hmc.mass", c.HMC.Mass, 0)),
+		check.When(chosen, check.AtLeast("hmc.calls", c.HMC.Calls, 1)),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+		check.When(!chosen, c.Langevin.Check()),
+	)
 }
 
 // Kernel is the sampler, and the steps of it that an iteration takes.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Families of models, and samplers.
@@ -46,34 +47,22 @@ type Config struct {
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
 	normal := c.Family == AutoNormal
-	switch {
-	case !normal && c.Family != Ising && c.Family != Potts && c.Family != AutoBinomial:
-		return fmt.Errorf("family: wanted ising, potts, auto-binomial or auto-normal, got %q", c.Family)
-	case c.Family == Ising && c.Levels != 2:
-		return fmt.Errorf("levels: wanted 2 for ising, got %d", c.Levels)
-	case !normal && (c.Levels < 2 || c.Levels > 32):
-		return fmt.Errorf("levels: wanted 2 to 32, got %d", c.Levels)
-	case c.Order < 1 || c.Order > 4:
-		return fmt.Errorf("order: wanted 1 to 4, got %d", c.Order)
-	case c.Newton < 0:
-		return fmt.Errorf("newton: wanted 0 or more, got %d", c.Newton)
-	case c.Rate < 0:
-		return fmt.Errorf("rate: wanted 0 or more, got %g", c.Rate)
-	case c.Sampler != Gibbs && c.Sampler != Metropolis && c.Sampler != Exchange:
-		return fmt.Errorf("sampler: wanted gibbs, metropolis or exchange, got %q", c.Sampler)
-	case normal && c.Sampler != Gibbs:
-		return fmt.Errorf("sampler: wanted gibbs for auto-normal, got %q", c.Sampler)
-	case normal && c.Sabotage == Flip:
-		return fmt.Errorf("sabotage: auto-normal is fitted in one step and cannot be flipped")
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	for name, v := range map[string]int{"steps": c.Steps, "chains": c.Chains, "sweeps": c.Sweeps, "burn": c.Burn} {
-		if v < 1 {
-			return fmt.Errorf("%s: wanted at least 1, got %d", name, v)
-		}
-	}
-	return nil
+	return check.First(
+		check.OneOf("family", c.Family, Ising, Potts, AutoBinomial, AutoNormal),
+		check.If(c.Family == Ising && c.Levels != 2, "levels: wanted 2 for ising, got %d", c.Levels),
+		check.When(!normal, check.Within("levels", c.Levels, 2, 32)),
+		check.Within("order", c.Order, 1, 4),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("chains", c.Chains, 1),
+		check.AtLeast("sweeps", c.Sweeps, 1),
+		check.AtLeast("burn", c.Burn, 1),
+		check.AtLeast("newton", c.Newton, 0),
+		check.AtLeast("rate", c.Rate, 0),
+		check.OneOf("sampler", c.Sampler, Gibbs, Metropolis, Exchange),
+		check.If(normal && c.Sampler != Gibbs, "sampler: wanted gibbs for auto-normal, got %q", c.Sampler),
+		check.If(normal && c.Sabotage == Flip, "sabotage: auto-normal is fitted in one step and cannot be flipped"),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // A Preset is a named set of settings and what it is for.

@@ -5,6 +5,7 @@ import (
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // The ways to spoil learning, to show that a test can fail.
@@ -38,9 +39,23 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
+	return check.First(
+		c.Langevin.Check(),
+		c.grids(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.Within("bins", c.Bins, 1, 64),
+		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
+		check.AtLeast("data.noise", c.Data.Noise, 0),
+		check.If(!(c.EMA >= 0 && c.EMA < 1), "ema: wanted a decay from 0 to below 1, got %g", c.EMA),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+		check.If(c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}, "reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one"),
+	)
+}
+
+// grids checks that each grid refines the one before it and has a network.
+func (c *Config) grids() error {
 	nets := len(c.Nets)
 	if c.Specs != nil {
 		nets = len(c.Specs)
@@ -52,26 +67,6 @@ func (c *Config) Check() error {
 		if below := c.Grids[k]; side <= below || side%below != 0 {
 			return fmt.Errorf("grids: wanted a multiple of %d after it, got %d", below, side)
 		}
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Bins < 1 || c.Bins > 64:
-		return fmt.Errorf("bins: wanted 1 to 64, got %d", c.Bins)
-	case !(c.Reference.Sigma >= 0):
-		return fmt.Errorf("reference.sigma: wanted 0 or more, got %g", c.Reference.Sigma)
-	case !(c.Data.Noise >= 0):
-		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
-	case !(c.EMA >= 0 && c.EMA < 1):
-		return fmt.Errorf("ema: wanted a decay from 0 to below 1, got %g", c.EMA)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	case c.Reference.Sigma == 0 && c.Langevin.Clamp == [2]float64{}:
-		return fmt.Errorf("reference.sigma and langevin.clamp are both off: nothing keeps samples in range; set one")
 	}
 	return nil
 }

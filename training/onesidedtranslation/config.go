@@ -6,6 +6,7 @@ import (
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // The ways to spoil learning, to show that a test can fail.
@@ -42,26 +43,16 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Start != "" && c.Start != FromSource && c.Start != FromNoise:
-		return fmt.Errorf("start: wanted source or noise, got %q", c.Start)
-	case c.Apply < 0:
-		return fmt.Errorf("apply: wanted 0 or more steps, got %d", c.Apply)
-	case !(c.Data.Noise >= 0):
-		return fmt.Errorf("data.noise: wanted 0 or more, got %g", c.Data.Noise)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.OneOf("start", c.Start, "", FromSource, FromNoise),
+		check.AtLeast("apply", c.Apply, 0),
+		check.AtLeast("data.noise", c.Data.Noise, 0),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // Network is the network's description.

@@ -6,6 +6,7 @@ import (
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // The ways to spoil learning, to show that a test can fail.
@@ -43,38 +44,22 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Langevin.Check(); err != nil {
-		return err
-	}
-	switch {
-	case c.Scales < 1:
-		return fmt.Errorf("scales: wanted at least 1, got %d", c.Scales)
-	case c.Coarsest < 4:
-		return fmt.Errorf("coarsest: wanted at least 4 pixels, got %d", c.Coarsest)
-	case c.Steps < c.Scales:
-		return fmt.Errorf("steps: wanted at least one for each of %d scales, got %d", c.Scales, c.Steps)
-	case c.Paint < 0 || c.Paint >= c.Scales:
-		return fmt.Errorf("paint: wanted a scale below %d, got %d", c.Scales, c.Paint)
-	case c.Chains < 1:
-		return fmt.Errorf("chains: wanted at least 1, got %d", c.Chains)
-	case c.First < 0:
-		return fmt.Errorf("first: wanted 0 or more, got %d", c.First)
-	case !(c.NoiseOver >= 0 && c.NoiseOver <= 1):
-		return fmt.Errorf("noise_over: wanted a share from 0 to 1, got %g", c.NoiseOver)
-	case !(c.Recover.Weight >= 0):
-		return fmt.Errorf("recover.weight: wanted 0 or more, got %g", c.Recover.Weight)
-	case c.Recover.Steps < 0:
-		return fmt.Errorf("recover.steps: wanted 0 or more, got %d", c.Recover.Steps)
-	case !(c.Recover.Shrink > 0 && c.Recover.Shrink <= 1):
-		return fmt.Errorf("recover.shrink: wanted a share above 0 and up to 1, got %g", c.Recover.Shrink)
-	case !(c.ScoreL2 >= 0):
-		return fmt.Errorf("score_l2: wanted 0 or more, got %g", c.ScoreL2)
-	case c.Langevin.Clamp == [2]float64{}:
-		return fmt.Errorf("langevin.clamp is off: nothing keeps samples in range")
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return nil
+	return check.First(
+		c.Langevin.Check(),
+		check.AtLeast("scales", c.Scales, 1),
+		check.AtLeast("coarsest", c.Coarsest, 4),
+		check.If(c.Steps < c.Scales, "steps: wanted at least one for each of %d scales, got %d", c.Scales, c.Steps),
+		check.If(c.Paint < 0 || c.Paint >= c.Scales, "paint: wanted a scale below %d, got %d", c.Scales, c.Paint),
+		check.AtLeast("chains", c.Chains, 1),
+		check.AtLeast("first", c.First, 0),
+		check.Within("noise_over", c.NoiseOver, 0, 1),
+		check.AtLeast("recover.weight", c.Recover.Weight, 0),
+		check.AtLeast("recover.steps", c.Recover.Steps, 0),
+		check.If(!(c.Recover.Shrink > 0 && c.Recover.Shrink <= 1), "recover.shrink: wanted a share above 0 and up to 1, got %g", c.Recover.Shrink),
+		check.AtLeast("score_l2", c.ScoreL2, 0),
+		check.If(c.Langevin.Clamp == [2]float64{}, "langevin.clamp is off: nothing keeps samples in range"),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+	)
 }
 
 // Network is the network's description.

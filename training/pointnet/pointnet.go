@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/sampler"
@@ -29,13 +30,11 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Config.Check(); err != nil {
-		return err
-	}
-	if c.Search.Steps < 1 || !(c.Search.Rate > 0) {
-		return fmt.Errorf("search: wanted at least one step and a positive rate, got %d and %g", c.Search.Steps, c.Search.Rate)
-	}
-	return nil
+	return check.First(
+		c.Config.Check(),
+		check.AtLeast("search.steps", c.Search.Steps, 1),
+		check.Positive("search.rate", c.Search.Rate),
+	)
 }
 
 func small(net string, steps int) Config {

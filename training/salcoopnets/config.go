@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/conditionalcoopnets"
 )
 
@@ -53,33 +54,18 @@ func (c *Config) conditional() conditionalcoopnets.Config {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	part := c.conditional()
-	if err := part.Check(); err != nil {
-		return err
-	}
-	weak := c.Supervision == Scribbles
-	if weak {
-		if err := c.Recover.Check(); err != nil {
-			return fmt.Errorf("recover: %w", err)
-		}
-	}
-	switch {
-	case !weak && c.Supervision != Full:
-		return fmt.Errorf("supervision: wanted full or scribbles, got %q", c.Supervision)
-	case c.Classes != 0:
-		return fmt.Errorf("classes: a saliency map is drawn from a picture: wanted 0, got %d", c.Classes)
-	case c.Warm < 0 || !weak && c.Warm > 0:
-		return fmt.Errorf("warm: wanted 0 or more iterations, and 0 under full supervision, got %d", c.Warm)
-	case weak && !(c.Known >= 0):
-		return fmt.Errorf("known: wanted a weight of 0 or more, got %g", c.Known)
-	case c.Revise < 0:
-		return fmt.Errorf("revise: wanted an iteration, got %d", c.Revise)
-	case c.Draws < 1:
-		return fmt.Errorf("draws: wanted at least 1, got %d", c.Draws)
-	case c.Sabotage == Background && !weak:
-		return fmt.Errorf("sabotage: background wants supervision by scribbles")
-	}
-	return nil
+	part, weak := c.conditional(), c.Supervision == Scribbles
+	return check.First(
+		part.Check(),
+		check.When(weak, check.In("recover", c.Recover.Check())),
+		check.OneOf("supervision", c.Supervision, Full, Scribbles),
+		check.If(c.Classes != 0, "classes: a saliency map is drawn from a picture: wanted 0, got %d", c.Classes),
+		check.If(c.Warm < 0 || !weak && c.Warm > 0, "warm: wanted 0 or more iterations, and 0 under full supervision, got %d", c.Warm),
+		check.When(weak, check.AtLeast("known", c.Known, 0)),
+		check.AtLeast("revise", c.Revise, 0),
+		check.AtLeast("draws", c.Draws, 1),
+		check.If(c.Sabotage == Background && !weak, "sabotage: background wants supervision by scribbles"),
+	)
 }
 
 // small lets the teacher's share in what the generator is taught grow from 0.

@@ -2,6 +2,7 @@ package sequencecyclecoopnets
 
 import (
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"fmt"
 
 	"ebmrun/onnxmodels/conditional"
@@ -23,13 +24,11 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Config.Check(); err != nil {
-		return err
-	}
-	if !(c.Predict >= 0 && c.Through >= 0) {
-		return fmt.Errorf("predict, through: wanted 0 or more, got %g and %g", c.Predict, c.Through)
-	}
-	return nil
+	return check.First(
+		c.Config.Check(),
+		check.AtLeast("predict", c.Predict, 0),
+		check.AtLeast("through", c.Through, 0),
+	)
 }
 
 // PredictorNet is the predictors' description.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/maxent"
 )
 
@@ -36,19 +37,19 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	switch {
-	case c.Select != Pursuit && c.Select != Boost:
-		return fmt.Errorf("select: wanted pursuit or boost, got %q", c.Select)
-	case c.Atoms < 1:
-		return fmt.Errorf("atoms: wanted at least 1, got %d", c.Atoms)
-	case len(c.Scales) == 0:
-		return fmt.Errorf("scales: wanted at least one")
-	case c.Shift < 0 || c.Shift > 16 || c.Turn < 0 || 2*c.Turn >= c.Orientations && c.Turn > 0:
-		return fmt.Errorf("shift, turn: wanted 0 to 16, and less than half the orientations, got %d and %d", c.Shift, c.Turn)
-	case c.Select == Boost && (c.Cells < 1 || !(c.Keep > 0 && c.Keep <= 1) || c.Every < 1 || c.Sweeps < 1):
-		return fmt.Errorf("cells, keep, every, sweeps: wanted at least 1, a share, and at least 1 twice, got %d, %g, %d and %d", c.Cells, c.Keep, c.Every, c.Sweeps)
-	}
-	return c.Config.Check()
+	boost := c.Select == Boost
+	return check.First(
+		check.OneOf("select", c.Select, Pursuit, Boost),
+		check.AtLeast("atoms", c.Atoms, 1),
+		check.If(len(c.Scales) == 0, "scales: wanted at least one"),
+		check.Within("shift", c.Shift, 0, 16),
+		check.If(c.Turn < 0 || 2*c.Turn >= c.Orientations && c.Turn > 0, "turn: wanted 0 or more, and less than half the %d orientations, got %d", c.Orientations, c.Turn),
+		check.When(boost, check.AtLeast("cells", c.Cells, 1)),
+		check.If(boost && !(c.Keep > 0 && c.Keep <= 1), "keep: wanted a share above 0 and up to 1, got %g", c.Keep),
+		check.When(boost, check.AtLeast("every", c.Every, 1)),
+		check.When(boost, check.AtLeast("sweeps", c.Sweeps, 1)),
+		c.Config.Check(),
+	)
 }
 
 // A Preset is a named set of settings and what it is for.

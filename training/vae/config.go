@@ -6,6 +6,7 @@ import (
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // Config are the settings of the system.
@@ -67,10 +68,10 @@ func (k KL) At(iter int) float64 {
 
 // Check reports the first setting that makes no sense.
 func (k KL) Check() error {
-	if !(k.Weight >= 0) || k.Warmup < 0 {
-		return fmt.Errorf("kl: wanted a weight and a warmup of at least 0, got %g and %d", k.Weight, k.Warmup)
-	}
-	return nil
+	return check.First(
+		check.AtLeast("kl.weight", k.Weight, 0),
+		check.AtLeast("kl.warmup", k.Warmup, 0),
+	)
 }
 
 // The ways to spoil learning.
@@ -81,19 +82,15 @@ const (
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	switch {
-	case c.Steps < 1:
-		return fmt.Errorf("steps: wanted at least 1, got %d", c.Steps)
-	case c.Batch < 1:
-		return fmt.Errorf("batch: wanted at least 1, got %d", c.Batch)
-	case c.Draws < 1 || c.Rounds < 1:
-		return fmt.Errorf("draws, rounds: wanted at least 1, got %d and %d", c.Draws, c.Rounds)
-	case !(c.Sigma > 0):
-		return fmt.Errorf("sigma: wanted a positive deviation, got %g", c.Sigma)
-	case c.Sabotage != "" && c.Sabotage != Flip && c.Sabotage != Freeze:
-		return fmt.Errorf("sabotage: wanted flip or freeze, got %q", c.Sabotage)
-	}
-	return c.KL.Check()
+	return check.First(
+		check.AtLeast("steps", c.Steps, 1),
+		check.AtLeast("batch", c.Batch, 1),
+		check.AtLeast("draws", c.Draws, 1),
+		check.AtLeast("rounds", c.Rounds, 1),
+		check.Positive("sigma", c.Sigma),
+		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
+		c.KL.Check(),
+	)
 }
 
 // preset explains pictures up to a deviation of 0.6. At 0.3, where generators with

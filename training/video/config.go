@@ -1,11 +1,9 @@
 package video
 
 import (
-	"fmt"
-	"slices"
-
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/generativeconvnet"
 )
@@ -30,19 +28,12 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Config.Check(); err != nil {
-		return err
-	}
-	if err := c.Recovery.Check(); err != nil {
-		return fmt.Errorf("recovery: %w", err)
-	}
-	switch {
-	case !slices.Contains([]string{"", Region, Frames, Pixels, Own}, c.Mask):
-		return fmt.Errorf("mask: wanted region, frames, pixels or own, got %q", c.Mask)
-	case c.Mask != "" && c.Mask != Own && !(c.Missing > 0 && c.Missing < 1):
-		return fmt.Errorf("missing: wanted a share between 0 and 1, got %g", c.Missing)
-	}
-	return nil
+	return check.First(
+		c.Config.Check(),
+		check.In("recovery", c.Recovery.Check()),
+		check.OneOf("mask", c.Mask, "", Region, Frames, Pixels, Own),
+		check.If(c.Mask != "" && c.Mask != Own && !(c.Missing > 0 && c.Missing < 1), "missing: wanted a share between 0 and 1, got %g", c.Missing),
+	)
 }
 
 // texture has the released settings, in [0, 255] minus the mean and with the

@@ -5,6 +5,7 @@ import (
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/generativeconvnet"
 )
@@ -20,16 +21,11 @@ type Config struct {
 
 // Check reports the first setting that makes no sense.
 func (c *Config) Check() error {
-	if err := c.Config.Check(); err != nil {
-		return err
-	}
-	if err := c.Recovery.Check(); err != nil {
-		return fmt.Errorf("recovery: %w", err)
-	}
-	if err := c.Resolution.Check(); err != nil {
-		return fmt.Errorf("resolution: %w", err)
-	}
-	return nil
+	return check.First(
+		c.Config.Check(),
+		check.In("recovery", c.Recovery.Check()),
+		check.In("resolution", c.Resolution.Check()),
+	)
 }
 
 // small uses the temperature of the generative ConvNet's presets for pictures:
