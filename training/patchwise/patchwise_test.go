@@ -251,15 +251,15 @@ func TestAbilities(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for want, change := range map[string]func(*patchwise.Config){
-		"scales":   func(c *patchwise.Config) { c.Scales = 0 },
-		"coarsest": func(c *patchwise.Config) { c.Coarsest = 3 },
-		"steps":    func(c *patchwise.Config) { c.Steps = 2 },
-		"chains":   func(c *patchwise.Config) { c.Chains = 0 },
-		"paint":    func(c *patchwise.Config) { c.Paint = 3 },
-		"clamp":    func(c *patchwise.Config) { c.Langevin.Clamp = [2]float64{} },
-		"shrink":   func(c *patchwise.Config) { c.Recover.Shrink = 0 },
-		"share":    func(c *patchwise.Config) { c.NoiseOver = 2 },
-		"flip":     func(c *patchwise.Config) { c.Sabotage = "no" },
+		"scales":     func(c *patchwise.Config) { c.Scales = 0 },
+		"coarsest":   func(c *patchwise.Config) { c.Coarsest = 3 },
+		"steps":      func(c *patchwise.Config) { c.Steps = 2 },
+		"chains":     func(c *patchwise.Config) { c.Chains = 0 },
+		"paint":      func(c *patchwise.Config) { c.Paint = 3 },
+		"clamp":      func(c *patchwise.Config) { c.Langevin.Clamp = [2]float64{} },
+		"shrink":     func(c *patchwise.Config) { c.Recover.Shrink = 0 },
+		"noise_over": func(c *patchwise.Config) { c.NoiseOver = 2 },
+		"flip":       func(c *patchwise.Config) { c.Sabotage = "no" },
 	} {
 		c := config(change)
 		if err := c.Check(); err == nil || !strings.Contains(err.Error(), want) {
