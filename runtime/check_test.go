@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -313,6 +314,16 @@ func TestRemembered(t *testing.T) {
 	expect("other provider options", 5)
 	run(runtime.Options{Recheck: true}, 2)
 	expect("recheck", 6)
+	verdicts, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := regexp.MustCompile(`edition \d+`).ReplaceAll(verdicts, []byte("edition 0"))
+	if err := os.WriteFile(file, older, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(runtime.Options{}, 2)
+	expect("another edition of the rewriting", 7)
 
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), "*")); len(left) != 1 {
 		t.Errorf("files left: %v", left)
@@ -321,9 +332,9 @@ func TestRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(runtime.Options{}, 2)
-	expect("broken file", 7)
+	expect("broken file", 8)
 	run(runtime.Options{}, 2)
-	expect("mended file", 7)
+	expect("mended file", 8)
 }
 
 // TestZeroWeights compares a model whose weights are constants, all zero: that it

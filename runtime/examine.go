@@ -93,7 +93,7 @@ func (x *examination) key(provider string) string {
 	}
 	return strings.Join([]string{
 		hash(x.m), strings.Join(dims, ","), provider, strings.Join(opts, ","), x.p.b.Library(), processor(),
-		fmt.Sprint(o.Threads), o.Optimize.String(), precision,
+		fmt.Sprint(o.Threads), o.Optimize.String(), precision, fmt.Sprint("edition ", edition),
 	}, "|")
 }
 
