@@ -71,8 +71,8 @@ func TestGoodFiles(t *testing.T) {
 		for file, want := range map[string]map[string]bool{
 			loop[0]:  {"engine energy": true, "engine score": true, weights: true, "onnx-go energy": mlp, "onnx-go score": mlp},
 			loop[1]:  {"engine energy": true, "engine score": true, "engine grad/x": true, weights: true},
-			loop[2]:  {"engine x": true, "engine energy": true, weights: true, "onnx-go outputs": false},
-			fixed[2]: {"engine x": true, "engine energy": true, weights: true},
+			loop[2]:  {"engine drift": true, "engine noise": true, "engine energy": true, weights: true, "onnx-go outputs": false},
+			fixed[2]: {"engine drift": true, "engine noise": true, "engine energy": true, weights: true},
 		} {
 			r, err := check(t, file, m)
 			if err != nil {
@@ -174,21 +174,17 @@ func TestWeights(t *testing.T) {
 	}
 }
 
-// TestJumpingSlopes: a network of ReLU units is held to the relative L2 distance
-// of its gradient, one of smooth units to every value, and errors are found in both.
-func TestJumpingSlopes(t *testing.T) {
+// TestGradients: errors are found in the gradients of smooth units and of those that
+// jump, though smaller ones than a jump makes.
+func TestGradients(t *testing.T) {
 	for _, c := range []struct {
 		activation string
 		spoil      func(g []float32) // weights of each value of grad/x, 1 before
 		fails      bool
 	}{
-		{"relu", func(g []float32) { g[3] += 5e-4 }, false}, // as where a unit takes the other side
+		{"relu", func(g []float32) { g[3] += 5e-5 }, false},
+		{"relu", func(g []float32) { g[3] += 5e-4 }, true}, // no unit stands at its jump
 		{"swish", func(g []float32) { g[3] += 5e-4 }, true},
-		{"relu", func(g []float32) {
-			for i := range g {
-				g[i] += 2e-3
-			}
-		}, true},
 		{"relu", func(g []float32) { g[3] = -1 }, true},
 		{"relu", func(g []float32) { g[3] = float32(math.NaN()) }, true},
 	} {
