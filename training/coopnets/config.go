@@ -86,11 +86,16 @@ func small(net, gen string, steps int) Config {
 	}
 }
 
-// published has the settings of the authors' released code for MNIST (jump-start),
-// on networks of this package.
-func published(net, gen string) Config {
-	c := small(net, gen, 120000)
-	c.Batch = 100
+// published has the settings and networks of the authors' released code
+// (jump-start). The released generators have batch normalisation, these have none;
+// their first layer is a convolution of a 1×1 map, here a dense layer with a bias for
+// every position; and their layers crop one row and column more before than behind,
+// which takes a kernel one smaller here.
+func published(batch, steps int, e energy.Spec, g generator.Spec) Config {
+	c := small("", "", steps)
+	c.Spec, c.GenSpec, c.Batch = &e, &g, batch
+	e.Activation, e.Init = "leaky", "normal:0.01"
+	g.Codes, g.Start, g.Filters, g.Activation, g.Tanh, g.Init = 100, 4, 512, "leaky", true, "normal:0.005"
 	c.Langevin = training.Langevin{Steps: 15, Step: 0.002, Noise: 1}
 	c.Reference.Sigma, c.ScoreL2 = 0.016, 0
 	c.Optim.LR, c.Optim.Clip, c.Teach.LR = 0.007, 0, 1e-4
@@ -98,18 +103,36 @@ func published(net, gen string) Config {
 	return c
 }
 
+// down and up halve and double the side.
+func down(filters, kernel int) energy.Layer {
+	return energy.Layer{Filters: filters, Kernel: kernel, Stride: 2, Same: true}
+}
+
+func up(filters int) generator.Layer {
+	return generator.Layer{Filters: filters, Kernel: 4, Stride: 2, Pad: 1}
+}
+
+// digits sums a hundred outputs of the whole 4×4 map.
+func digits() energy.Spec {
+	return energy.Spec{Layers: []energy.Layer{down(64, 4), down(128, 4), down(256, 4), {Filters: 100, Kernel: 4}}}
+}
+
 // Presets is the table of settings with a name.
 var Presets = map[string]struct {
 	Title  string
 	Config Config
 }{
-	"pictures-16":  {"16×16 pictures", small("coop-16", "deconv16", 500)},
-	"pictures-28":  {"28×28 pictures", small("coop-28", "deconv28", 1500)},
-	"pictures-32":  {"32×32 pictures", small("coop-32", "deconv32", 1500)},
-	"pictures-64":  {"64×64 pictures", small("coop-64", "deconv64", 1500)},
-	"published-28": {"sampling and learning rates of the released MNIST code, 28×28", published("coop-28", "deconv28")},
-	"published-32": {"the same on 32×32 pictures", published("coop-32", "deconv32")},
-	"published-64": {"sampling and learning rates of the released scene code, 64×64", published("coop-64", "deconv64")},
+	"pictures-16": {"16×16 pictures", small("coop-16", "deconv16", 500)},
+	"pictures-28": {"28×28 pictures", small("coop-28", "deconv28", 1500)},
+	"pictures-32": {"32×32 pictures", small("coop-32", "deconv32", 1500)},
+	"pictures-64": {"64×64 pictures", small("coop-64", "deconv64", 1500)},
+	"published-28": {"released code for MNIST, 28×28", published(200, 60000, digits(),
+		generator.Spec{Layers: []generator.Layer{{Filters: 256, Kernel: 3, Stride: 2, Pad: 1}, up(128), up(0)}})},
+	"published-32": {"the same on 32×32 pictures", published(200, 60000, digits(),
+		generator.Spec{Layers: []generator.Layer{up(256), up(128), up(0)}})},
+	"published-64": {"released code for scenes, 64×64", published(100, 120000,
+		energy.Spec{Layers: []energy.Layer{down(64, 5), down(128, 3), {Filters: 256, Kernel: 3, Pad: 1}, {Filters: 100, Kernel: 16}}},
+		generator.Spec{Layers: []generator.Layer{up(256), up(128), up(64), up(0)}})},
 }
 
 // For returns the settings for data of the given dimensions: "small" and

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"ebmrun/graphs"
+	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -314,6 +316,31 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := c.GeneratorNet(); err == nil {
 		t.Error("an unknown generator is no error")
+	}
+}
+
+// TestPublishedSizes: energies of the presets with published settings have as many
+// parameters as the authors' networks.
+func TestPublishedSizes(t *testing.T) {
+	for _, c := range []struct {
+		dims []int
+		want int
+	}{{[]int{1, 28, 28}, 1066532}, {[]int{3, 64, 64}, 6927588}} {
+		s, err := coopnets.For("paper", c.dims, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := energy.Build(*s.Spec, c.dims, s.Reference.Sigma, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, p := range passes.Weights(m.Graph) {
+			got += graphs.Size(p.Shape.Ints())
+		}
+		if got != c.want {
+			t.Errorf("%v: %d parameters, wanted %d", c.dims, got, c.want)
+		}
 	}
 }
 
