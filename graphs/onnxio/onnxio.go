@@ -115,6 +115,35 @@ func Encode(m *graphs.Model) ([]byte, error) {
 	return nil, &refusal{"", err}
 }
 
+// Apart is [Encode] without the elements of large initializers of floats: the bytes
+// refer to them as external data in a file that there is not, and they are returned,
+// in order, to be handed to a reader beside the bytes.
+func Apart(m *graphs.Model) (b []byte, large []*graphs.Value, err error) {
+	e := &encoder{later: map[*onnxpb.TensorProto]*graphs.Tensor{}}
+	p, err := e.model(m)
+	if err != nil {
+		return nil, nil, &refusal{"", err}
+	}
+	for i, tp := range p.Graph.Initializer {
+		t := e.later[tp]
+		switch {
+		case t == nil:
+		case t.Type.IsFloat() && rawSize(t) >= minLifted:
+			tp.DataLocation = onnxpb.TensorProto_EXTERNAL.Enum()
+			tp.ExternalData = []*onnxpb.StringStringEntryProto{{Key: proto.String("location"), Value: proto.String("memory")}}
+			large = append(large, m.Graph.Inits[i])
+		default:
+			if err := embed(tp, t); err != nil {
+				return nil, nil, &refusal{"", err}
+			}
+		}
+	}
+	if b, err = marshal(p); err != nil {
+		return nil, nil, &refusal{"", err}
+	}
+	return b, large, nil
+}
+
 func marshal(p *onnxpb.ModelProto) ([]byte, error) {
 	if err := fitsFile(proto.Size(p)); err != nil {
 		return nil, err

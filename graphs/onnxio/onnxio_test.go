@@ -513,3 +513,53 @@ func bench(b *testing.B, f func(*graphs.Model, []byte)) {
 		f(m, file)
 	}
 }
+
+// TestApart: only large initializers of floats are left out, and with them put back the
+// model is what it was.
+func TestApart(t *testing.T) {
+	const big = minLifted / 4
+	b := graphs.NewBuilder(&graphs.Graph{Name: "apart"})
+	x := b.Input("x", graphs.Float32, graphs.MakeShape(2, big))
+	w, ids := graphs.NewTensor(graphs.Float32, big), graphs.NewTensor(graphs.Int64, big)
+	small := graphs.NewTensor(graphs.Float32, big-1)
+	for i := range big {
+		w.F32()[i], ids.Data.([]int64)[i] = float32(i), int64(big-1-i)
+	}
+	b.Output("y", b.Mul(b.Op("Gather", []*graphs.Value{x, b.Const(ids)}, graphs.I("axis", 1)), b.Weight("w", w)))
+	b.Output("z", b.Neg(b.Weight("small", small)))
+	g, err := b.Graph()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := graphs.NewModel(g)
+	whole, err := Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, large, err := Apart(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(large) != 1 || large[0].Name != "w" || len(rest) > len(whole)-minLifted+100 {
+		t.Fatalf("wanted w apart, got %v; %d bytes of %d left", large, len(rest), len(whole))
+	}
+	dir := t.TempDir()
+	raw, _ := graphs.EncodeRaw(w)
+	if err := os.WriteFile(filepath.Join(dir, "memory"), raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "m.onnx"), rest, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	back, err := Read(filepath.Join(dir, "m.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Encode(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again, whole) {
+		t.Error("the parts do not make the whole")
+	}
+}

@@ -244,10 +244,15 @@ func (e *encoder) tensor(t *graphs.Tensor) (*onnxpb.TensorProto, error) {
 	if err != nil || !bare {
 		return p, err
 	}
+	return p, embed(p, t)
+}
+
+// embed puts the elements of t into its message, raw.
+func embed(p *onnxpb.TensorProto, t *graphs.Tensor) (err error) {
 	if p.RawData, err = graphs.EncodeRaw(t); p.RawData == nil {
 		p.RawData = []byte{}
 	}
-	return p, err
+	return err
 }
 
 // bare is [encoder.tensor] that leaves raw elements out and says so.

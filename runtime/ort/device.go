@@ -30,6 +30,7 @@ enum {
 	BIND_OUTPUT = 137,
 	BIND_OUTPUT_TO_DEVICE = 138,
 	GET_BOUND_OUTPUT_VALUES = 140,
+	ADD_EXTERNAL_INITIALIZERS = 210,
 };
 
 typedef void status; // NULL is success
@@ -64,6 +65,9 @@ static status *ort_tensor(void *alloc, const int64_t *dims, size_t rank, void **
 static status *ort_allocator(void *session, void *memory, void **out) {
 	return ((status *(*)(void *, void *, void **))api[CREATE_ALLOCATOR])(session, memory, out);
 }
+static status *ort_initializers(void *options, const char *const *names, void *const *values, size_t n) {
+	return ((status *(*)(void *, const char *const *, void *const *, size_t))api[ADD_EXTERNAL_INITIALIZERS])(options, names, values, n);
+}
 // ort_output gives the value bound to output i, to be released.
 static status *ort_output(void *b, size_t i, void **value) {
 	void *alloc, **values = NULL;
@@ -90,6 +94,8 @@ import (
 	"sync"
 	"unsafe"
 
+	onnx "github.com/yalue/onnxruntime_go"
+
 	"ebmrun/graphs"
 	"ebmrun/runtime"
 )
@@ -105,6 +111,20 @@ var loadAPI = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// initializers gives the session that is made with opts the content of initializers
+// that its model refers to as external data. It is copied when the session is made.
+func initializers(opts *onnx.SessionOptions, names []string, content []*view) error {
+	if err := loadAPI(); err != nil {
+		return err
+	}
+	texts, values := make([]*C.char, len(names)), make([]unsafe.Pointer, len(names))
+	for i, name := range names {
+		texts[i], values[i] = C.CString(name), handle(content[i].internals, "ortValue")
+		defer C.free(unsafe.Pointer(texts[i]))
+	}
+	return failure(C.ort_initializers(handle(opts, "o"), &texts[0], &values[0], C.size_t(len(names))))
+}
 
 func failure(s unsafe.Pointer) error {
 	if s == nil {

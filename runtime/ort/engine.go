@@ -122,13 +122,14 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if strings.ToLower(o.Provider) == runtime.OpenVINO {
 		m = readersApart(m)
 	}
-	data, err := onnxio.Encode(m)
+	if err := dump(o.DumpDir, m); err != nil {
+		return nil, err
+	}
+	data, large, err := apart(m)
 	if err != nil {
 		return nil, err
 	}
-	if err := dump(o.DumpDir, m, data); err != nil {
-		return nil, err
-	}
+	defer tidy(large)()
 	p := &program{sig: sig, memory: memories[strings.ToLower(o.Provider)], types: nodeTypes(m.Graph), calls: make(chan *call, maxCalls)}
 	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
 	err = keepSignalStack(func() error {
@@ -137,6 +138,11 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 			return err
 		}
 		defer opts.Destroy()
+		done, err := hand(opts, large)
+		defer done()
+		if err != nil {
+			return err
+		}
 		if unfused(m.Graph) {
 			if err := opts.AddSessionConfigEntry("optimization.disable_specified_optimizers", "MatmulTransposeFusion"); err != nil {
 				return err
@@ -174,13 +180,17 @@ func names(vs []*graphs.Value) []string {
 	return out
 }
 
-// dump writes the bytes handed to the library into a folder, if one is named.
-func dump(dir string, m *graphs.Model, data []byte) error {
+// dump writes the model handed to the library into a folder, if one is named.
+func dump(dir string, m *graphs.Model) error {
 	if dir == "" {
 		dir = os.Getenv("EBMRUN_DUMP")
 	}
 	if dir == "" {
 		return nil
+	}
+	data, err := onnxio.Encode(m)
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("dumping a model: %w", err)
@@ -222,7 +232,12 @@ func sessionOptions(o runtime.Options, profile string) (*onnx.SessionOptions, er
 		set = append(set, opts.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"))
 	}
 	if o.NoArena {
-		set = append(set, opts.SetCpuMemArena(false), opts.SetMemPattern(false))
+		set = append(set, opts.SetCpuMemArena(false))
+	}
+	if p := strings.ToLower(o.Provider); o.NoArena || p == "" || p == runtime.CPU {
+		// A pattern of the first call is one block for all that later calls need, beside
+		// the blocks that the first call took: slower in no workload of ours.
+		set = append(set, opts.SetMemPattern(false))
 	}
 	if profile != "" {
 		set = append(set, opts.EnableProfiling(profile))
