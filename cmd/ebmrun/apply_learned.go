@@ -328,8 +328,13 @@ scale of learning.
 Saliency maps are means of several draws. OUT-deviation.npy holds how far the draws
 deviate, as chances from 0 to 0.5, and OUT.png a row of it, white where it is 0.5;
 generative-swin adds OUT-entropy.npy, and its parts OUT-aleatoric.npy, what the picture
-leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.`,
-		"ebmrun apply translate runs/edges --data ./edges -o translated.png",
+leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.
+
+Where --out is a folder (it exists, or ends in a slash) every picture of --data has its translation
+there, under its name and in its size, and how far draws deviate in OUT-deviation, white
+where it is 0.5. A picture is stretched to the size of learning and what comes of it back.`,
+		`ebmrun apply translate runs/edges --data ./edges -o translated.png
+  ebmrun apply translate runs/maps --data ./pictures -o maps/`,
 		func(ctx context.Context, a *applied) error {
 			l := a.Learned.(training.Translator)
 			if n < 1 {
@@ -346,17 +351,17 @@ leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.`,
 					a.dim = graphs.Size(a.Dims)
 				}
 			}
+			if a.toFolder() {
+				if !a.flags.Changed("n") {
+					n = 0
+				}
+				return a.translateEach(ctx, l, name, n)
+			}
 			source, truth, err := a.sources(ctx, name, n)
 			if err != nil {
 				return err
 			}
-			var y []float32
-			var doubts map[string][]float32
-			if d, ok := l.(training.Doubter); ok {
-				y, doubts, err = d.Doubt(ctx, source, c.seed)
-			} else {
-				y, err = l.Translate(ctx, source, c.seed)
-			}
+			y, doubts, err := translated(ctx, l, source, c.seed)
 			if err != nil {
 				return err
 			}
@@ -375,7 +380,7 @@ leaves open, and OUT-epistemic.npy, what the code leaves open, in nats.`,
 		})
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "what to translate: a name, folder or file; of pairs, what is given (default: held-out pairs of the run's data)")
-	fl.IntVar(&n, "n", 8, "examples at most")
+	fl.IntVar(&n, "n", 8, "examples at most (into a folder: all)")
 	fl.BoolVar(&back, "back", false, "from the second domain to the first")
 	return cmd
 }

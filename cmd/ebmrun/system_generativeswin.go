@@ -9,6 +9,7 @@ import (
 	weightfile "ebmrun/export/weights"
 	"ebmrun/graphs"
 	"ebmrun/graphs/onnxio"
+	"ebmrun/onnxmodels/chain"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/swin"
@@ -78,7 +79,7 @@ func startSwin(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*generativeswin.Config)
 	spec, err := c.Network()
 	if err == nil {
-		err = reachable(spec.Tanh, e.set)
+		err = errors.Join(mapsGiven(e), reachable(spec.Tanh, e.set))
 	}
 	if err != nil {
 		return nil, badInput(err)
@@ -129,7 +130,13 @@ func openSwin(ctx context.Context, e environment, settings any, r *openedRun) er
 	if err != nil {
 		return err
 	}
-	// the generator, and the same in two parts: many codes of a picture need the first once
-	r.Networks = map[string]*graphs.Model{"prior": prior.Model, "generator-given": whole.Model.Model, "encoder": encoder, "decoder": decoder.Model}
+	k := c.Prior
+	codes, err := chain.Sampler(prior, chain.Step{Size: k.Step, Noise: k.Noise, GradClip: k.GradClip, ClampMin: k.Clamp[0], ClampMax: k.Clamp[1]})
+	if err != nil {
+		return err
+	}
+	// the generator, and the same in two parts: many codes of a picture need the first once;
+	// the prior, and the chain that codes are drawn by
+	r.Networks = map[string]*graphs.Model{"prior": prior.Model, "codes": codes, "generator-given": whole.Model.Model, "encoder": encoder, "decoder": decoder.Model}
 	return nil
 }

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
+	"image"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"ebmrun/training/data"
+	"ebmrun/training/record"
 )
 
 // TestGenerativeSwin trains from the command line with and without depth, resumes,
@@ -34,10 +39,28 @@ func TestGenerativeSwin(t *testing.T) {
 			t.Errorf("%s: epistemic entropies from %g to %g (%v)", from, slices.Min(x.X()), slices.Max(x.X()), err)
 		}
 		files := filepath.Join(t.TempDir(), "x")
-		exported(t, run, "-o", files, "--check").wantOut(t, "generator-given.onnx", "prior.onnx", "encoder.onnx", "decoder.onnx")
+		exported(t, run, "-o", files, "--check").wantOut(t, "generator-given.onnx", "prior.onnx", "encoder.onnx", "decoder.onnx", "codes.onnx")
 		if from != "synthetic/salient" {
 			continue
 		}
+		each := t.TempDir()
+		for name, side := range map[string]int{"a/one.png": 20, "b/two.png": 16} {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(each, name)), 0o777),
+				record.WritePNG(filepath.Join(each, name), image.NewRGBA(image.Rect(0, 0, side, 24)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply(t, "translate", run, "--data", each, "-o", out+"/").wantOut(t, "2 pictures")
+		for _, name := range []string{out + "/a/one.png", out + "-deviation/a/one.png", out + "/b/two.png"} {
+			p, err := data.ReadPictures(name, 0, 0, false, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.C != 1 || p.H != 24 || p.W != map[string]int{"one.png": 20, "two.png": 16}[filepath.Base(name)] {
+				t.Errorf("%s: %v, wanted a grey map as large as the picture", name, p.Dims())
+			}
+		}
+		apply(t, "translate", run, "-o", out+"/").wantError(t, statusBadInput, "--data")
 		// what is exported is a file to begin with, if it is of the same transformer
 		again := append(slices.Clone(args), "--set", "weights="+filepath.Join(files, "generator-given.onnx"), "--out")
 		ebmrun(t, append(again, filepath.Join(t.TempDir(), "again"))...).wantOut(t)
@@ -45,4 +68,21 @@ func TestGenerativeSwin(t *testing.T) {
 		ebmrun(t, again...).wantError(t, statusBadInput, "generator-given.onnx: swin: ", "layers.1.blocks.1")
 	}
 	ebmrun(t, "train", "generative-swin", "--data", "synthetic/blob16", "--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, "--given")
+}
+
+func TestMapsGiven(t *testing.T) {
+	for _, c := range []struct {
+		dims, given []int
+		want        string
+	}{
+		{[]int{1, 8, 8}, []int{3, 8, 8}, ""},
+		{[]int{1, 8, 8}, []int{4, 8, 8}, ""},
+		{[]int{3, 8, 8}, []int{1, 8, 8}, "maps as --data"},
+		{[]int{3, 8, 8}, []int{3, 8, 8}, "grey files"},
+	} {
+		err := mapsGiven(environment{set: &data.Set{Name: "maps"}, dims: c.dims, given: c.given})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v given %v: %v, wanted %q", c.dims, c.given, err, c.want)
+		}
+	}
 }

@@ -14,9 +14,21 @@ func presetSaliency(name string, dims []int, examples int) (any, error) {
 	return &c, err
 }
 
+// mapsGiven refuses pictures where maps are wanted, which happens when --data and --given
+// are mistaken for one another.
+func mapsGiven(e environment) error {
+	switch {
+	case len(e.dims) != 3 || e.dims[0] == 1 || len(e.given) != 3:
+		return nil
+	case e.given[0] == 1:
+		return fmt.Errorf("%s has %d channels and what it is given has 1: wanted the maps as --data and the pictures as --given", e.set.Name, e.dims[0])
+	}
+	return fmt.Errorf("%s: maps of %d channels: wanted grey files", e.set.Name, e.dims[0])
+}
+
 func startSaliency(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*salcoopnets.Config)
-	err := c.Check()
+	err := errors.Join(c.Check(), mapsGiven(e))
 	if err != nil {
 		return nil, badInput(err)
 	}

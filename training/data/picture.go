@@ -82,8 +82,19 @@ func readHeader(path string) (header, error) {
 		if err != nil {
 			return header{}, err
 		}
-		grey := c.ColorModel == color.GrayModel || c.ColorModel == color.Gray16Model
-		return header{w: c.Width, h: c.Height, grey: grey}, checkPixels(c.Width, c.Height)
+		return header{w: c.Width, h: c.Height, grey: isGrey(c.ColorModel)}, checkPixels(c.Width, c.Height)
+	})
+}
+
+// isGrey is whether a file can hold shades of grey alone: its palette may have no other colours.
+func isGrey(m color.Model) bool {
+	palette, ok := m.(color.Palette)
+	if !ok {
+		return m == color.GrayModel || m == color.Gray16Model
+	}
+	return !slices.ContainsFunc(palette, func(c color.Color) bool {
+		r, g, b, _ := c.RGBA()
+		return r != g || g != b
 	})
 }
 
