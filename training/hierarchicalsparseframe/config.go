@@ -18,6 +18,7 @@ type Config struct {
 	Side     int     `yaml:"side"`     // pixels of the square templates
 	Parts    int     `yaml:"parts"`    // a template is cut into parts×parts
 	Clusters int     `yaml:"clusters"` // templates
+	Starts   int     `yaml:"starts"`   // choices of single pictures to begin with, of which the likeliest is taken; 0 begins with clusters at random
 	Levels   int     `yaml:"levels"`   // resolutions of a picture, an odd number, the middle one its own
 	Spacing  float64 `yaml:"spacing"`  // between two resolutions, as a share of the picture's
 
@@ -47,6 +48,7 @@ func (c *Config) Check() error {
 	return check.First(
 		check.AtLeast("steps", c.Steps, 1),
 		check.If(c.Parts < 1 || c.Side < 8 || c.Side%c.Parts != 0, "side, parts: wanted at least 8 pixels, and parts that divide them, got %d and %d", c.Side, c.Parts),
+		check.AtLeast("starts", c.Starts, 0),
 		check.AtLeast("clusters", c.Clusters, 1),
 		check.If(c.Levels < 1 || c.Levels%2 == 0 || !(c.Spacing >= 0 && c.Spacing*float64(half) < 0.9), "levels, spacing: wanted an odd number and a share that leaves the coarsest larger than a tenth, got %d and %g", c.Levels, c.Spacing),
 		check.OneOf("sabotage", c.Sabotage, "", Still),
@@ -66,7 +68,7 @@ func (c *Config) size(level, n int) int { return int(math.Round(c.scale(level) *
 // preset is for templates of side×side of so many wavelets.
 func preset(side, atoms int, change func(*Config)) Config {
 	c := Config{
-		Steps: 6, Side: side, Parts: 2, Clusters: 1, Levels: 3, Spacing: 0.1,
+		Steps: 6, Side: side, Parts: 2, Clusters: 1, Starts: 4, Levels: 3, Spacing: 0.1,
 		Object: Freedom{Turn: 3, Level: 1}, Part: Freedom{Shift: 3, Turn: 1, Level: 1},
 		Frame: sparseframe.Presets["pursuit"].Config,
 	}
@@ -86,7 +88,7 @@ var Presets = map[string]Preset{
 	"object": {"one kind of object, about 48×48, anywhere in larger pictures", preset(48, 40, func(*Config) {})},
 	"kinds":  {"three kinds of such objects", preset(48, 40, func(c *Config) { c.Clusters = 3 })},
 	"published": {"published: templates of 100×100, five kinds (released code of the co-authors)", preset(100, 300, func(c *Config) {
-		c.Steps, c.Clusters = 10, 5
+		c.Steps, c.Clusters, c.Starts = 10, 5, 0
 		c.Frame = sparseframe.Presets["published-pursuit"].Config
 	})},
 }

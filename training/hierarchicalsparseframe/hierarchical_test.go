@@ -8,6 +8,7 @@ import (
 
 	"ebmrun/training"
 	"ebmrun/training/data"
+	"ebmrun/training/diag"
 	"ebmrun/training/sampler"
 	"ebmrun/training/sparseframe"
 	"ebmrun/training/systemtest"
@@ -89,7 +90,11 @@ func TestPoses(t *testing.T) {
 		hook(upright.At(i), 48, 48, 24, 24, 0, 1, uint64(i))
 	}
 	s := system(t, c, upright)
-	p, err := s.learn(t.Context(), 0, training.Metrics{})
+	var crops [][]float32
+	for i, d := range s.found {
+		crops = append(crops, s.crop(s.look(i), d))
+	}
+	p, _, err := s.learn(t.Context(), crops, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +153,52 @@ func TestLearns(t *testing.T) {
 		t.Logf("%q: score %.1f, median distance %.2f, right turns %.2f, responses off by %.2f", sabotage, m["score"], distance, turns, m["response_gap"])
 		if good := distance <= 2 && turns >= 0.7; good != (sabotage == "") {
 			t.Errorf("%q: median distance %.2f, right turns %.2f", sabotage, distance, turns)
+		}
+	}
+}
+
+// TestStarts: clusters around single pictures tell hooks from their mirror images before any round, where clusters
+// at random do not, and their objects lie in the middle and upright on average.
+func TestStarts(t *testing.T) {
+	for seed := range uint64(3) {
+		c := config(func(c *Config) { c.Clusters, c.Starts = 2, 3 })
+		set, _ := hooks(12, c, 5)
+		set.Labels = make([]int, set.N)
+		for i := range set.N {
+			if set.Labels[i] = i % 2; i%2 == 1 {
+				for y := range set.H {
+					slices.Reverse(set.At(i)[y*set.W : (y+1)*set.W])
+				}
+			}
+		}
+		s, err := New(t.Context(), c, nil, set, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		purity := func() float64 {
+			var of []int
+			for _, d := range s.found {
+				of = append(of, d.Cluster)
+			}
+			return diag.Purity(of, set.Labels)
+		}
+		random := purity()
+		if err := s.begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if p := purity(); p < 0.9 || random > 0.75 {
+			t.Errorf("seed %d: purity of two clusters %.2f, at random %.2f", seed, p, random)
+		}
+		for q := range 2 {
+			var y, x, turn, n float64
+			for _, d := range s.found {
+				if d.Cluster == q {
+					y, x, turn, n = y+float64(d.Object.Y-24), x+float64(d.Object.X-24), turn+float64(d.Object.Turn), n+1
+				}
+			}
+			if math.Hypot(y/n, x/n) > 2 || math.Abs(turn/n) > 0.5 {
+				t.Errorf("seed %d: objects of cluster %d are (%.1f, %.1f) off the middle and turned by %.1f", seed, q, y/n, x/n, turn/n)
+			}
 		}
 	}
 }
@@ -218,6 +269,7 @@ func TestBadSettings(t *testing.T) {
 		"steps":      func(c *Config) { c.Steps = 0 },
 		"side":       func(c *Config) { c.Parts = 5 },
 		"clusters":   func(c *Config) { c.Clusters = 0 },
+		"starts":     func(c *Config) { c.Starts = -1 },
 		"at most":    func(c *Config) { c.Clusters = 4 },
 		"levels":     func(c *Config) { c.Levels = 2 },
 		"sabotage":   func(c *Config) { c.Sabotage = "flip" },

@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -71,19 +72,24 @@ func New(ctx context.Context, c Config, bind sparseframe.Binder, set *data.Set, 
 		}
 	}
 	for i := range set.N {
-		s.found = append(s.found, m.rest(i%c.Clusters))
+		s.found = append(s.found, m.rigid(i%c.Clusters, m.rest()))
 	}
 	sampler.Stream(seed, 0, 0).Shuffle(set.N, func(i, j int) { s.found[i], s.found[j] = s.found[j], s.found[i] })
 	return s, nil
 }
 
 // rest is an object in the middle of a picture.
-func (m *Model) rest(cluster int) Detection {
+func (m *Model) rest() Pose {
 	mid := m.config.Levels / 2
-	d := Detection{Cluster: cluster, Object: Pose{m.config.size(mid, m.h) / 2, m.config.size(mid, m.w) / 2, 0, mid}}
+	return Pose{m.config.size(mid, m.h) / 2, m.config.size(mid, m.w) / 2, 0, mid}
+}
+
+// rigid is an object whose parts are at rest in it.
+func (m *Model) rigid(cluster int, p Pose) Detection {
+	d := Detection{Cluster: cluster, Object: p}
 	for j := range m.config.Parts * m.config.Parts {
-		y, x, _ := m.at(j, 0, mid, mid)
-		d.Parts = append(d.Parts, Pose{d.Object.Y + round(y), d.Object.X + round(x), 0, mid})
+		y, x, _ := m.at(j, p.Turn, p.Level, p.Level)
+		d.Parts = append(d.Parts, Pose{p.Y + round(y), p.X + round(x), p.Turn, p.Level})
 	}
 	return d
 }
@@ -105,34 +111,42 @@ func (s *System) Slow(factor float64) { s.slow *= factor }
 // Step implements [training.System]: one round of EM.
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	m, clock := training.Metrics{}, time.Now()
+	if s.iter == 0 && s.Config.Starts > 0 && s.Config.Sabotage != Still {
+		if err := s.begin(ctx); err != nil {
+			return nil, err
+		}
+	}
 	// M: a template of each cluster's objects.
+	crops := make([][][]float32, s.Config.Clusters)
+	for i, d := range s.found {
+		crops[d.Cluster] = append(crops[d.Cluster], s.crop(s.look(i), d))
+	}
 	templates := make([]*sparseframe.Template, s.Config.Clusters)
 	for q := range templates {
-		var err error
-		if templates[q], err = s.learn(ctx, q, m); err != nil {
+		t, more, err := s.learn(ctx, crops[q], s.seed+uint64(s.iter*s.Config.Clusters+q))
+		if err != nil {
 			return nil, err
+		}
+		templates[q] = t
+		for k, v := range more {
+			m[k] += v * float64(len(crops[q])) / float64(s.set.N)
 		}
 	}
 	s.Templates = templates
 	m["learning_seconds"] = time.Since(clock).Seconds()
 	clock = time.Now()
 	// E: every picture's template, and where it is.
-	found := make([][]Detection, s.Config.Clusters)
-	scores, next := make([][]float64, s.Config.Clusters), make([]int, s.set.N)
-	for q := range found {
-		found[q], scores[q] = make([]Detection, s.set.N), make([]float64, s.set.N)
-	}
-	err := each(ctx, s.set.N, func(i int) {
-		v := s.look(i)
-		for q, t := range templates {
-			found[q][i] = s.find(v, t, s.Config.Sabotage == Still)
-			if scores[q][i] = found[q][i].Score; scores[q][i] > scores[next[i]][i] {
+	found, scores, next := make([][]Detection, len(templates)), make([][]float64, len(templates)), make([]int, s.set.N)
+	for q, t := range templates {
+		var err error
+		if found[q], scores[q], err = s.compare(ctx, t); err != nil {
+			return nil, err
+		}
+		for i, v := range scores[q] {
+			if v > scores[next[i]][i] {
 				next[i] = q
 			}
 		}
-	})
-	if err != nil {
-		return nil, err
 	}
 	sparseframe.Reseed(next, scores)
 	for i, q := range next {
@@ -152,14 +166,110 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	return m, nil
 }
 
-// learn makes the template of a cluster from the objects found so far.
-func (s *System) learn(ctx context.Context, q int, m training.Metrics) (*sparseframe.Template, error) {
-	var crops [][]float32
-	for i, d := range s.found {
-		if d.Cluster == q {
-			crops = append(crops, s.crop(s.look(i), d))
+// compare finds a template in all pictures.
+func (s *System) compare(ctx context.Context, t *sparseframe.Template) (found []Detection, scores []float64, err error) {
+	found, scores = make([]Detection, s.set.N), make([]float64, s.set.N)
+	return found, scores, each(ctx, s.set.N, func(i int) {
+		found[i] = s.find(s.look(i), t, s.Config.Sabotage == Still)
+		scores[i] = found[i].Score
+	})
+}
+
+// begin finds clusters to begin with, as k-means++ does (Arthur and Vassilvitskii, SODA 2007): each has the
+// template of one picture, drawn the likelier the less it is explained by those before. Of so many starts the
+// one is taken that explains the other pictures best.
+func (s *System) begin(ctx context.Context) error {
+	most := math.Inf(-1)
+	for start := range s.Config.Starts {
+		r := sampler.Stream(s.seed, 1, uint64(start))
+		best, left := slices.Clone(s.found), make([]float64, s.set.N)
+		for i := range best {
+			best[i].Score, left[i] = math.Inf(-1), 1
+		}
+		taken := map[int]bool{}
+		for q := range s.Config.Clusters {
+			of := draw(r.Float64(), left)
+			taken[of] = true
+			seed := s.seed + uint64(start*s.Config.Clusters+q)<<32
+			t, _, err := s.learn(ctx, [][]float32{s.crop(s.look(of), s.rigid(q, s.rest()))}, seed)
+			if err != nil {
+				return err
+			}
+			found, _, err := s.compare(ctx, t)
+			if err != nil {
+				return err
+			}
+			top := math.Inf(-1)
+			for i, d := range found {
+				if d.Cluster = q; d.Score > best[i].Score || i == of {
+					best[i] = d
+				}
+				if !taken[i] {
+					top = max(top, best[i].Score)
+				}
+			}
+			for i, d := range best {
+				if left[i] = top - d.Score; taken[i] {
+					left[i] = 0
+				}
+			}
+		}
+		total := 0.0
+		for i, d := range best {
+			if !taken[i] {
+				total += d.Score
+			}
+		}
+		if total > most {
+			most, s.found = total, best
 		}
 	}
+	for q := range s.Config.Clusters {
+		s.centre(q)
+	}
+	return nil
+}
+
+// centre moves the objects of a cluster so that, on average, they lie in the middle of their pictures and are not
+// turned: where in the one picture that they were found by its object lies is chance.
+func (s *System) centre(cluster int) {
+	var dy, dx, turn, n float64
+	for _, d := range s.found {
+		if d.Cluster == cluster {
+			y, x, _ := s.Place(d.Object)
+			y, x = s.turned(round(y)-s.h/2, round(x)-s.w/2, -d.Object.Turn)
+			dy, dx, turn, n = dy+y, dx+x, turn+float64(d.Object.Turn), n+1
+		}
+	}
+	for i, d := range s.found {
+		if p := d.Object; d.Cluster == cluster {
+			y, x := s.turned(round(dy/n), round(dx/n), p.Turn)
+			scale := s.Config.scale(p.Level)
+			s.found[i] = s.rigid(cluster, Pose{p.Y - round(scale*y), p.X - round(scale*x), p.Turn - round(turn/n), p.Level})
+		}
+	}
+}
+
+// draw is an index, with a probability that is proportional to its weight.
+func draw(u float64, weights []float64) int {
+	all := 0.0
+	for _, w := range weights {
+		all += w
+	}
+	last := 0
+	for i, w := range weights {
+		if w > 0 {
+			if last = i; u*all < w {
+				break
+			}
+		}
+		u -= w / all
+	}
+	return last
+}
+
+// learn makes a template of objects brought to one pose, and measures its samples.
+func (s *System) learn(ctx context.Context, crops [][]float32, seed uint64) (*sparseframe.Template, training.Metrics, error) {
 	c := s.Config.Frame
 	c.Optim.LR *= s.slow
 	var net training.Energy
@@ -167,21 +277,21 @@ func (s *System) learn(ctx context.Context, q int, m training.Metrics) (*sparsef
 		var err error
 		net, err = s.bind(ctx, taps)
 		return net, err
-	}, s.crops("objects", crops), s.seed+uint64(s.iter*s.Config.Clusters+q))
+	}, s.crops("objects", crops), seed)
 	if n, ok := net.(io.Closer); ok && net != nil {
 		defer n.Close()
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	share := float64(len(crops)) / float64(s.set.N)
-	x := t.Samples(c.Chains)
-	_, sd := training.Moments(x)
-	_, want := training.Moments(slices.Concat(crops...))
-	m[training.SampleStd], m[training.DataStd] = m[training.SampleStd]+share*sd, m[training.DataStd]+share*want
-	e, err := t.Evaluate(ctx)
-	m["response_gap"] += share * e["response_gap"]
-	return t.Template, err
+	m, err := t.Evaluate(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m = training.Metrics{"response_gap": m["response_gap"]}
+	_, m[training.SampleStd] = training.Moments(t.Samples(c.Chains))
+	_, m[training.DataStd] = training.Moments(slices.Concat(crops...))
+	return t.Template, m, nil
 }
 
 // most held-out pictures are looked at in an evaluation.
