@@ -64,6 +64,9 @@ func Infer(n *Node, opset int64) error {
 	if !Known(n) {
 		return &UnknownOpError{n.Op, n.Domain}
 	}
+	if err := checkAttrs(n); err != nil {
+		return err
+	}
 	c := &inferer{n, opset}
 	if err := shapeRules[n.Op](c); err != nil {
 		return err

@@ -271,6 +271,7 @@ var (
 		{"ConvTranspose", "SAME_UPPER", []arg{in(1, 1, 3, 3), in(1, 2, 3, 3)}, op1("ConvTranspose", ai("strides", 2, 2), graphs.S("auto_pad", "SAME_UPPER"))},
 		{"ConvTranspose", "output shape", []arg{in(1, 1, 3, 3), in(1, 2, 3, 3)}, op1("ConvTranspose", ai("strides", 2, 2), ai("output_shape", 6, 7))},
 		{"AveragePool", "plain", []arg{in(2, 2, 4, 6)}, op1("AveragePool", ai("kernel_shape", 2, 2), ai("strides", 2, 2))},
+		{"AveragePool", "pads, many places", []arg{in(1, 1, 3, 33000)}, op1("AveragePool", ai("kernel_shape", 2, 3), ai("pads", 1, 1, 1, 1))},
 		{"AveragePool", "pads", []arg{in(1, 2, 5, 5)}, op1("AveragePool", ai("kernel_shape", 3, 3), ai("strides", 2, 2), ai("pads", 1, 1, 1, 1))},
 		{"AveragePool", "pads counted", []arg{in(1, 2, 5, 5)}, op1("AveragePool", ai("kernel_shape", 3, 3), ai("strides", 2, 2), ai("pads", 1, 1, 1, 1), graphs.I("count_include_pad", 1))},
 		{"AveragePool", "ceil", []arg{in(1, 1, 6, 7)}, op1("AveragePool", ai("kernel_shape", 3, 2), ai("strides", 2, 2), graphs.I("ceil_mode", 1))},

@@ -49,6 +49,7 @@ func Prepare(m *graphs.Model) (*graphs.Model, error) {
 		return nil, err
 	}
 	// What is folded makes more shapes known, and what is unrolled more constants.
+	budget := maxUnrolled
 	for range 8 {
 		before := shapesKnown(m.Graph)
 		if err := passes.Reinfer(m.Graph); err != nil {
@@ -57,7 +58,7 @@ func Prepare(m *graphs.Model) (*graphs.Model, error) {
 		if err := Tidy(m.Graph); err != nil {
 			return nil, err
 		}
-		unrolled, err := unroll(m.Graph)
+		unrolled, err := unroll(m.Graph, &budget)
 		if err != nil {
 			return nil, err
 		}

@@ -356,13 +356,20 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 	}
 	kdims := append([]int{1, 1}, ints(w.Kernel)...)
 	weight := 1.0
-	if len(counts.values) == 1 {
-		weight = counts.values[0]
-	} else {
-		d = b.Mul(d, matrix(b.Builder, x, counts.values, counts.dims...))
+	for _, c := range counts {
+		if len(c.values) == 1 {
+			weight *= c.values[0]
+		} else {
+			d = b.Mul(d, matrix(b.Builder, x, c.values, c.dims...))
+		}
 	}
 	if c := x.Shape[1]; c.Known() { // a kernel for each channel
 		kdims[0], w.Group = int(c.N), c.N
+	}
+	if b.tooLarge(kdims...) {
+		return d
+	}
+	if x.Shape[1].Known() {
 		return b.convInput(d, matrix(b.Builder, x, scaledOnes(graphs.Size(kdims), weight), kdims...), x, w)
 	}
 	// Fold channels into the batch: one kernel of ones serves them all.
@@ -396,8 +403,8 @@ type countMap struct {
 }
 
 // windowCounts is 1/number of elements averaged, per output position: a scalar
-// where it is the same everywhere.
-func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) (countMap, error) {
+// where it is the same everywhere, and factors axis by axis for large pictures.
+func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) ([]countMap, error) {
 	include := n.Int("count_include_pad", 0) != 0
 	rank := len(w.Kernel)
 	padded := false
@@ -409,18 +416,21 @@ func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) (countMap, error) 
 		for _, k := range w.Kernel {
 			total *= float64(k)
 		}
-		return countMap{[]float64{1 / total}, []int{}}, nil
+		return []countMap{{[]float64{1 / total}, nil}}, nil
 	}
 	dims := []int{1, 1}
 	perAxis := make([][]float64, rank)
 	for i := range w.Kernel {
 		in, out := x.Shape[2+i], y.Shape[2+i]
 		if !in.Known() || !out.Known() {
-			return countMap{}, fmt.Errorf("padded or ceil-mode average pooling needs a known size of axis %d of %s", 2+i, x)
+			return nil, fmt.Errorf("padded or ceil-mode average pooling needs a known size of axis %d of %s", 2+i, x)
 		}
 		lo, hi := int64(0), in.N
 		if include {
 			lo, hi = -w.Begin[i], in.N+w.End[i]
+		}
+		if in.N > maxConstant || out.N > maxConstant {
+			return nil, fmt.Errorf("axis %d of %s is too long", 2+i, x)
 		}
 		c := make([]float64, out.N)
 		for o := range c {
@@ -433,6 +443,17 @@ func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) (countMap, error) 
 		perAxis[i] = c
 		dims = append(dims, int(out.N))
 	}
+	if graphs.Size(dims) > maxPatches {
+		var all []countMap
+		for i, c := range perAxis {
+			along := append(ints(fill(2+i, 1)), len(c))
+			for k := range c {
+				c[k] = 1 / c[k]
+			}
+			all = append(all, countMap{c, append(along, ints(fill(rank-1-i, 1))...)})
+		}
+		return all, nil
+	}
 	values := []float64{1}
 	for _, c := range perAxis {
 		var next []float64
@@ -443,7 +464,7 @@ func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) (countMap, error) 
 		}
 		values = next
 	}
-	return countMap{values, dims}, nil
+	return []countMap{{values, dims}}, nil
 }
 
 // maxPoolRule adds each slope to the element that won its window; the forward

@@ -44,12 +44,12 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 		}
 		return b.resizeUnknown(n, x, y, d)
 	}
-	whole := make([]int64, len(x.Shape)) // factors of the axes that are copied, summed at once
-	for i := range whole {
-		whole[i] = 1
-	}
+	whole, start := fill(len(x.Shape), 1), d // factors of the axes that are copied, summed at once
 	for i := len(list) - 1; i >= 0; i-- {
 		r := &list[i]
+		if r.Out > maxAxis {
+			return b.resizeUnknown(n, x, y, start)
+		}
 		taps, _, err := r.Taps()
 		if err != nil {
 			return b.Fail("%w", err)
@@ -57,6 +57,9 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 		if s := copyFactor(taps, r.In); s > 0 {
 			whole[r.Axis] = s
 			continue
+		}
+		if r.Out*r.In > maxConstant {
+			return b.resizeUnknown(n, x, y, start)
 		}
 		m := make([]float64, r.Out*r.In)
 		for o, ts := range taps {
@@ -67,6 +70,22 @@ func resizeBack(b *Back, n *graphs.Node, x, y, d val) val {
 		d = b.alongAxis(d, r.Axis, m, int(r.Out), int(r.In))
 	}
 	return b.sumCopies(d, whole, x)
+}
+
+// Bounds of the numbers in a constant that a rule makes, and of the length of an axis
+// whose resizing is worked out beforehand.
+const maxConstant, maxAxis = 1 << 24, 1 << 20
+
+// tooLarge refuses constants of more numbers than that.
+func (b *Back) tooLarge(dims ...int) bool {
+	size := 1
+	for _, d := range dims {
+		if size *= max(d, 1); size > maxConstant {
+			b.Fail("a constant of dims %v is too large", dims)
+			return true
+		}
+	}
+	return false
 }
 
 // resizeUnknown finds the weights at run time, by what the op makes of an identity
@@ -99,6 +118,9 @@ func (b *Back) resizeUnknown(n *graphs.Node, x, y, d val) val {
 		}
 		if i < len(scales) && scales[i] == 1 || !byScale && x.Shape[a].Same(y.Shape[a]) {
 			continue
+		}
+		if in, out := x.Shape[a], y.Shape[a]; in.Known() && out.Known() && in.N > 64*maxConstant/max(out.N, 1) {
+			return b.Fail("resizing axis %d from %d to %d takes too many weights", a, in.N, out.N)
 		}
 		along := int64(0) // the matrix is [out, in], or [in, out] where it stands on the left
 		if a == last-1 {
@@ -183,6 +205,9 @@ func (b *Back) sumCopies(d val, factors []int64, x val) val {
 	if spread := factors[min(2, len(factors)):]; len(spread) > 0 && len(spread) <= 3 && all(factors[:2], 1) && !all(spread, 1) && x.Shape[1].Known() {
 		// one node, and faster than sums over short axes
 		dims := append([]int{int(x.Shape[1].N), 1}, ints(spread)...)
+		if b.tooLarge(dims...) {
+			return d
+		}
 		w := matrix(b.Builder, x, scaledOnes(graphs.Size(dims), 1), dims...)
 		return b.Op("Conv", []val{d, w}, graphs.I("group", x.Shape[1].N), graphs.IntsAttr("strides", spread...))
 	}

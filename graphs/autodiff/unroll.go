@@ -2,6 +2,7 @@ package autodiff
 
 import (
 	"fmt"
+	"math"
 
 	"ebmrun/graphs"
 	"ebmrun/graphs/passes"
@@ -13,9 +14,8 @@ const maxUnrolled = 50000
 
 // unroll writes out the control flow of a graph that is known beforehand: the
 // branch that a constant condition takes, loops and scans of constant length.
-// The rest stays as it is.
-func unroll(g *graphs.Graph) (changed bool, err error) {
-	budget := maxUnrolled
+// The rest stays as it is. budget holds the nodes that may still be added.
+func unroll(g *graphs.Graph, budget *int) (changed bool, err error) {
 	_, changed, err = rewrite(graphs.NewBuilder(g), func(n *graphs.Node) Lowering {
 		if n.Domain != "" {
 			return nil
@@ -24,7 +24,7 @@ func unroll(g *graphs.Graph) (changed bool, err error) {
 		if u == nil {
 			return nil
 		}
-		return func(b *graphs.Builder, n *graphs.Node) []val { return u(&unroller{b, n, &budget}) }
+		return func(b *graphs.Builder, n *graphs.Node) []val { return u(&unroller{b, n, budget}) }
 	})
 	return changed, err
 }
@@ -144,13 +144,13 @@ func (u *unroller) branch() []val {
 // known each time, fails.
 func (u *unroller) loop() []val {
 	g := u.body("body")
-	trips := int64(1) << 40
+	trips := int64(math.MaxInt64)
 	if m := u.n.In(0); m != nil {
 		k, ok := number(m)
 		if !ok {
 			return nil
 		}
-		trips = min(trips, k)
+		trips = k
 	}
 	going := int64(1)
 	if c := u.n.In(1); c != nil {
@@ -164,7 +164,8 @@ func (u *unroller) loop() []val {
 	if g == nil || len(g.Inputs) != 2+len(carried) || len(g.Outputs) < 1+len(carried) {
 		return nil
 	}
-	if trips < 1<<40 && !u.affordable(g, trips) {
+	counted := trips <= maxSteps // otherwise the condition must end the loop
+	if counted && !u.affordable(g, trips) {
 		return nil
 	}
 	// A condition that turns out to be unknown takes everything back.
@@ -176,7 +177,7 @@ func (u *unroller) loop() []val {
 	}
 	scans := make([][]val, len(g.Outputs)-1-len(carried))
 	for i := int64(0); going != 0 && i < trips; i++ {
-		if trips == 1<<40 && !u.affordable(g, 1) {
+		if !counted && (i == maxSteps || !u.affordable(g, 1)) {
 			return undo()
 		}
 		in := append([]val{u.b.Const(graphs.Of([]int64{i})), u.b.Const(graphs.Of([]bool{true}))}, carried...)
