@@ -413,6 +413,9 @@ func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) [
 		fmt.Sprintf("data: %d examples of %s, value = raw·%g %+g", set.N, sizeText(set), set.Gain, set.Offset),
 		fmt.Sprintf("%s between real examples (the floor): %.4g", j.Name, j.Floor),
 	}
+	if j.Floor == 0 {
+		notes[1] = j.Name + ": too few real examples for a floor"
+	}
 	var names []string
 	for n := range reports {
 		names = append(names, n)

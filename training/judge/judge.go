@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"ebmrun/training"
 	"ebmrun/training/data"
@@ -19,7 +20,7 @@ import (
 type Judge struct {
 	Name  string  // the metric's name
 	N     int     // samples wanted by Measure
-	Floor float64 // the metric between two sets of real examples of the same size, 0 if there is one example only
+	Floor float64 // the metric between two sets of real examples of the same size, 0 if there are too few for that
 
 	measure func(samples []float32) (training.Metrics, error)
 }
@@ -41,10 +42,14 @@ const (
 
 // New makes the judge that fits the data: energy distance for vectors and
 // trajectories, FD-PCA for sets of pictures, clips and volumes, patch-SWD for a
-// single picture, clip-SWD for a single clip or too few of them, MMD-CD for point sets. held is data that was not
-// learned from.
+// single picture, clip-SWD for a single clip or too few of them, MMD-CD for point
+// sets. held is data that was not learned from; where that is one example alone,
+// samples are compared with it and with what was learned from, by energy distance,
+// and there is no floor.
 func New(train, held *data.Set) (*Judge, error) {
 	switch {
+	case held.N == 1 && train.N > 1 && train.Kind != data.Cloud && train.Kind != data.Video:
+		return together(train, held), nil
 	case train.IsVectors() || train.Kind == data.Path:
 		return points(train, held)
 	case train.Kind == data.Cloud:
@@ -118,17 +123,29 @@ func draw(s *data.Set, n int) ([]float32, error) {
 func points(train, held *data.Set) (*Judge, error) {
 	n := min(2000, held.N)
 	real := held.Head(n).X()
-	j := &Judge{Name: "energy_distance", N: min(2000, n)}
-	floor, err := diag.EnergyDistance(real, train.Head(n).X(), train.Dim())
-	if err != nil {
+	j := distances(real, train.Dim(), min(2000, n))
+	var err error
+	if j.Floor, err = diag.EnergyDistance(real, train.Head(n).X(), train.Dim()); err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
-	j.Floor = floor
-	j.measure = func(x []float32) (training.Metrics, error) {
-		d, err := diag.EnergyDistance(real, x, train.Dim())
-		return training.Metrics{"energy_distance": d}, err
-	}
 	return j, nil
+}
+
+func together(train, held *data.Set) *Judge {
+	real := slices.Concat(held.X(), train.Head(2000).X())
+	return distances(real, train.Dim(), min(64, len(real)/train.Dim()))
+}
+
+// distances compares n samples with real examples. A single one, such as what is made of the only
+// example held out, counts as two alike.
+func distances(real []float32, dim, n int) *Judge {
+	return &Judge{Name: "energy_distance", N: n, measure: func(x []float32) (training.Metrics, error) {
+		if len(x) == dim {
+			x = slices.Concat(x, x)
+		}
+		d, err := diag.EnergyDistance(real, x, dim)
+		return training.Metrics{"energy_distance": d}, err
+	}}
 }
 
 // pointSets thins every set to cloudPoints points, which are in no order.

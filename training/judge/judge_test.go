@@ -174,12 +174,30 @@ func TestTexture(t *testing.T) {
 	}
 }
 
-// TestFewExamples: sets that are too small for a measure are refused, not
-// measured badly.
+// TestFewExamples: with one example held out samples are compared with all there are, and a set
+// of many is nearer to them than one alone.
 func TestFewExamples(t *testing.T) {
-	train := load(t, "synthetic/shape", data.Options{Size: 8, Limit: 2})
-	held := load(t, "synthetic/shape", data.Options{Size: 8, Limit: 1})
-	if _, err := judge.New(train, held); err == nil {
-		t.Error("a single held-out picture makes a judge")
+	for _, name := range []string{"synthetic/shape", "synthetic/rings", "synthetic/regulator"} {
+		train := load(t, name, data.Options{Limit: 12})
+		held := load(t, name, data.Options{Limit: 1})
+		j, err := judge.New(train, held)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if j.Name != "energy_distance" || j.N != 13 || j.Floor != 0 {
+			t.Errorf("%s: judged by %s of %d samples, floor %g", name, j.Name, j.N, j.Floor)
+		}
+		fresh := load(t, name, data.Options{Seed: 5, Limit: 40})
+		wild := noise(40 * train.Dim())
+		for i := range wild {
+			wild[i] = 3 * wild[i]
+		}
+		if near, far := measure(t, j, fresh.X())[j.Name], measure(t, j, wild)[j.Name]; !(near < far/3) {
+			t.Errorf("%s: real examples at %g, noise at %g", name, near, far)
+		}
+		one := head(t, train, 1)
+		if alone, all := measure(t, j, one)[j.Name], measure(t, j, fresh.X())[j.Name]; !(all < alone) {
+			t.Errorf("%s: one example at %g, many at %g", name, alone, all)
+		}
 	}
 }
