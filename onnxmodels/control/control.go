@@ -47,10 +47,12 @@ type Spec struct {
 	Window   int       `yaml:"window,omitempty"` // of cnn: moments that a unit sees, odd
 }
 
-// A motion is how controls move an agent.
+// A motion is how controls move an agent: roll, and along its tangent at another path bend, nil
+// where roll is linear.
 type motion struct {
 	controls, states []string
 	roll             func(p *path)
+	bend             func(p, at *path)
 }
 
 // Dynamics is the table of motions. The states after moment t are sums over all moments so far,
@@ -62,14 +64,23 @@ type motion struct {
 var Dynamics = map[string]motion{
 	"integrator": {[]string{"control"}, []string{"x"}, func(p *path) {
 		p.x = p.sum("x", p.control(0), false)
-	}},
+	}, nil},
 	"bicycle": {[]string{"acceleration", "steering"}, []string{"x", "y", "heading", "speed"}, func(p *path) {
 		p.plane(func(before *graphs.Value) *graphs.Value {
 			return p.Scale(p.Mul(before, p.Op("Tan", []*graphs.Value{p.control(1)})), 1/p.spec.Base)
 		})
+	}, func(p, at *path) {
+		tan := p.Op("Tan", []*graphs.Value{at.control(1)})
+		slope := p.Add(p.square(tan), p.Const(graphs.Of([]float32{1}, 1, 1, 1)))
+		p.tangent(at, func(faster *graphs.Value) *graphs.Value {
+			steered := p.Mul(p.Mul(at.before, slope), p.Sub(p.control(1), at.control(1)))
+			return p.Scale(p.Add(p.Mul(faster, tan), steered), 1/p.spec.Base)
+		})
 	}},
 	"unicycle": {[]string{"acceleration", "turn"}, []string{"x", "y", "heading", "speed"}, func(p *path) {
 		p.plane(func(*graphs.Value) *graphs.Value { return p.control(1) })
+	}, func(p, at *path) {
+		p.tangent(at, func(*graphs.Value) *graphs.Value { return p.Sub(p.control(1), at.control(1)) })
 	}},
 }
 
@@ -188,10 +199,27 @@ func (s Spec) Traced() int { return len(s.States()) + len(s.Features) }
 // The cost sums over agents and moments. Networks read features through log(1 + φ), see one
 // agent at a time, and end in softplus, so that no cost falls without bound.
 func (s Spec) Build(moments int, sigma float64, seed uint64) (*conditional.Energy, error) {
-	p, err := s.path(onnxmodels.X, s.Dims(moments), moments, seed)
+	p, err := s.path(onnxmodels.X, s.Dims(moments), moments, 0, seed)
 	if err != nil {
 		return nil, err
 	}
+	return p.energy(sigma, s.Given())
+}
+
+// Tangent makes the energy of Build with its dynamics linearised at the controls that given holds
+// behind the scene, [batch, agents·columns + T·agents·controls]: there the two have the same value and
+// slope, and the curvature of this one is what an iterative linear-quadratic regulator takes.
+func (s Spec) Tangent(moments int, sigma float64, seed uint64) (*conditional.Energy, error) {
+	around := graphs.Size(s.Dims(moments))
+	p, err := s.path(onnxmodels.X, s.Dims(moments), moments, around, seed)
+	if err != nil {
+		return nil, err
+	}
+	return p.energy(sigma, []int{s.Given()[0] + around})
+}
+
+// energy ends a path in its cost.
+func (p *path) energy(sigma float64, given []int) (*conditional.Energy, error) {
 	if !(sigma >= 0) {
 		return nil, fmt.Errorf("control: want a reference deviation of 0 or more, got %g", sigma)
 	}
@@ -206,13 +234,13 @@ func (s Spec) Build(moments int, sigma float64, seed uint64) (*conditional.Energ
 	p.Output(onnxmodels.Score, f)
 	g, err := p.Graph()
 	if err != nil {
-		return nil, fmt.Errorf("control: cost %s of %d moments of %s: %w", s.Cost, moments, s.Dynamics, err)
+		return nil, fmt.Errorf("control: cost %s of %d moments of %s: %w", p.spec.Cost, p.moments, p.spec.Dynamics, err)
 	}
 	m, err := onnxmodels.Of(graphs.NewModel(g))
 	if err != nil {
 		return nil, err
 	}
-	return &conditional.Energy{Model: m, Given: s.Given()}, nil
+	return &conditional.Energy{Model: m, Given: given}, nil
 }
 
 // Trace makes the path and its features as a network without weights: z [batch,
@@ -220,7 +248,7 @@ func (s Spec) Build(moments int, sigma float64, seed uint64) (*conditional.Energ
 // the states that the moment leads to and then its features as they are, undivided.
 func (s Spec) Trace(moments int) (*conditional.Generator, error) {
 	codes := graphs.Size(s.Dims(moments))
-	p, err := s.path(generator.Z, []int{codes}, moments, 0)
+	p, err := s.path(generator.Z, []int{codes}, moments, 0, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -255,10 +283,12 @@ type path struct {
 	given   *graphs.Value // [batch, agents, columns]
 
 	x, y, heading, speed *graphs.Value
+	before, ahead        *graphs.Value // speed and heading before each moment
 }
 
-// path begins a graph with the controls as an input of the given name and rolls them out.
-func (s Spec) path(name string, dims []int, moments int, seed uint64) (*path, error) {
+// path begins a graph with the controls as an input of the given name and rolls them out, along
+// the tangent at the last so many values of what is given if around is not 0.
+func (s Spec) path(name string, dims []int, moments, around int, seed uint64) (*path, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
@@ -268,16 +298,33 @@ func (s Spec) path(name string, dims []int, moments int, seed uint64) (*path, er
 	net := &nn.Net{Builder: graphs.NewBuilder(&graphs.Graph{Name: "control"}), Rng: rand.New(rand.NewPCG(seed, 0x636f6e74726f6c)), Weights: nn.Kaiming, Biases: nn.Kaiming}
 	p := &path{Net: net, spec: s, moments: moments}
 	p.in = net.Input(name, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(dims...)...))
-	given := net.Input(conditional.Given, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(s.Given()...)...))
+	columns := s.Given()[0]
+	given := net.Input(conditional.Given, graphs.Float32, append(graphs.Shape{onnxmodels.Batch}, graphs.D(columns+around)))
 	net.Prefix("path")
+	part := func(from, to int) *graphs.Value {
+		return net.Slice(given, []int64{int64(from)}, []int64{int64(to)}, []int64{1}, []int64{1})
+	}
+	scene := given
+	if around > 0 {
+		scene = part(0, columns)
+	}
 	k := len(s.Unit)
 	unit := make([]float32, k)
 	for i, v := range s.Unit {
 		unit[i] = float32(v)
 	}
-	p.u = net.Mul(p.shaped(p.in, moments, s.Agents, k), net.Const(graphs.Of(unit, k)))
-	p.given = p.shaped(given, s.Agents, len(s.Scene))
-	Dynamics[s.Dynamics].roll(p)
+	raw := func(x *graphs.Value) *graphs.Value {
+		return net.Mul(p.shaped(x, moments, s.Agents, k), net.Const(graphs.Of(unit, k)))
+	}
+	p.u = raw(p.in)
+	p.given = p.shaped(scene, s.Agents, len(s.Scene))
+	if m := Dynamics[s.Dynamics]; around == 0 || m.bend == nil {
+		m.roll(p)
+	} else {
+		at := &path{Net: net, spec: s, moments: moments, u: raw(part(columns, columns+around)), given: p.given}
+		m.roll(at)
+		m.bend(p, at)
+	}
 	return p, net.Err()
 }
 
@@ -335,6 +382,22 @@ func (p *path) plane(turn func(before *graphs.Value) *graphs.Value) {
 	p.x = p.sum("x", p.Mul(v, p.Op("Cos", []*graphs.Value{h})), false)
 	p.y = p.sum("y", p.Mul(v, p.Op("Sin", []*graphs.Value{h})), false)
 	p.heading, p.speed = p.sum("heading", rate, false), p.sum("speed", a, false)
+	p.before, p.ahead = v, h
+}
+
+// tangent moves by what a path changes to first order as controls do; turn is the change of
+// the heading's rate, given that of the speed before the moment.
+func (p *path) tangent(at *path, turn func(faster *graphs.Value) *graphs.Value) {
+	const nowhere = "" // changes begin at 0
+	cos, sin := p.Op("Cos", []*graphs.Value{at.ahead}), p.Op("Sin", []*graphs.Value{at.ahead})
+	a := p.Sub(p.control(0), at.control(0))
+	v := p.sum(nowhere, a, true)
+	rate := turn(v)
+	aside := p.Mul(at.before, p.sum(nowhere, rate, true)) // by turning, across the heading
+	p.x = p.Add(at.x, p.sum(nowhere, p.Sub(p.Mul(v, cos), p.Mul(aside, sin)), false))
+	p.y = p.Add(at.y, p.sum(nowhere, p.Add(p.Mul(v, sin), p.Mul(aside, cos)), false))
+	p.heading = p.Add(at.heading, p.sum(nowhere, rate, false))
+	p.speed = p.Add(at.speed, p.sum(nowhere, a, false))
 }
 
 func (p *path) square(v *graphs.Value) *graphs.Value { return p.Mul(v, v) }

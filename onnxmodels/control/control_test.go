@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,5 +214,116 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := driving().Trace(0); err == nil {
 		t.Error("no moments were taken")
+	}
+}
+
+// TestTangent: at the controls it is taken at, the energy along the tangent has the value and the slope of
+// the energy itself. Beside them its states are those of the first order: with costs that are squares
+// of states and controls its curvature is 2·Σw·(∂r/∂u)(∂r/∂u)ᵀ, which the energy's own is not.
+func TestTangent(t *testing.T) {
+	r := graphtest.NewRand(11)
+	gradient := func(e *conditional.Energy, in ...*graphs.Tensor) (u, g []float64) {
+		m, err := autodiff.Grad(e.Model.Model, autodiff.Options{Of: onnxmodels.Energy, Wrt: []string{onnxmodels.X}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := run(t, m, in...)
+		return out[0].F64(), out[len(out)-1].F64()
+	}
+	build := func(e *conditional.Energy, err error) *conditional.Energy {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	squares := everything("bicycle", "linear", 1)
+	squares.Features, squares.Step, squares.Unit = []string{"speed", "pace", "course", "acceleration", "jerk"}, 1, []float64{2, 0.3}
+	for what, c := range map[string]struct {
+		spec    control.Spec
+		moments int
+	}{
+		"drive": {driving(), 12}, "together": {everything("unicycle", "residual", 3), 5}, "over time": {everything("bicycle", "cnn", 2), 7}, "squares": {squares, 6},
+		"regulator": {control.Spec{Dynamics: "integrator", Step: 1, Agents: 1, Scene: []string{"x"}, Features: []string{"state", "control"}, Unit: []float64{1}, Start: 0.3, Cost: "linear"}, 10},
+	} {
+		own, tangent := build(c.spec.Build(c.moments, 1.5, 1)), build(c.spec.Tangent(c.moments, 1.5, 1))
+		dims := append([]int{2}, c.spec.Dims(c.moments)...)
+		size := graphs.Size(dims) / 2
+		x, scene := r.Normal(dims...), r.Normal(2, c.spec.Given()[0])
+		given := func(around []float64) *graphs.Tensor {
+			var both []float64
+			for i := range 2 {
+				k := c.spec.Given()[0]
+				both = append(append(both, scene.F64()[i*k:(i+1)*k]...), around[i*size:(i+1)*size]...)
+			}
+			return graphs.Of(both, 2, len(both)/2)
+		}
+		u, g := gradient(own, x, scene)
+		tu, tg := gradient(tangent, x, given(x.F64()))
+		for i := range u {
+			if math.Abs(u[i]-tu[i]) > 1e-5*(1+math.Abs(u[i])) {
+				t.Errorf("%s: energy %g, along the tangent %g", what, u[i], tu[i])
+			}
+		}
+		for i := range g {
+			if math.Abs(g[i]-tg[i]) > 1e-5*(1+math.Abs(g[i])) {
+				t.Errorf("%s: slope %g, along the tangent %g", what, g[i], tg[i])
+			}
+		}
+		if what != "squares" {
+			continue
+		}
+		// The curvature along v: of the tangent by differences of its slope, of the sum by those of
+		// residuals (heading, speed, and controls), whose squares the features are.
+		v, h := r.Normal(dims...).F64(), 1e-4
+		moved := func(by float64) *graphs.Tensor {
+			y := slices.Clone(x.F64())
+			for i := range y {
+				y[i] += by * v[i]
+			}
+			return graphs.Of(y, dims...)
+		}
+		_, up := gradient(tangent, moved(h), given(x.F64()))
+		_, down := gradient(tangent, moved(-h), given(x.F64()))
+		trace, err := c.spec.Trace(c.moments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states := func(x *graphs.Tensor) []float64 {
+			return run(t, trace.Model.Model, graphs.Of(x.F64(), 2, size), scene)[0].F64()
+		}
+		along, want := 0.0, 0.0
+		for i := range up {
+			along += v[i] * (up[i] - down[i]) / (2 * h)
+		}
+		a, b := states(moved(h)), states(moved(-h))
+		for i := range a {
+			if k := i % c.spec.Traced(); k == 2 || k == 3 { // heading and speed: one feature, and two
+				d := (a[i] - b[i]) / (2 * h)
+				want += 2 * float64(k-1) * c.spec.Start * d * d
+			}
+		}
+		for i := range v {
+			want += v[i] * v[i] / (1.5 * 1.5)
+			if i%2 == 0 { // acceleration, and its changes
+				d := v[i] * c.spec.Unit[0]
+				change := d
+				if i%size > 0 {
+					change -= v[i-2] * c.spec.Unit[0]
+				}
+				want += 2 * c.spec.Start * (d*d + change*change)
+			}
+		}
+		if math.Abs(along-want) > 1e-4*want {
+			t.Errorf("curvature along a direction: wanted %g, got %g", want, along)
+		}
+		_, up = gradient(own, moved(h), scene)
+		_, down = gradient(own, moved(-h), scene)
+		whole := 0.0
+		for i := range up {
+			whole += v[i] * (up[i] - down[i]) / (2 * h)
+		}
+		if math.Abs(whole-want) < 1e-2*want {
+			t.Errorf("the energy's own curvature %g is not told from that of the tangent, %g", whole, want)
+		}
 	}
 }
