@@ -40,6 +40,12 @@ type Fuser interface {
 	Chain(sampler.Langevin) sampler.Chain
 }
 
+// A Curver is an energy, or another [sampler.Field], that multiplies vectors by its Hessians: hv_i =
+// ∂²U(x_i)/∂x²·v_i, all [n, …].
+type Curver interface {
+	HessianVector(x, v, hv []float32) error
+}
+
 // A Generator is a learnable map g from codes z [n, Codes] to examples x [n, …],
 // the top-down model z ~ N(0, I), x = g(z) + N(0, σ²I).
 type Generator interface {

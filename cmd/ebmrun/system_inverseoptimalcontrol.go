@@ -7,7 +7,9 @@ import (
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/chain"
+	"ebmrun/onnxmodels/conditional"
 	"ebmrun/runtime"
+	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/inverseoptimalcontrol"
 )
@@ -17,15 +19,33 @@ func presetControl(name string, dims []int, examples int) (any, error) {
 	return &c, err
 }
 
-// steered is a cost of controls with the network that follows them.
+// steered is a cost of controls with the network that follows them and, for iLQR, the cost along
+// the tangent of its dynamics.
 type steered struct {
 	*bind.ConditionalEnergy
-	trace *bind.ConditionalGenerator
+	trace   *bind.ConditionalGenerator
+	tangent *bind.ConditionalEnergy
 }
 
-func (s steered) both() networks                     { return networks{s.ConditionalEnergy, titled{s.trace, "path, "}} }
-func (s steered) Close() error                       { return s.both().Close() }
-func (s steered) Reports() map[string]runtime.Report { return s.both().Reports() }
+func (s steered) all() networks {
+	all := networks{s.ConditionalEnergy, titled{s.trace, "path, "}}
+	if s.tangent != nil {
+		all = append(all, titled{s.tangent, "tangent, "})
+	}
+	return all
+}
+
+func (s steered) Close() error                       { return s.all().Close() }
+func (s steered) Reports() map[string]runtime.Report { return s.all().Reports() }
+
+// model joins the networks.
+func (s steered) model(c *inverseoptimalcontrol.Config, moments int) (*inverseoptimalcontrol.Model, error) {
+	m, err := inverseoptimalcontrol.NewModel(*c, s, s.trace, moments)
+	if err == nil && s.tangent != nil {
+		m.Tangent = s.tangent
+	}
+	return m, err
+}
 
 // steeredOf builds and binds the networks of the settings, for controls over so many moments.
 func steeredOf(ctx context.Context, e environment, c *inverseoptimalcontrol.Config, moments int) (s steered, err error) {
@@ -46,6 +66,16 @@ func steeredOf(ctx context.Context, e environment, c *inverseoptimalcontrol.Conf
 	if s.trace, err = bind.NewConditionalGenerator(ctx, tm, e.engine, e.bind.Runtime, 1); err != nil {
 		return s, errors.Join(err, s.ConditionalEnergy.Close())
 	}
+	if c.ILQR > 0 {
+		var m *conditional.Energy
+		if m, err = c.Net.Tangent(moments, c.Reference.Sigma, e.seed); err == nil {
+			s.tangent, err = bind.NewConditional(ctx, m, e.engine, e.bind)
+		}
+		if err != nil {
+			s.tangent = nil
+			return s, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
 }
 
@@ -62,7 +92,7 @@ func normalised(ctx context.Context, e environment, c *inverseoptimalcontrol.Con
 	if err != nil {
 		return err
 	}
-	m, err := inverseoptimalcontrol.NewModel(*c, net, net.trace, experts.H)
+	m, err := net.model(c, experts.H)
 	if err == nil {
 		c.Net.Norm, err = m.Norms(ctx, experts)
 	}
@@ -82,16 +112,27 @@ func startControl(ctx context.Context, e environment, settings any) (*job, error
 	if err != nil {
 		return nil, errors.Join(badInput(err), net.Close())
 	}
+	if net.tangent != nil {
+		s.Tangent = net.tangent
+	}
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
 			fmt.Sprintf("%s cost of %d features, %d parameters; %d agents, %s, %d moments of %g s", c.Net.Cost, len(c.Net.Features), countParams(net.Params()), c.Net.Agents, c.Net.Dynamics, s.Moments, c.Net.Step),
 			fmt.Sprintf("%d experts of %d examples", s.Count(), e.set.N),
-			"sampling: " + c.Langevin.String(),
-			"prediction: " + c.Predict.String(),
+			"sampling: " + controlText(c, c.Langevin),
+			"prediction: " + controlText(c, c.Predict),
 		},
 		reports: net.Reports, close: net.Close,
 	}, nil
+}
+
+// controlText says how controls are found.
+func controlText(c *inverseoptimalcontrol.Config, l training.Langevin) string {
+	if c.ILQR > 0 {
+		return fmt.Sprintf("%d iterations of iLQR", c.ILQR)
+	}
+	return l.String()
 }
 
 func openControl(ctx context.Context, e environment, settings any, r *openedRun) error {
@@ -101,7 +142,7 @@ func openControl(ctx context.Context, e environment, settings any, r *openedRun)
 		return err
 	}
 	r.release = net.Close
-	m, err := inverseoptimalcontrol.NewModel(*c, net, net.trace, c.Moments(e.dims))
+	m, err := net.model(c, c.Moments(e.dims))
 	if err != nil {
 		return err
 	}

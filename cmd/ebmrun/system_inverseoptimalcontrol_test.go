@@ -36,6 +36,11 @@ func TestControl(t *testing.T) {
 	exported(t, run, "-o", filepath.Join(dir, "x"), "--check").wantOut(t, "cost.onnx", "cost-grad.onnx", "path.onnx")
 	apply(t, "energy", run, "-o", filepath.Join(dir, "u.csv")).wantError(t, statusBadInput, "predict")
 	apply(t, "predict", run, "--k", "0", "-o", png("n")).wantError(t, statusBadInput, "--k")
+	best := filepath.Join(dir, "best")
+	ebmrun(t, "train", "inverse-optimal-control", "--preset", "drive-ilqr", "--data", "synthetic/drive", "--limit", "8", "--provider", "ref", "--quiet", "--out", best, "--steps", "2",
+		"--set", "batch=2", "--set", "ilqr=2").wantOut(t)
+	apply(t, "predict", best, "--n", "2", "--k", "1", "-o", png("b")).wantOut(t, "predicted")
+	ebmrun(t, "train", "inverse-optimal-control", "--preset", "drive-langevin", "--data", "synthetic/drive", "--limit", "8", "--out", filepath.Join(dir, "bad"), "--set", "ilqr=5").wantError(t, statusBadInput, "noise")
 	ebmrun(t, "train", "inverse-optimal-control", "--data", "synthetic/glyph16", "--limit", "8", "--out", filepath.Join(dir, "bad")).wantError(t, statusBadInput, "paths")
 	ebmrun(t, "train", "inverse-optimal-control", "--data", "synthetic/drive", "--limit", "8", "--out", filepath.Join(dir, "bad"), "--set", "net.features=[lane, weather]").wantError(t, statusBadInput, "weather")
 }

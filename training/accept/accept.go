@@ -109,7 +109,7 @@ func (i *Item) Check(arm, what string, got float64, want Limit, remark string) {
 type Energy interface {
 	training.Energy
 	training.Fuser
-	HessianVector(x, v, hv []float32) error
+	training.Curver
 	io.Closer
 }
 

@@ -28,6 +28,7 @@ type ConditionalGenerator struct {
 
 var (
 	_ training.ConditionalEnergy    = (*ConditionalEnergy)(nil)
+	_ training.Curver               = (*energyGiven)(nil)
 	_ training.ConditionalGenerator = (*ConditionalGenerator)(nil)
 )
 
@@ -107,6 +108,14 @@ func (e *energyGiven) EnergyGrad(x, u, g []float32) error {
 	view(&c.out[0], u, n)
 	view(&c.out[2], g, n, e.model.Dims...)
 	return c.program.Run(e.ctx, c.in, c.out)
+}
+
+// HessianVector implements [training.Curver].
+func (e *energyGiven) HessianVector(x, v, hv []float32) error {
+	if err := conditions(e.c, len(x)/e.model.Size(), e.dims); err != nil {
+		return err
+	}
+	return e.hessianVector(x, v, hv, func(c *call, n int) { c.feed(conditional.Given, e.c, n, e.dims...) })
 }
 
 // Learn implements [training.Energy].

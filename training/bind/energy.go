@@ -305,7 +305,10 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 // HessianVector writes to hv the product of each example's Hessian of U with a
 // vector, ∂²U(x_i)/∂x²·v_i. x, v and hv are [n, dims…]. Networks that are linear in
 // pieces have no curvature but that of the reference density.
-func (e *Energy) HessianVector(x, v, hv []float32) error {
+func (e *Energy) HessianVector(x, v, hv []float32) error { return e.hessianVector(x, v, hv, nil) }
+
+// hessianVector is HessianVector with what else the program is fed.
+func (e *Energy) hessianVector(x, v, hv []float32, feed func(c *call, n int)) error {
 	n := len(x) / e.model.Size()
 	if err := e.sizes(n, x, v, hv); err != nil {
 		return err
@@ -325,13 +328,10 @@ func (e *Energy) HessianVector(x, v, hv []float32) error {
 		c.out = make([]*graphs.Tensor, 1)
 		e.curves[n] = c
 	}
-	for i, in := range c.program.Inputs() {
-		switch in.Name {
-		case onnxmodels.X:
-			view(&c.in[i], x, n, e.model.Dims...)
-		case vectorInput:
-			view(&c.in[i], v, n, e.model.Dims...)
-		}
+	c.feed(onnxmodels.X, x, n, e.model.Dims...)
+	c.feed(vectorInput, v, n, e.model.Dims...)
+	if feed != nil {
+		feed(c, n)
 	}
 	view(&c.out[0], hv, n, e.model.Dims...)
 	return c.program.Run(e.ctx, c.in, c.out)

@@ -85,7 +85,7 @@ func (m Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) 
 	if len(x)%dim != 0 || mask != nil && len(mask) != len(x) {
 		return nil, fmt.Errorf("coopflow: wanted examples of %d values and a mask of as many, got %d and %d values", dim, len(x), len(mask))
 	}
-	if _, ok := m.Energy.(shortrun.Curver); !ok {
+	if _, ok := m.Energy.(training.Curver); !ok {
 		return nil, fmt.Errorf("coopflow: the energy has no second-order products, which the way back through the chain needs")
 	}
 	out, least := make([]float32, len(x)), make([]float64, len(x)/dim)

@@ -33,6 +33,7 @@ type Config struct {
 	Langevin  training.Langevin `yaml:"langevin"` // of controls, while learning; without noise it descends
 	Chains    string            `yaml:"chains"`   // zero or persistent
 	Predict   training.Langevin `yaml:"predict"`  // of controls that are predicted, from 0
+	ILQR      int               `yaml:"ilqr"`     // iterations of an iterative linear-quadratic regulator in the place of both; 0 is none
 	Draws     int               `yaml:"draws"`    // predictions of each scene in an evaluation
 	Reference struct {
 		Sigma float64 `yaml:"sigma"` // of the Gaussian reference density of normalised controls; 0 is none
@@ -66,6 +67,8 @@ func (c *Config) Check() error {
 		check.AtLeast("steps", c.Steps, 1),
 		check.AtLeast("batch", c.Batch, 1),
 		check.AtLeast("draws", c.Draws, 1),
+		check.AtLeast("ilqr", c.ILQR, 0),
+		check.If(c.ILQR > 0 && (c.Langevin.Noise != 0 || c.Predict.Noise != 0), "ilqr: finds the best controls and draws none: wanted langevin.noise and predict.noise of 0, got %g and %g", c.Langevin.Noise, c.Predict.Noise),
 		check.OneOf("chains", c.Chains, FromZero, Persistent),
 		check.If(c.From != nil && len(c.From) != c.Net.Given()[0], "from: wanted %d numbers of a scene, got %d", c.Net.Given()[0], len(c.From)),
 		check.AtLeast("drift", c.Drift, 0),
@@ -122,6 +125,12 @@ func with(c Config, cost string) Config {
 	return c
 }
 
+// regulated finds the best controls by iLQR.
+func regulated(c Config) Config {
+	c.ILQR = 10
+	return c
+}
+
 // sampled draws controls with noise of the given multiplier, several for a scene. The noise tells
 // how long the weights are.
 func sampled(c Config, noise float64) Config {
@@ -169,6 +178,7 @@ var Presets = map[string]struct {
 }{
 	"regulator":        {"a linear-quadratic problem, sampled", regulator()},
 	"drive":            {"one vehicle, best controls, linear cost", road(1)},
+	"drive-ilqr":       {"one vehicle, best controls by iLQR, linear cost", regulated(road(1))},
 	"drive-langevin":   {"one vehicle, sampled controls, linear cost", sampled(road(1), 0.1)},
 	"drive-mlp":        {"one vehicle, a network on the features of each moment", with(road(1), "mlp")},
 	"drive-residual":   {"one vehicle, linear cost and such a network", with(road(1), "residual")},

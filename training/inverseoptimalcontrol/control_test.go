@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"gonum.org/v1/gonum/mat"
+
 	"ebmrun/runtime"
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
@@ -187,14 +189,21 @@ func small(preset string) inverseoptimalcontrol.Config {
 
 // TestResume: chains of all experts, weights, the optimizer and the place in the data are saved.
 func TestResume(t *testing.T) {
-	for preset, name := range map[string]string{"drive-residual": "synthetic/drive", "convoy": "synthetic/convoy"} {
+	for preset, name := range map[string]string{"drive-residual": "synthetic/drive", "convoy": "synthetic/convoy", "drive-ilqr": "synthetic/drive"} {
 		set, c := load(t, name, 5), small(preset)
-		c.Langevin.Noise = 0.1
+		if c.ILQR > 0 {
+			c.ILQR = 2
+		} else {
+			c.Langevin.Noise = 0.1
+		}
 		systemtest.Resume(t, func() training.System {
 			e, trace := bound(t, c, set.H)
 			s, err := inverseoptimalcontrol.New(c, e, trace, set, nil, 4)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if c.ILQR > 0 {
+				s.Tangent = planned(t, c, set.H).Tangent
 			}
 			return s
 		}, "weights/cost.weights", "chains")
@@ -360,4 +369,113 @@ func TestRefused(t *testing.T) {
 	if _, err := inverseoptimalcontrol.For("paper", []int{3, 32, 32}, 10); err == nil || !strings.Contains(err.Error(), "published-drive") {
 		t.Errorf("a preset for pictures: %v", err)
 	}
+}
+
+// planned is a model of the settings with the tangent that iLQR takes.
+func planned(t *testing.T, c inverseoptimalcontrol.Config, moments int) *inverseoptimalcontrol.Model {
+	t.Helper()
+	e, trace := bound(t, c, moments)
+	m, err := inverseoptimalcontrol.NewModel(c, e, trace, moments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tm, err := c.Net.Tangent(moments, c.Reference.Sigma, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Tangent, err = bind.NewConditional(t.Context(), tm, ref.New(), bind.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestLQR: on a linear-quadratic problem one undamped step is the answer, −(aLᵀL + bI)⁻¹·aLᵀ1.
+func TestLQR(t *testing.T) {
+	const moments = 10
+	c := inverseoptimalcontrol.Presets["regulator"].Config
+	c.Langevin.Noise, c.Predict.Noise, c.Draws, c.ILQR = 0, 0, 1, 3
+	m := planned(t, c, moments)
+	a, b := 2.0, 1.0
+	copy(m.Energy.Given(nil).Params()[0].W, []float32{float32(a), float32(b)})
+	h, g := mat.NewSymDense(moments, nil), mat.NewVecDense(moments, nil)
+	for i := range moments {
+		for j := i; j < moments; j++ {
+			h.SetSym(i, j, a*float64(moments-j)) // moments that come after both
+		}
+		h.SetSym(i, i, h.At(i, i)+b)
+		g.SetVec(i, -a*float64(moments-i))
+	}
+	var cholesky mat.Cholesky
+	var want mat.VecDense
+	if !cholesky.Factorize(h) || cholesky.SolveVecTo(&want, g) != nil {
+		t.Fatal("no solution")
+	}
+	x, err := m.Predict(t.Context(), []float32{1, 1, -2}, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, got := range x {
+		if w := want.AtVec(i%moments) * []float64{1, 1, -2}[i/moments]; math.Abs(float64(got)-w) > 1e-4 {
+			t.Errorf("control %d of scene %d: wanted %.6f, got %.6f", i%moments, i/moments, w, got)
+		}
+	}
+}
+
+// TestILQR: past an obstacle, ten iterations end lower than a thousand steps of descent, and where
+// the slope is nothing; with the curvature of other controls' tangent they do not.
+func TestILQR(t *testing.T) {
+	set, c := load(t, "synthetic/drive", 6), inverseoptimalcontrol.Presets["drive-ilqr"].Config
+	c.Normalise = false
+	costs := func(c inverseoptimalcontrol.Config, spoil bool) (cost []float32, slope float64) {
+		m := planned(t, c, set.H)
+		for i, w := range data.DriveWeights {
+			m.Energy.Given(nil).Params()[0].W[i] = float32(w)
+		}
+		if spoil {
+			m.Tangent = elsewhere{m.Tangent, c.Net.Given()[0]}
+		}
+		x, err := m.Predict(t.Context(), set.Given.X(), 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, g := make([]float32, set.N), make([]float32, len(x))
+		if err := m.Energy.Given(set.Given.X()).EnergyGrad(x, u, g); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range g {
+			slope = max(slope, math.Abs(float64(v)))
+		}
+		return u, slope
+	}
+	descent := c
+	descent.ILQR, descent.Predict.Steps = 0, 1000
+	c.ILQR = 15
+	best, slope := costs(c, false)
+	slow, left := costs(descent, false)
+	other, stays := costs(c, true)
+	for i := range best {
+		if best[i] > slow[i]*(1+1e-4) {
+			t.Errorf("scene %d: cost %g after iLQR, %g after descent", i, best[i], slow[i])
+		}
+	}
+	t.Logf("largest slope: iLQR %.2g, descent %.2g, of another tangent %.2g; costs %.4g %.4g %.4g", slope, left, stays, best, slow, other)
+	if slope > 0.02 || stays < 5*slope {
+		t.Errorf("largest slope %g, with another tangent %g", slope, stays)
+	}
+}
+
+// elsewhere takes the tangent at controls of 1, not where they are.
+type elsewhere struct {
+	training.ConditionalEnergy
+	scene int
+}
+
+func (e elsewhere) Given(c []float32) training.Energy {
+	c = slices.Clone(c)
+	for i := range c {
+		if i%(e.scene+60) >= e.scene {
+			c[i] = 1
+		}
+	}
+	return e.ConditionalEnergy.Given(c)
 }

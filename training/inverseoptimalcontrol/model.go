@@ -18,7 +18,10 @@ import (
 type Model struct {
 	Energy training.ConditionalEnergy
 	// Trace leads from controls, as codes, to states and features; it has no weights.
-	Trace   training.ConditionalGenerator
+	Trace training.ConditionalGenerator
+	// Tangent is the cost with its dynamics linearised, as [control.Spec] Tangent has it, for iLQR;
+	// else nil. It takes its weights from Energy.
+	Tangent training.ConditionalEnergy
 	Moments int
 
 	config Config
@@ -44,11 +47,18 @@ func (m *Model) sceneSize() int { return m.config.Net.Given()[0] }
 func (m *Model) width() int { return m.config.Net.Agents * m.config.Net.Traced() }
 
 // Predict draws k normalised controls for each scene [n, given] by Langevin dynamics on the
-// learned cost from controls of 0: [n, k, dim]. Without noise all k are the same minimum.
+// learned cost from controls of 0: [n, k, dim]. Without noise, or by iLQR, all k are the same minimum.
 func (m *Model) Predict(ctx context.Context, scenes []float32, k int, seed uint64) ([]float32, error) {
 	n := len(scenes) / m.sceneSize()
 	if n < 1 || len(scenes) != n*m.sceneSize() || k < 1 {
 		return nil, fmt.Errorf("inverse-optimal-control: wanted scenes of %d values each and at least 1 draw, got %d values and %d draws", m.sceneSize(), len(scenes), k)
+	}
+	if m.config.ILQR > 0 {
+		x := make([]float32, n*m.dim())
+		err := m.blocks(n, func(first, end int) error {
+			return m.regulate(ctx, x[first*m.dim():end*m.dim()], scenes[first*m.sceneSize():end*m.sceneSize()], m.config.ILQR)
+		})
+		return repeated(x, n, k), err
 	}
 	scenes = repeated(scenes, n, k)
 	x := make([]float32, n*k*m.dim())

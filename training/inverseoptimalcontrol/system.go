@@ -116,10 +116,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 			copy(drawn[i*dim:(i+1)*dim], s.bank[k*dim:])
 		}
 	}
-	l := s.Config.Langevin
-	s.chains.T = uint64(s.iter * l.Steps)
-	s.chains.Invalidate()
-	info, err := sampler.Run(ctx, s.noise.Fork(sampling), l.Kernel(), s.Energy.Given(given), s.chains, l.Steps, nil)
+	info, err := s.solve(ctx, given)
 	if err != nil {
 		return nil, training.Blame("chains", "a smaller langevin.step or optim.lr, or langevin.clamp", err)
 	}
@@ -150,6 +147,17 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	_, m[training.DataStd] = training.Moments(did)
 	m["sample_mean"], m[training.SampleStd] = training.Moments(drawn)
 	return m, nil
+}
+
+// solve draws controls, or finds the best, from where chains are.
+func (s *System) solve(ctx context.Context, scenes []float32) (sampler.Info, error) {
+	if k := s.Config.ILQR; k > 0 {
+		return sampler.Info{}, s.regulate(ctx, s.chains.X, scenes, k)
+	}
+	l := s.Config.Langevin
+	s.chains.T = uint64(s.iter * l.Steps)
+	s.chains.Invalidate()
+	return sampler.Run(ctx, s.noise.Fork(sampling), l.Kernel(), s.Energy.Given(scenes), s.chains, l.Steps, nil)
 }
 
 // hold keeps weights of features from falling below 0, where the cost would have no minimum, and

@@ -16,12 +16,6 @@ import (
 	"ebmrun/training/sampler"
 )
 
-// A Curver is a [sampler.Field] that multiplies vectors by its Hessians: hv_i =
-// ∂²U(x_i)/∂x²·v_i, all [n*dim].
-type Curver interface {
-	HessianVector(x, v, hv []float32) error
-}
-
 // A Generator maps starts z to examples x = M(z) by K steps of Kernel over
 // Field. Rows do not influence one another, and all see the same noise, so that
 // M is one function.
@@ -36,7 +30,7 @@ type Generator struct {
 	Noise *sampler.Noise
 
 	// Sigma is the deviation of a Gaussian reference inside the energy, 0 for
-	// none. It is needed where Field is no [Curver], or Flat is set.
+	// none. It is needed where Field is no [training.Curver], or Flat is set.
 	Sigma float64
 
 	// Flat takes the network to have no curvature of its own, which is exact for
@@ -144,7 +138,7 @@ func (g *Generator) walk(ctx context.Context, z []float32) (*path, error) {
 //	v − (s²/2)·∂²U/∂x²·v
 //
 // with the entries that a clip or clamp held left out. Where Field is no
-// [Curver], or Flat is set, ∂²U/∂x² is that of the reference alone, 1/Sigma².
+// [training.Curver], or Flat is set, ∂²U/∂x² is that of the reference alone, 1/Sigma².
 func (g *Generator) Slope(ctx context.Context, z, x []float32) (loss []float64, slope []float32, err error) {
 	if len(x) != len(z) {
 		return nil, nil, fmt.Errorf("shortrun: wanted as many values as starts, got %d and %d", len(x), len(z))
@@ -199,7 +193,7 @@ func (g *Generator) pullBack(ctx context.Context, p *path, v []float32) error {
 
 // curvature writes ∂²U/∂x²·v to hv.
 func (g *Generator) curvature(x, v, hv []float32) error {
-	if c, ok := g.Field.(Curver); ok && !g.Flat {
+	if c, ok := g.Field.(training.Curver); ok && !g.Flat {
 		return c.HessianVector(x, v, hv)
 	}
 	inverse := 0.0
