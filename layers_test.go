@@ -46,7 +46,7 @@ var layers = map[string]string{
 	"training/optim":       "",
 	"training/diag":        "",
 	"training/checkpoint":  "training/checkpoint/...",
-	"training/data":        "training/checkpoint/atomicfile",
+	"training/data":        "training/check training/checkpoint/atomicfile",
 	"training/record":      "training/checkpoint/atomicfile",
 	"training/check":       "",
 	"training":             "training/check training/checkpoint training/data training/optim training/record training/sampler",

@@ -323,7 +323,7 @@ func (p *program) pick(ctx context.Context, x *examination) (provider, reason st
 		case v.Seconds < best.Seconds:
 			best = v
 		default:
-			reasons = append(reasons, fmt.Sprintf("%s: %.3g ms a call, %s %.3g ms", name, 1e3*v.Seconds, best.Provider, 1e3*best.Seconds))
+			reasons = append(reasons, fmt.Sprintf("%s is slower: %.3g ms a call, %s %.3g ms", name, 1e3*v.Seconds, best.Provider, 1e3*best.Seconds))
 		}
 	}
 	if best.Provider != CPU {

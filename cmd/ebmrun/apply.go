@@ -21,6 +21,7 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
 	"ebmrun/training/record"
@@ -43,6 +44,17 @@ a task that a run cannot do names those that it can.`,
 			"ebmrun apply energy runs/mnist --data fashion-mnist -o energies.csv",
 			"ebmrun apply recover runs/faces --hidden 0.5 -o recovered.png",
 			"ebmrun apply inpaint runs/faces --image face.png --mask mask.png -o completed.png"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			var names []string
+			for _, task := range cmd.Commands() {
+				names = append(names, task.Name())
+			}
+			return badInput(fmt.Errorf("apply: no task %q; %s", args[0], check.Instead(args[0], names)))
+		},
+		Args: cobra.ArbitraryArgs,
 	}
 	for _, task := range tasks {
 		cmd.AddCommand(task(c))

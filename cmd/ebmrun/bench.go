@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebmrun/runtime"
+	"ebmrun/training/check"
 )
 
 // A measurement is what bench prints.
@@ -163,7 +164,7 @@ func workloadOf(name string, s setting) (workload, error) {
 	case filepath.Ext(name) == ".onnx":
 		w = workload{Name: strings.TrimSuffix(filepath.Base(name), ".onnx"), alone: true, start: gradientOf(name)}
 	default:
-		return w, badInput(fmt.Errorf("no workload %q; there are %s, and files that end in .onnx", name, strings.Join(workloadNames(), ", ")))
+		return w, badInput(fmt.Errorf("no workload %q, and no file that ends in .onnx; %s", name, check.Instead(name, workloadNames())))
 	}
 	if !w.sized && (s.batch != 0 || s.side != 0 || s.steps != 0) {
 		return w, badInput(fmt.Errorf("--batch, --side, --steps: workload %s has its own", w.Name))

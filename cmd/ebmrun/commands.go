@@ -45,7 +45,10 @@ var commands = []struct {
 }
 
 // The help text keeps the table's order.
-func init() { cobra.EnableCommandSorting = false }
+func init() {
+	cobra.EnableCommandSorting = false
+	cobra.AddTemplateFunc("plain", plainFlags)
+}
 
 // writesGraphs are the verbs whose gradient graphs leave this program.
 var writesGraphs = map[string]bool{"grad": true, "export": true, "demo": true}
@@ -87,6 +90,8 @@ not met; 130 interrupted.`,
 	}
 	root.SetOut(c.out)
 	root.SetErr(c.errOut)
+	root.SetFlagErrorFunc(usageError)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages |", "FlagUsages | plain |"))
 	root.SetVersionTemplate("ebmrun {{.Version}}\n")
 	c.addFlags(root.PersistentFlags())
 	root.AddGroup(groups...)
@@ -103,8 +108,14 @@ not met; 130 interrupted.`,
 
 // track notes when a verb starts: an error before that is one of usage.
 func (c *common) track(cmd *cobra.Command) {
+	if cmd.Args != nil {
+		cmd.Args = argued(cmd.Args)
+	}
 	if inner := cmd.RunE; inner != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if err := noNegative(cmd); err != nil {
+				return err
+			}
 			c.running = true
 			return inner(cmd, args)
 		}

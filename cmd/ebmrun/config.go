@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -82,6 +84,9 @@ func merge(into any, settings map[string]any) error {
 	if len(settings) == 0 {
 		return nil
 	}
+	if err := checkSettings(reflect.TypeOf(into), settings); err != nil {
+		return err
+	}
 	b, err := yaml.Marshal(settings)
 	if err != nil {
 		return err
@@ -106,11 +111,11 @@ func readConfig(path string) (runHead, map[string]any, error) {
 func parseSetting(assignment string) (map[string]any, error) {
 	path, text, ok := strings.Cut(assignment, "=")
 	if !ok || path == "" {
-		return nil, fmt.Errorf("--set: wanted key=value, got %q", assignment)
+		return nil, errors.New("wanted key=value")
 	}
 	var value any
 	if err := yaml.Unmarshal([]byte(text), &value); err != nil {
-		return nil, fmt.Errorf("--set %s: %w", path, err)
+		return nil, err
 	}
 	keys := strings.Split(path, ".")
 	for i := len(keys) - 1; i >= 0; i-- {

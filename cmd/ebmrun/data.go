@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ebmrun/training"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/record"
 )
@@ -60,7 +61,7 @@ pairs with what is given above the examples.`,
 	f.BoolVar(&list, "list", false, "list the names")
 	f.BoolVar(&info, "info", false, "tell about the data without obtaining it")
 	f.StringVar(&preview, "preview", "", "picture file (PNG) to write some examples to")
-	f.TextVar(&from.As, "as", data.Plain, "what a path holds: pictures, video, voxels, points or paths")
+	f.TextVar(&from.As, "as", data.Plain, "`kind` of things that a path holds: pictures, video, voxels, points or paths")
 	f.IntVar(&from.Size, "size", 0, "pixels or voxels that examples are brought to")
 	f.IntVar(&from.Frames, "frames", 0, "cut clips and trajectories into pieces of so many moments")
 	f.IntVar(&from.Points, "points", 0, "so many points of each point set")
@@ -88,7 +89,11 @@ func (c *common) data(ctx context.Context, from source, info bool, preview strin
 	name := from.Data
 	source, known := data.Find(name)
 	if !known && (info || preview == "") {
-		return badInput(fmt.Errorf("data: no data set or network %q (ebmrun data --list shows them)", name))
+		var names []string
+		for _, s := range slices.Concat(data.Sources, data.Networks) {
+			names = append(names, s.Name)
+		}
+		return badInput(fmt.Errorf("data: no data set or network %q; %s", name, check.Instead(name, names)))
 	}
 	if known {
 		if err := c.describeData(ctx, source, info); err != nil {

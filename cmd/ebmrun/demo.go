@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"ebmrun/runtime/ort"
 	"ebmrun/runtime/ortlib"
 	"ebmrun/training/data"
+	"ebmrun/training/record"
 )
 
 // demoDigits is how many digits the demo learns from: enough for its thousand
@@ -41,8 +41,8 @@ the pure-Go engine learns a density in the plane instead.`,
 }
 
 func (c *common) demo(ctx context.Context, out string) error {
-	if _, err := os.Stat(filepath.Join(out, "manifest.json")); err == nil {
-		return badInput(fmt.Errorf("%s holds a run already: remove it, or give another --out", out))
+	if err := record.Vacant(out); err != nil {
+		return badInput(err)
 	}
 	began := c.now()
 	f := trainFlags{system: "generative-convnet", out: out, preset: "digits", source: source{Data: "mnist", Limit: demoDigits}}

@@ -13,6 +13,7 @@ import (
 
 	"ebmrun/graphs"
 	"ebmrun/runtime"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
 )
@@ -119,7 +120,7 @@ func (c *common) eval(ctx context.Context, name, path string, f evalFlags) error
 		for _, m := range metrics {
 			known = append(known, m.name)
 		}
-		return badInput(fmt.Errorf("no metric %q; there are %s", name, strings.Join(known, ", ")))
+		return badInput(fmt.Errorf("no metric %q; %s", name, check.Instead(name, known)))
 	case f.n < 2:
 		return badInput(fmt.Errorf("--n: wanted at least 2, got %d", f.n))
 	case (name == "fid") != (f.features != ""):

@@ -158,6 +158,7 @@ noise is standard normal. Files appear together, once all are complete.`,
 	fl.StringVar(&f.checkpoint, "checkpoint", "", "best, last or step-N (default: best)")
 	fl.Float64Var(&f.step, "step", 0, "step size s of the sampler (default: as in learning)")
 	fl.Float64Var(&f.noise, "noise", -1, "noise multiplier of the sampler (default: as in learning)")
+	fl.Lookup("noise").DefValue = "0" // the text says it
 	fl.BoolVar(&f.check, "check", false, "reopen the files with other readers, compare, and keep them only if they agree")
 	cmd.MarkFlagRequired("out")
 	return cmd

@@ -45,7 +45,7 @@ func execute(args []string, stdout, stderr io.Writer, signals chan os.Signal) in
 	case ctx.Err() != nil:
 		err = &exitError{statusInterrupted, errInterrupted}
 	case !c.running:
-		err = badInput(err)
+		err = badInput(missingFlags(err))
 	}
 	status := exitStatus(err)
 	c.fail(err, status)

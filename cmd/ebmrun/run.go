@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -237,6 +238,9 @@ func (r *openedRun) lacks(verb string) error {
 // open opens a run folder or an .onnx file. The caller closes what it gets.
 func (c *common) open(ctx context.Context, path, checkpointName string) (*openedRun, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s: no such run folder or .onnx file", path)
+	}
 	if err != nil {
 		return nil, badInput(err)
 	}

@@ -74,6 +74,7 @@ generator, from z to x, as exports are; its metadata holds the settings.`,
 	fl.Float64Var(&f.step, "step", 0, "step size s (default: as in learning)")
 	fl.Float64Var(&f.noise, "noise", -1, "noise multiplier (default: as in learning)")
 	fl.IntVar(&f.batch, "batch", 64, "chains in one call")
+	fl.Lookup("noise").DefValue = "0" // the text says it
 	return cmd
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 	"ebmrun/runtime"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/check"
 	"ebmrun/training/data"
 	"ebmrun/training/exam"
 	"ebmrun/training/judge"
@@ -185,7 +185,7 @@ func findSystem(name string) (system, error) {
 		}
 		known = append(known, s.Name)
 	}
-	return system{}, badInput(fmt.Errorf("no system %q; there is %s", name, strings.Join(known, ", ")))
+	return system{}, badInput(fmt.Errorf("no system %q; %s", name, check.Instead(name, known)))
 }
 
 func countParams(p []optim.Param) int {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -68,7 +69,7 @@ goes on from the last one.`,
 	fl.IntVar(&f.source.Limit, "limit", 0, "use at most so many examples")
 	fl.IntVar(&f.source.Patches, "patches", 0, "cut so many windows of --size at random instead of resizing")
 	fl.IntSliceVar(&f.source.Classes, "classes", nil, "only examples of these classes")
-	fl.TextVar(&f.source.As, "as", data.Plain, "what a path holds: pictures, video, voxels, points or paths")
+	fl.TextVar(&f.source.As, "as", data.Plain, "`kind` of things that a path holds: pictures, video, voxels, points or paths")
 	fl.IntVar(&f.source.Frames, "frames", 0, "cut clips and trajectories into pieces of so many moments")
 	fl.IntVar(&f.source.Points, "points", 0, "so many points of each point set")
 	fl.StringVar(&f.source.Given, "given", "", "what examples are drawn from: grey, edges, hole, or data aligned with them")
@@ -213,6 +214,9 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	var file map[string]any
 	if f.resume {
 		m, err := record.ReadManifest(f.out)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s holds no run", f.out)
+		}
 		if err != nil {
 			return badInput(fmt.Errorf("--resume: %w", err))
 		}
@@ -229,6 +233,8 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		if slices.Contains(providers, m.Provider) {
 			c.provider = m.Provider
 		}
+	} else if err := record.Vacant(f.out); err != nil {
+		return badInput(err)
 	} else if f.config != "" {
 		head, settings, err := readConfig(f.config)
 		if err != nil {

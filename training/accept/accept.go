@@ -28,6 +28,7 @@ import (
 	"ebmrun/onnxmodels/flow"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
+	"ebmrun/training/check"
 )
 
 // The arms of a run.
@@ -218,7 +219,7 @@ func (s Suite) Check(only []string) error {
 	}
 	for _, name := range only {
 		if !slices.Contains(names, name) {
-			return fmt.Errorf("accept: %s has no part %q; there are %s", s.System, name, strings.Join(names, ", "))
+			return fmt.Errorf("accept: %s has no part %q; %s", s.System, name, check.Instead(name, names))
 		}
 	}
 	return nil
@@ -233,7 +234,7 @@ func Find(system string) (Suite, error) {
 		}
 		known = append(known, s.System)
 	}
-	return Suite{}, fmt.Errorf("accept: no acceptance of %q; there is %s", system, strings.Join(known, ", "))
+	return Suite{}, fmt.Errorf("accept: no acceptance of %q; %s", system, check.Instead(system, known))
 }
 
 // Median joins the checks of several seeds, in the same order each: the median

@@ -47,3 +47,23 @@ func TestRules(t *testing.T) {
 		}
 	}
 }
+
+func TestNearest(t *testing.T) {
+	names := []string{"mnist", "fashion-mnist", "synthetic/rings", "synthetic/ring8", "flow", "coopflow"}
+	for name, want := range map[string]string{
+		"mnst": "mnist", "mnsit": "mnist", "MNIST": "mnist", "fashion_mnist": "fashion-mnist", "fashionmnist": "fashion-mnist",
+		"synthetic/ring": "synthetic/rings", "coop-flow": "coopflow", "flo": "flow", "cifar10": "", "": "", "x": "",
+	} {
+		if got := check.Nearest(name, names); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+	for want, name := range map[string]string{`did you mean "flow"?`: "flwo", "there are mnist, fashion-mnist, synthetic/rings, synthetic/ring8, flow, coopflow": "abp"} {
+		if got := check.Instead(name, names); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+	if got := check.Instead("abp", names[:1]); got != "there is mnist" {
+		t.Errorf("one name: got %q", got)
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"ebmrun/training/check"
 )
 
 // Options say how [Load] presents a data set. The zero value takes everything as it comes.
@@ -75,7 +77,7 @@ func unknown(name string) error {
 	for i, s := range Sources {
 		names[i] = s.Name
 	}
-	return fmt.Errorf("data: %q is neither a file or folder nor one of the names %s", name, strings.Join(names, ", "))
+	return fmt.Errorf("data: %q is neither a file or folder nor a name; %s", name, check.Instead(name, names))
 }
 
 // Load reads a data set by its name in [Sources], obtaining it first where needed, or by its path. A

@@ -63,12 +63,20 @@ type Run struct {
 	last    int // newest step written, -1 at the start
 }
 
-// Create makes the run folder dir, or fails when dir holds a run already. Other files in dir stay.
-func Create(dir string, o Options) (*Run, error) {
+// Vacant is an error if dir holds a run already.
+func Vacant(dir string) error {
 	for _, name := range []string{manifestFile, metricsFile} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return nil, fmt.Errorf("record: %s already holds a run (%s): resume it or choose another folder", dir, name)
+			return fmt.Errorf("record: %s already holds a run (%s): resume it or choose another folder", dir, name)
 		}
+	}
+	return nil
+}
+
+// Create makes the run folder dir, or fails when dir holds a run already. Other files in dir stay.
+func Create(dir string, o Options) (*Run, error) {
+	if err := Vacant(dir); err != nil {
+		return nil, err
 	}
 	config := []byte{}
 	if o.Config != nil {

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestMisspelled: what is asked for by a wrong name is refused with the name that may have been meant.
+func TestMisspelled(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "run")
+	train := func(more ...string) []string {
+		return append([]string{"train", "generative-convnet", "--data", "synthetic/rings", "--provider", "ref", "-o", out}, more...)
+	}
+	for want, args := range map[string][]string{
+		`did you mean "generative-convnet"?`:    {"train", "GenerativeConvnet", "--data", "synthetic/rings", "-o", out},
+		`did you mean "synthetic/rings"?`:       {"train", "generative-convnet", "--data", "synthetic/rigns", "-o", out},
+		`did you mean "mnist"?`:                 {"data", "mnst"},
+		"did you mean --data?":                  {"train", "generative-convnet", "--dta", "mnist", "-o", out},
+		"see ebmrun train --help":               {"train", "generative-convnet", "--elsewhere", "mnist", "-o", out},
+		"missing: --out":                        {"train", "generative-convnet", "--data", "mnist"},
+		"wanted: ebmrun train SYSTEM; got: not": {"train", "-o", out},
+		`no task "enrgy"; did you mean "ener`:   {"apply", "enrgy", out},
+		`no metric "fdpca"; did you mean "fd-`:  {"eval", "fdpca", out},
+		`in .onnx; did you mean "mlp2d"?`:       {"bench", "mlp2"},
+		`of "flw"; did you mean "flow"?`:        {"verify", "flw"},
+		"no such run folder or .onnx file":      {"sample", out},
+		"did you mean langevin.step?":           train("--set", "langevin.stepz=3"),
+		"no setting colour; a run's config":     train("--set", "colour=red"),
+		"--steps: wanted 0 or more, got -3":     train("--steps", "-3"),
+		"batch: wanted a whole number, got 1.5": train("--set", "batch=1.5"),
+		"wanted a whole number, got 1e-3":       train("--set", "langevin.steps=1e-3"),
+		"wanted a number, got wide":             train("--set", "langevin.step=wide"),
+		"wanted true or false, got perhaps":     train("--set", "langevin.fused=perhaps"),
+		"wanted settings below it, got 3":       train("--set", "langevin=3"),
+		"wanted a list, as [1, 2], got 3":       train("--set", "optim.betas=3"),
+		"--set batch: wanted key=value":         train("--set", "batch"),
+	} {
+		ebmrun(t, args...).wantError(t, statusBadInput, want)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a run folder is left of command lines that were refused")
+	}
+	for _, args := range [][]string{{"train", "--help"}, {"sample", "--help"}} {
+		if r := ebmrun(t, args...); strings.Contains(r.out, "true|false") || strings.Contains(r.out, "data.Kind") {
+			t.Errorf("%v says\n%s", args, r.out)
+		}
+	}
+}
+
+// TestWholeSettings: numbers that are whole serve as such however they are written.
+func TestWholeSettings(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "run")
+	args := []string{"train", "generative-convnet", "--data", "synthetic/rings", "--limit", "100", "--provider", "ref", "--quiet", "-o", out}
+	ebmrun(t, append(args, "--set", "steps=2e0", "--set", "langevin.steps=2.0", "--set", "langevin.step=1", "--set", "optim.lr=1e-3")...).wantOut(t)
+	// A second run in the same folder is refused before anything is loaded or computed.
+	ebmrun(t, append(args, "--data", "nowhere")...).wantError(t, statusBadInput, "already holds a run")
+}
