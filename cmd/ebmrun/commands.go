@@ -71,7 +71,7 @@ and recovery failed; 4 time limit reached, the checkpoint is valid; 5 acceptance
 not met; 130 interrupted.`,
 		Example: `  ebmrun setup
   ebmrun data mnist --preview mnist.png
-  ebmrun grad energy.onnx -o energy-grad.onnx`,
+  ebmrun grad net.onnx -o net-grad.onnx`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -93,7 +93,11 @@ func (c *common) data(ctx context.Context, from source, info bool, preview strin
 		for _, s := range slices.Concat(data.Sources, data.Networks) {
 			names = append(names, s.Name)
 		}
-		return badInput(fmt.Errorf("data: no data set or network %q; %s", name, check.Instead(name, names)))
+		hint := ""
+		if near := check.Nearest(name, names); near != "" {
+			hint = fmt.Sprintf("; did you mean %q?", near)
+		}
+		return badInput(fmt.Errorf("data: no data set or network %q (ebmrun data --list shows them)%s", name, hint))
 	}
 	if known {
 		if err := c.describeData(ctx, source, info); err != nil {

@@ -31,7 +31,7 @@ sum weighted by one more input, cotangent/OUTPUT.
 It is made of standard ops of opset 21 and runs wherever ONNX runs. An op that
 cannot be differentiated is refused by name, with exit status 2 and no file.`,
 		Example: example(
-			"ebmrun grad energy.onnx -o energy-grad.onnx",
+			"ebmrun grad net.onnx -o net-grad.onnx",
 			"ebmrun grad net.onnx --of logits --vjp --wrt image -o net-vjp.onnx",
 			"ebmrun grad net.onnx --of loss --wrt-params --params-as-inputs -o net-train.onnx"),
 		Args: cobra.ExactArgs(1),

@@ -139,6 +139,7 @@ func (c *common) chains(ctx context.Context, r *openedRun, f sampleFlags) ([]flo
 		return nil, err
 	}
 	defer e.Close()
+	l.Steps = f.steps
 	c.say(fmt.Sprintf("%d chains from %s, %s", f.n, f.from, l))
 	rng := rand.New(rand.NewPCG(c.seed, 0x73616d706c65))
 	x := make([]float32, f.n*dim)

@@ -339,6 +339,9 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	if reportErr := record.Report(f.out); err == nil {
 		err = reportErr
 	}
+	if errors.Is(err, training.ErrTimeLimit) || errors.Is(err, training.ErrStopped) {
+		err = fmt.Errorf("%w; `ebmrun train %s --out %s --resume` goes on", err, row.Name, f.out)
+	}
 	if err != nil {
 		return err
 	}

@@ -44,11 +44,15 @@ func missingFlags(err error) error {
 	return fmt.Errorf("missing: --%s", strings.ReplaceAll(strings.ReplaceAll(m[1], `"`, ""), ", ", ", --"))
 }
 
+// counted are cobra's errors about the number of arguments.
+var counted = regexp.MustCompile(`^(accepts|requires) |^unknown command`)
+
 // argued is a check of arguments whose error shows the form that was wanted.
 func argued(inner cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if inner(cmd, args) == nil {
-			return nil
+		err := inner(cmd, args)
+		if err == nil || !counted.MatchString(err.Error()) {
+			return err
 		}
 		got := "nothing"
 		if len(args) > 0 {

@@ -201,7 +201,7 @@ func target(g *graphs.Graph, name string) (*graphs.Value, error) {
 			continue
 		}
 		if found != nil {
-			return nil, fmt.Errorf("autodiff: the model has several float outputs (%s): choose one", names(g.Outputs))
+			return nil, fmt.Errorf("autodiff: the model has several float outputs (%s): choose one, Of (--of NAME)", names(g.Outputs))
 		}
 		found = v
 	}
