@@ -69,7 +69,7 @@ its class, 1 for an anomaly, its judgement and the parts.`,
 				if k == 0 {
 					fmt.Fprintf(c.out, "%d examples of %s, %.1f %% anomalous: average precision %.3f of a guess's %.3f, by %s\n", set.N, set.Name, 100*share, area, share, p.Name)
 				} else {
-					fmt.Fprintf(c.out, "  %.3f by %s alone\n", area, p.Name)
+					fmt.Fprintf(c.out, "  by its part %s: %.3f\n", p.Name, area)
 				}
 			}
 			return a.table(a.out, head, rows)
