@@ -119,7 +119,10 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 		return nil, err
 	}
 	m = asConvolutions(m)
-	if strings.ToLower(o.Provider) == runtime.OpenVINO {
+	switch strings.ToLower(o.Provider) {
+	case "", runtime.CPU:
+		m = learningForms(m)
+	case runtime.OpenVINO:
 		m = readersApart(m)
 	}
 	if err := dump(o.DumpDir, m); err != nil {

@@ -31,18 +31,10 @@ func asConvolutions(m *graphs.Model) *graphs.Model {
 			turned[w] = turn(w, m.Graph.Fresh(w.Name+"/turned"))
 			g.Inits = append(g.Inits, turned[w])
 		}
-		kernel := w.Shape.Ints()[2:]
-		pads := make([]int64, 2*len(kernel))
-		given := n.Ints("pads")
-		for k := range pads {
-			if pads[k] = int64(kernel[k%len(kernel)] - 1); given != nil {
-				pads[k] -= given[k]
-			}
-		}
 		conv := *n
 		conv.Op, conv.Inputs = "Conv", slices.Clone(n.Inputs)
 		conv.Inputs[1] = turned[w]
-		conv.Attrs = []*graphs.Attr{graphs.IntsAttr("pads", pads...)}
+		conv.Attrs = []*graphs.Attr{graphs.IntsAttr("pads", turnedPads(n)...)}
 		g.Nodes[i] = &conv
 	}
 	if len(turned) == 0 {
@@ -56,7 +48,14 @@ func asConvolutions(m *graphs.Model) *graphs.Model {
 // stand for.
 func unstrided(n *graphs.Node) bool {
 	w := n.In(1)
-	if n.Op != "ConvTranspose" || n.Domain != "" || w == nil || w.Const == nil || w.Type != graphs.Float32 || w.Rank() < 3 || w.Const.Dims[1] < block ||
+	return n.Op == "ConvTranspose" && plainWindow(n) && w.Const != nil && w.Const.Dims[1] >= block
+}
+
+// plainWindow reports whether a node is a convolution or a transposed one, of any weights in float32, that
+// the other can stand for: no strides, and no more padding than the other can crop.
+func plainWindow(n *graphs.Node) bool {
+	w := n.In(1)
+	if n.Op != "Conv" && n.Op != "ConvTranspose" || n.Domain != "" || w == nil || w.Type != graphs.Float32 || w.Rank() < 3 || !w.Shape.Known() ||
 		n.Int("group", 1) != 1 || n.Ints("output_shape") != nil || n.Str("auto_pad", "NOTSET") != "NOTSET" {
 		return false
 	}
@@ -66,11 +65,24 @@ func unstrided(n *graphs.Node) bool {
 		}
 	}
 	for k, p := range n.Ints("pads") {
-		if d := w.Shape.Ints()[2:]; p > int64(d[k%len(d)]-1) {
-			return false // the Conv would have to cut
+		if d := w.Shape.Ints()[2:]; p < 0 || p > int64(d[k%len(d)]-1) {
+			return false // the other would have to cut
 		}
 	}
 	return true
+}
+
+// turnedPads are the pads of the other kind of convolution.
+func turnedPads(n *graphs.Node) []int64 {
+	kernel := n.In(1).Shape.Ints()[2:]
+	pads := make([]int64, 2*len(kernel))
+	given := n.Ints("pads")
+	for k := range pads {
+		if pads[k] = int64(kernel[k%len(kernel)] - 1); given != nil {
+			pads[k] -= given[k]
+		}
+	}
+	return pads
 }
 
 // turn makes filters [M, C, k…] of [C, M, k…], each the other way round.
