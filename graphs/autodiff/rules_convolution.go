@@ -214,8 +214,6 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 // for each pair of channels, which runtimes compute as a product of two matrices.
 // It is nil for other windows.
 func (b *Back) pointKernel(x, dy, k val, w *graphs.Window) val {
-	rank := len(w.Kernel)
-	sum := "abcdefgh"[:rank] // labels of the spatial axes
 	var starts, ends, axes, steps []int64
 	for i := range w.Kernel {
 		in, out := x.Shape[2+i], dy.Shape[2+i]
@@ -230,8 +228,7 @@ func (b *Back) pointKernel(x, dy, k val, w *graphs.Window) val {
 	if axes != nil {
 		x = b.Slice(x, starts, ends, axes, steps)
 	}
-	d := b.Op("Einsum", []val{dy, x}, graphs.S("equation", "no"+sum+",ni"+sum+"->oi"))
-	return b.ReshapeLike(d, k)
+	return b.ReshapeLike(b.sumOuter(dy, x), k)
 }
 
 // wholeKernel is convKernel where the one window is all of x: a product of two
@@ -271,26 +268,42 @@ func (b *Back) patchKernel(x, dy, k val, w *graphs.Window) val {
 	if int(channels)*taps*places > maxPatches {
 		return nil
 	}
-	one := make([]float64, int(channels)*taps*taps)
-	for i := range int(channels) * taps {
-		one[i*taps+i%taps] = 1
-	}
-	pick := matrix(b.Builder, x, one, append([]int{int(channels) * taps, 1}, ints(w.Kernel)...)...)
-	u := b.Op("Conv", []val{x, pick}, graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", channels),
+	u := b.Op("Conv", []val{x, b.picks(x, w, 0, 1)}, graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", channels),
 		graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Strides...))
-	sum := "abcdefgh"[:rank]
-	return b.ReshapeLike(b.Op("Einsum", []val{dy, u}, graphs.S("equation", "no"+sum+",ni"+sum+"->oi")), k)
+	return b.ReshapeLike(b.sumOuter(dy, u), k)
+}
+
+// picks are filters that give each channel of x as many times as a window has elements,
+// moved by one of them each: by the first, the one step after it, and so on.
+func (b *Back) picks(x val, w *graphs.Window, first, step int) val {
+	channels, taps := int(x.Shape[1].N), 1
+	for _, size := range w.Kernel {
+		taps *= int(size)
+	}
+	one := make([]float64, channels*taps*taps)
+	for i := range channels * taps {
+		one[i*taps+first+step*(i%taps)] = 1
+	}
+	return matrix(b.Builder, x, one, append([]int{channels * taps, 1}, ints(w.Kernel)...)...)
+}
+
+// sumOuter is the product of each channel of x with each of y, summed over all pixels
+// of all examples.
+func (b *Back) sumOuter(x, y val) val {
+	sum := "abcdefgh"[:max(len(x.Shape)-2, 0)]
+	return b.Op("Einsum", []val{x, y}, graphs.S("equation", "no"+sum+",ni"+sum+"->oi"))
 }
 
 // narrowKernel is convKernel where dy has at most half of the channels of x, is about as
 // high and wide, and no stride lies between its elements; nil elsewhere. It is the
 // correlation of dy with x, which gives the slope the other way round: runtimes lay the
-// first operand out window by window, so it should be the smaller one.
+// first operand out window by window, so it should be the smaller one. Small pictures and
+// windows are laid out here, as in [Back.patchKernel].
 func (b *Back) narrowKernel(x, dy, k val, w *graphs.Window) val {
 	if b.Err() != nil || w.Group != 1 || !x.Shape[1:].Known() || !dy.Shape[1:].Known() || 2*dy.Shape[1].N > x.Shape[1].N {
 		return nil
 	}
-	rank := len(w.Kernel)
+	rank, taps, places, small := len(w.Kernel), 1, 1, true
 	pads, axes := make([]int64, 2*rank), make([]int64, rank)
 	from, to, back := make([]int64, rank), make([]int64, rank), make([]int64, rank)
 	for i := range w.Kernel {
@@ -300,6 +313,12 @@ func (b *Back) narrowKernel(x, dy, k val, w *graphs.Window) val {
 			return nil
 		}
 		axes[i], from[i], to[i], back[i] = int64(2+i), -1, -1-w.Kernel[i], -1
+		taps, places, small = taps*int(w.Kernel[i]), places*int(in), small && w.Kernel[i] <= 3
+	}
+	if small && int(dy.Shape[1].N)*taps*places <= maxPatches {
+		u := b.Op("Conv", []val{dy, b.picks(dy, w, taps-1, -1)}, graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", dy.Shape[1].N), graphs.IntsAttr("pads", pads...))
+		d := b.ReshapeTo(b.sumOuter(u, x), dy.Shape[1].N, int64(taps), x.Shape[1].N)
+		return b.ReshapeLike(b.Transpose(d, 0, 2, 1), k)
 	}
 	swap := iota64(rank + 2)
 	swap[0], swap[1] = 1, 0
