@@ -25,19 +25,21 @@ func (n *net) split(h *graphs.Value, by string) (a, b *graphs.Value) {
 	case by == Channels && c < 2:
 		return n.Fail("flow: cannot split %v: wanted at least 2 channels", h), h
 	case by == Channels:
-		return n.slice(h, 1, 0, (c+1)/2), n.slice(h, 1, (c+1)/2, c)
+		halves := n.parts(h, 1, (c+1)/2, c/2)
+		return halves[0], halves[1]
 	case len(h.Shape) != 4 || h.Shape[2].N%2 != 0 || h.Shape[3].N%2 != 0:
 		return n.Fail("flow: no checkerboard on %v: wanted an even height and width", h), h
 	}
 	rows, columns := h.Shape[2].N, h.Shape[3].N
 	grid := n.shaped(h, c, rows/2, 2, columns/2, 2)
-	field := func(r, col int64) *graphs.Value {
-		return n.Slice(grid, []int64{r, col}, []int64{r + 1, col + 1}, []int64{3, 5}, nil)
+	var field [2][]*graphs.Value // by row and column
+	for i, row := range n.parts(grid, 3, 1, 1) {
+		field[i] = n.parts(row, 5, 1, 1)
 	}
 	half := func(even, odd *graphs.Value) *graphs.Value {
 		return n.shaped(n.Concat(3, even, odd), c, rows, columns/2)
 	}
-	return half(field(0, 0), field(1, 1)), half(field(0, 1), field(1, 0))
+	return half(field[0][0], field[1][1]), half(field[0][1], field[1][0])
 }
 
 // join undoes split.
@@ -46,10 +48,9 @@ func (n *net) join(a, b *graphs.Value, by string) *graphs.Value {
 		return n.Concat(1, a, b)
 	}
 	c, rows, columns := a.Shape[1].N, a.Shape[2].N, a.Shape[3].N
-	row := func(h *graphs.Value, r int64) *graphs.Value {
-		return n.slice(n.shaped(h, c, rows/2, 2, columns, 1), 3, r, r+1)
-	}
-	even, odd := n.Concat(5, row(a, 0), row(b, 0)), n.Concat(5, row(b, 1), row(a, 1))
+	of := func(h *graphs.Value) []*graphs.Value { return n.parts(n.shaped(h, c, rows/2, 2, columns, 1), 3, 1, 1) }
+	ra, rb := of(a), of(b)
+	even, odd := n.Concat(5, ra[0], rb[0]), n.Concat(5, rb[1], ra[1])
 	return n.shaped(n.Concat(3, even, odd), c, rows, 2*columns)
 }
 
@@ -105,7 +106,7 @@ func (l coupling) inverse(n *net, y *graphs.Value) (h, logDet *graphs.Value) {
 }
 
 // through changes one half by what the network makes of the other.
-func (l coupling) through(n *net, h *graphs.Value, f func(n *net, b, p *graphs.Value) (y, logDet *graphs.Value)) (y, logDet *graphs.Value) {
+func (l coupling) through(n *net, h *graphs.Value, f func(n *net, b *graphs.Value, p []*graphs.Value) (y, logDet *graphs.Value)) (y, logDet *graphs.Value) {
 	defer n.at(l.name)()
 	a, b := n.split(h, l.by)
 	if l.flip {
@@ -131,11 +132,16 @@ func (l coupling) numbers() int {
 	return 2
 }
 
-// network makes the parameters [batch, numbers, shape of b] from the other half.
-func (l coupling) network(n *net, a, b *graphs.Value) *graphs.Value {
-	c := n.channels(b)
+// network makes the parameters from the other half: t and the number that log s is made
+// of, each [batch, 1, shape of b], and of a mixture weights, centres and log-widths,
+// [batch, components, shape of b].
+func (l coupling) network(n *net, a, b *graphs.Value) []*graphs.Value {
+	c, sizes := n.channels(b), []int64{1, 1}
+	if k := int64(l.Components); l.Kind == Logistic {
+		sizes = append(sizes, k, k, k)
+	}
 	if n.Err() != nil {
-		return a
+		return n.parts(a, 1, sizes...)
 	}
 	h := l.trunk(n, a)
 	// The last layer is zero, so that a new coupling changes nothing; centres of a
@@ -154,7 +160,7 @@ func (l coupling) network(n *net, a, b *graphs.Value) *graphs.Value {
 	for _, d := range b.Shape[1:] {
 		dims = append(dims, d.N)
 	}
-	return n.shaped(out, dims...)
+	return n.parts(n.shaped(out, dims...), 1, sizes...)
 }
 
 // layer is a convolution that keeps the size, or a dense layer for points.
@@ -190,7 +196,8 @@ func (n *net) gated(name string, h *graphs.Value, filters int) *graphs.Value {
 	u := n.layer(name+".conv", both(h), filters, 3)
 	u = n.layer(name+".gate", both(u), 2*filters, 1)
 	f := int64(filters)
-	return n.Mul(n.slice(u, 1, 0, f), n.Sigmoid(n.slice(u, 1, f, 2*f)))
+	half := n.parts(u, 1, f, f)
+	return n.Mul(half[0], n.Sigmoid(half[1]))
 }
 
 // normed is layer normalisation over the channels of every pixel.
@@ -216,17 +223,12 @@ func (n *net) attention(name string, h *graphs.Value, heads int) *graphs.Value {
 	x := n.Add(h, n.Weight(name+".place", graphs.Of(place, int(c), int(h.Shape[2].N), int(h.Shape[3].N))))
 	k, depth := int64(heads), c/int64(heads)
 	qkv := n.shaped(n.layer(name+".in", x, int(3*c), 1), 3, k, depth, area)
-	part := func(i int64) *graphs.Value { return n.Squeeze(n.slice(qkv, 1, i, i+1), 1) } // [batch, heads, depth, area]
-	q, key, v := part(0), part(1), part(2)
+	part := n.parts(qkv, 1, 1, 1, 1)
+	q, key, v := n.Squeeze(part[0], 1), n.Squeeze(part[1], 1), n.Squeeze(part[2], 1)          // [batch, heads, depth, area]
 	scores := n.Scale(n.MatMul(n.Transpose(q, 0, 1, 3, 2), key), 1/math.Sqrt(float64(depth))) // [batch, heads, area, area]
 	seen := n.MatMul(v, n.Transpose(n.Op("Softmax", []*graphs.Value{scores}, graphs.I("axis", -1)), 0, 1, 3, 2))
-	u := n.layer(name+".gate", n.shaped(seen, c, h.Shape[2].N, h.Shape[3].N), int(2*c), 1)
-	return n.Mul(n.slice(u, 1, 0, c), n.Sigmoid(n.slice(u, 1, c, 2*c)))
-}
-
-// parameter i of every entry, [batch, shape of an entry].
-func (n *net) parameter(p *graphs.Value, i int64) *graphs.Value {
-	return n.Squeeze(n.slice(p, 1, i, i+1), 1)
+	half := n.parts(n.layer(name+".gate", n.shaped(seen, c, h.Shape[2].N, h.Shape[3].N), int(2*c), 1), 1, c, c)
+	return n.Mul(half[0], n.Sigmoid(half[1]))
 }
 
 // smallest bounds the scale of a sigmoid coupling from below, where Glow lets it come
@@ -235,8 +237,8 @@ func (n *net) parameter(p *graphs.Value, i int64) *graphs.Value {
 const smallest = 0.5
 
 // affine is t and log s.
-func (l coupling) affine(n *net, p *graphs.Value) (shift, scale *graphs.Value) {
-	shift, scale = n.parameter(p, 0), n.parameter(p, 1)
+func (l coupling) affine(n *net, p []*graphs.Value) (shift, scale *graphs.Value) {
+	shift, scale = n.Squeeze(p[0], 1), n.Squeeze(p[1], 1)
 	if l.Kind == Sigmoid {
 		scale = n.Sigmoid(n.Add(scale, n.Scalar(scale, 2)))
 		return shift, n.Log(n.Add(n.Scale(scale, 1-smallest), n.Scalar(scale, smallest)))
@@ -246,7 +248,7 @@ func (l coupling) affine(n *net, p *graphs.Value) (shift, scale *graphs.Value) {
 }
 
 // change is b → y.
-func (l coupling) change(n *net, b, p *graphs.Value) (y, logDet *graphs.Value) {
+func (l coupling) change(n *net, b *graphs.Value, p []*graphs.Value) (y, logDet *graphs.Value) {
 	shift, scale := l.affine(n, p)
 	if l.Kind == Logistic {
 		var d *graphs.Value
@@ -257,7 +259,7 @@ func (l coupling) change(n *net, b, p *graphs.Value) (y, logDet *graphs.Value) {
 }
 
 // undo is y → b.
-func (l coupling) undo(n *net, y, p *graphs.Value) (b, logDet *graphs.Value) {
+func (l coupling) undo(n *net, y *graphs.Value, p []*graphs.Value) (b, logDet *graphs.Value) {
 	shift, scale := l.affine(n, p)
 	b = n.Sub(n.Mul(y, n.Exp(n.Neg(scale))), shift)
 	if l.Kind == Logistic {
@@ -276,12 +278,11 @@ type mixture struct{ weight, centre, width *graphs.Value }
 // narrowest bounds the log-width of a component from below (Flow++).
 const narrowest = -7
 
-func (l coupling) mixture(n *net, p *graphs.Value) mixture {
-	k := int64(l.Components)
+func (l coupling) mixture(n *net, p []*graphs.Value) mixture {
 	return mixture{
-		weight: n.Op("LogSoftmax", []*graphs.Value{n.slice(p, 1, 2, 2+k)}, graphs.I("axis", 1)),
-		centre: n.slice(p, 1, 2+k, 2+2*k),
-		width:  n.Op("Max", []*graphs.Value{n.slice(p, 1, 2+2*k, 2+3*k), n.Scalar(p, narrowest)}),
+		weight: n.Op("LogSoftmax", p[2:3], graphs.I("axis", 1)),
+		centre: p[3],
+		width:  n.Op("Max", []*graphs.Value{p[4], n.Scalar(p[4], narrowest)}),
 	}
 }
 

@@ -85,6 +85,12 @@ func (n *net) slice(h *graphs.Value, axis, lo, hi int64) *graphs.Value {
 	return n.Slice(h, []int64{lo}, []int64{hi}, []int64{axis}, nil)
 }
 
+// parts cuts h along an axis into parts of the given sizes, in one node: the way back
+// then joins slopes, where it would pad and add those of slices.
+func (n *net) parts(h *graphs.Value, axis int64, sizes ...int64) []*graphs.Value {
+	return n.Ops("Split", len(sizes), []*graphs.Value{h, n.Ints(sizes...)}, graphs.I("axis", axis))
+}
+
 // chained applies layers one after the other and adds their log-determinants.
 type chained []layer
 
@@ -333,8 +339,9 @@ func (leave) forward(n *net, h *graphs.Value) (y, logDet *graphs.Value) {
 	if n.Err() == nil && c < 2 {
 		return n.Fail("flow: half of %v cannot leave: wanted at least 2 channels", h), nil
 	}
-	n.codes = append(n.codes, n.slice(h, 1, (c+1)/2, c))
-	return n.slice(h, 1, 0, (c+1)/2), nil
+	half := n.parts(h, 1, (c+1)/2, c/2)
+	n.codes = append(n.codes, half[1])
+	return half[0], nil
 }
 
 func (leave) inverse(n *net, y *graphs.Value) (h, logDet *graphs.Value) {
