@@ -219,7 +219,7 @@ func TestAuto(t *testing.T) {
 		want, reason string
 	}{
 		{name: "fastest", cpu: fault{slow: slow}, a: fault{slow: slow / 2}, want: "b"},
-		{name: "cpu is fastest", a: fault{slow: slow}, b: fault{slow: slow}, want: "cpu", reason: "a: 2"},
+		{name: "cpu is fastest", a: fault{slow: slow}, b: fault{slow: slow}, want: "cpu", reason: "a is slower: 2"},
 		{name: "wrong and fast", cpu: fault{slow: slow}, a: fault{slow: slow / 2}, b: fault{scale: 1}, want: "a"},
 		{name: "all wrong", cpu: fault{slow: slow}, a: fault{scale: 1}, b: fault{compile: errors.New("the graph is not acyclic")},
 			want: "cpu", reason: "not acyclic"},
