@@ -18,6 +18,7 @@ import (
 	"ebmrun/export/verify"
 	weightfile "ebmrun/export/weights"
 	"ebmrun/graphs"
+	"ebmrun/onnxmodels/chain"
 	"ebmrun/runtime"
 	"ebmrun/training/checkpoint/atomicfile"
 )
@@ -77,6 +78,10 @@ func (r *openedRun) files(form string, meta onnxfile.Meta, unroll int) (files []
 			weights(m.Model, weightsFile)
 		}
 	}
+	if m := r.Given; m != nil && form == "sampler" {
+		like, err := chain.Sampler(m, meta.Step)
+		add(like, false, onnxfile.SamplerFile, func(path string) error { return errors.Join(err, onnxfile.Sampler(path, m, meta, unroll)) })
+	}
 	others := maps.Clone(r.Networks)
 	if r.Generator != nil && form == ortTraining {
 		a, err := ondevice.Generator(r.Generator, adamW)
@@ -125,7 +130,8 @@ func exportCommand(c *common) *cobra.Command {
                energy-grad.onnx  x → energy, score, grad/x
                generator.onnx    z → x, and NAME.onnx for any other network
   sampler      sampler.onnx      x0, noise [k, batch, …] → x, energy: k Langevin
-                                 steps, k being whatever the noise holds
+                                 steps, k being whatever the noise holds; given
+                                 too, of energies under conditions
   safetensors  weights.safetensors of the energy, NAME-weights.safetensors of others
   npz          weights.npz, NAME-weights.npz
 
@@ -215,7 +221,7 @@ func exportMeta(r *openedRun, f exportFlags) (onnxfile.Meta, error) {
 	if f.noise >= 0 {
 		meta.Step.Noise = f.noise
 	}
-	if r.Model != nil && meta.Step.Size == 0 && slices.Contains(f.to, "sampler") {
+	if (r.Model != nil || r.Given != nil) && meta.Step.Size == 0 && slices.Contains(f.to, "sampler") {
 		return meta, badInput(fmt.Errorf("%s says no step size: give --step and --noise", r.Name))
 	}
 	return meta, nil

@@ -50,6 +50,7 @@ type openedRun struct {
 	// without ending. release, if set, closes what Learned holds.
 	Learned  any
 	Networks map[string]*graphs.Model
+	Given    *onnxmodels.Model // an energy under conditions, which has a sampler, else nil
 	release  func() error
 
 	// value = raw·Gain + Offset; Lo and Hi bound the values, both 0 if nothing does

@@ -30,13 +30,12 @@ func (s solver) both() networks { return networks{s.ConditionalEnergy, s.initial
 func (s solver) Close() error                       { return s.both().Close() }
 func (s solver) Reports() map[string]runtime.Report { return s.both().Reports() }
 
-// networks are the models to export.
-func (s solver) networks() (map[string]*graphs.Model, error) {
-	m, err := s.Model(nil)
-	if err != nil {
-		return nil, err
+// export sets the models to export.
+func (s solver) export(r *openedRun) (err error) {
+	if r.Given, err = s.Model(nil); err == nil {
+		r.Networks = map[string]*graphs.Model{"energy-given": r.Given.Model, "initialiser": s.initialiser.Model().Model}
 	}
-	return map[string]*graphs.Model{"energy-given": m.Model, "initialiser": s.initialiser.Model().Model}, nil
+	return err
 }
 
 // solverOf builds and binds the networks of the settings.
@@ -150,6 +149,5 @@ func openConditional(ctx context.Context, e environment, settings any, r *opened
 	case r.Head.Source.Given == data.Hole:
 		r.Learned = conditionalcoopnets.Inpainter{Model: m, Blank: (r.Lo + r.Hi) / 2}
 	}
-	r.Networks, err = net.networks()
-	return err
+	return net.export(r)
 }

@@ -151,19 +151,15 @@ func openControl(ctx context.Context, e environment, settings any, r *openedRun)
 	}
 	r.Learned, r.From, r.Langevin = m, c.Net.Given(), c.Predict
 	r.Dims = c.Net.Dims(m.Moments)
-	r.Networks, err = net.networks()
-	return err
+	return net.export(r)
 }
 
-// networks are the models to export: the cost, its slope in the controls, and what follows controls.
-func (s steered) networks() (map[string]*graphs.Model, error) {
-	m, err := s.Model(nil)
-	if err != nil {
-		return nil, err
+// export sets the models to export: the cost, its slope in the controls, and what follows controls.
+func (s steered) export(r *openedRun) (err error) {
+	if r.Given, err = s.Model(nil); err != nil {
+		return err
 	}
-	slope, err := chain.Gradient(m)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]*graphs.Model{"cost": m.Model, "cost-grad": slope, "path": s.trace.Model().Model}, nil
+	slope, err := chain.Gradient(r.Given)
+	r.Networks = map[string]*graphs.Model{"cost": r.Given.Model, "cost-grad": slope, "path": s.trace.Model().Model}
+	return err
 }

@@ -33,7 +33,8 @@ func TestControl(t *testing.T) {
 	for _, name := range []string{"s", "p", "t"} {
 		written(t, png(name))
 	}
-	exported(t, run, "-o", filepath.Join(dir, "x"), "--check").wantOut(t, "cost.onnx", "cost-grad.onnx", "path.onnx")
+	exported(t, run, "-o", filepath.Join(dir, "x"), "--check").wantOut(t, "cost.onnx", "cost-grad.onnx", "path.onnx", "sampler.onnx")
+	exported(t, run, "-o", filepath.Join(dir, "u"), "--check", "--to", "sampler", "--unroll", "3").wantOut(t, "sampler.onnx")
 	apply(t, "energy", run, "-o", filepath.Join(dir, "u.csv")).wantError(t, statusBadInput, "predict")
 	apply(t, "predict", run, "--k", "0", "-o", png("n")).wantError(t, statusBadInput, "--k")
 	best := filepath.Join(dir, "best")

@@ -28,8 +28,8 @@ func TestPairedSystems(t *testing.T) {
 		networks []string
 		missing  string
 	}{
-		{"conditional-coopnets", []string{"--data", "synthetic/fill16"}, []string{draft}, nil, []int{1, 16, 16}, []string{"energy-given", "initialiser"}, ""},
-		{"salcoopnets", []string{"--data", "synthetic/salient", "--size", "16"}, []string{draft, "supervision=scribbles", "warm=1", "recover={steps: 1, step: 0.01, noise: 1}", "draws=2"}, nil, []int{1, 16, 16}, []string{"energy-given"}, "--given"},
+		{"conditional-coopnets", []string{"--data", "synthetic/fill16"}, []string{draft}, nil, []int{1, 16, 16}, []string{"energy-given", "initialiser", "sampler"}, ""},
+		{"salcoopnets", []string{"--data", "synthetic/salient", "--size", "16"}, []string{draft, "supervision=scribbles", "warm=1", "recover={steps: 1, step: 0.01, noise: 1}", "draws=2"}, nil, []int{1, 16, 16}, []string{"energy-given", "sampler"}, "--given"},
 		{"cycle-coopnets", []string{"--data", "synthetic/ab16-a", "--data-b", "synthetic/ab16-b"}, []string{maps}, []string{"--data", "synthetic/ab16-a"}, []int{1, 16, 16}, []string{"energy-a", "translator-ab"}, "--data-b"},
 		{"sequence-cycle-coopnets", []string{"--data", "synthetic/seq16-a", "--data-b", "synthetic/seq16-b"},
 			[]string{maps, "predictor_spec={filters: [2, 2], skip: true, activation: leaky}"}, []string{"--data", "synthetic/seq16-a"}, []int{1, 12, 16, 16}, []string{"translator-next-a"}, "--data-b"},
@@ -67,7 +67,7 @@ func TestPairedSystems(t *testing.T) {
 			for _, n := range c.networks {
 				names = append(names, n+".onnx")
 			}
-			exported(t, run, "-o", filepath.Join(t.TempDir(), "x")).wantOut(t, names...)
+			exported(t, run, "--check", "-o", filepath.Join(t.TempDir(), "x")).wantOut(t, names...)
 			if c.missing != "" {
 				ebmrun(t, "train", c.system, "--data", map[bool]string{true: "synthetic/seq16-a", false: "synthetic/ab16-a"}[c.system == "sequence-cycle-coopnets"],
 					"--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, c.missing)

@@ -76,6 +76,5 @@ func openSaliency(ctx context.Context, e environment, settings any, r *openedRun
 		return err
 	}
 	r.Learned, r.From, r.Langevin, r.Residual = m, e.given, c.Langevin, c.Sigma
-	r.Networks, err = net.networks()
-	return err
+	return net.export(r)
 }

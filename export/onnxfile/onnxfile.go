@@ -5,7 +5,8 @@
 //	energy-grad.onnx   x → energy, score, grad/x [batch, …]
 //	generator.onnx     z [batch, d] → x [batch, …], of systems that learn one
 //	NAME.onnx          any other network: an encoder, a flow, a prior
-//	sampler.onnx       x0 [batch, …], noise [k, batch, …] → x [batch, …], energy [batch]
+//	sampler.onnx       x0 [batch, …], noise [k, batch, …] → x [batch, …], energy [batch];
+//	                   given [batch, …] too, of an energy under conditions
 //
 // The reference density, the clip of the gradient and the clamp of the samples
 // are part of the graphs. The sampler takes one Langevin step for each entry of
@@ -117,7 +118,11 @@ func unrolled(m *onnxmodels.Model, s chain.Step, k int) (*graphs.Model, error) {
 		}
 	}
 	b := graphs.NewBuilder(g)
-	last, err := passes.Inline(b, u.Graph, map[string]*graphs.Value{onnxmodels.X: g.Output(chain.X)}, "last")
+	given := map[string]*graphs.Value{}
+	for _, v := range u.Graph.Inputs {
+		given[v.Name] = g.Input(v.Name)
+	}
+	last, err := passes.Inline(b, u.Graph, chain.At(given, g.Output(chain.X)), "last")
 	if err != nil {
 		return nil, err
 	}

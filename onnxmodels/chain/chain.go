@@ -3,11 +3,13 @@
 // [Unroll] repeats one step k times in one graph; [Sampler] puts the same step
 // into a Loop over the first axis of the noise, so that k is free. Both take
 // their noise as an input of standard normals [k, batch, …] and so follow the
-// step-by-step sampler number by number, up to rounding.
+// step-by-step sampler number by number, up to rounding. What an energy is given besides x, such
+// as a condition, is an input of the chain too, of the same name, the same in all steps.
 package chain
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 
 	"ebmrun/graphs"
@@ -56,8 +58,8 @@ func field(m *onnxmodels.Model) (*graphs.Graph, error) {
 
 // append adds one step to b and returns the moved x, the energy where it
 // started and the slope it followed.
-func (s Step) append(b *graphs.Builder, field *graphs.Graph, x, noise *graphs.Value, prefix string) (moved, energy, slope *graphs.Value, err error) {
-	out, err := passes.Inline(b, field, map[string]*graphs.Value{onnxmodels.X: x}, prefix)
+func (s Step) append(b *graphs.Builder, field *graphs.Graph, given map[string]*graphs.Value, x, noise *graphs.Value, prefix string) (moved, energy, slope *graphs.Value, err error) {
+	out, err := passes.Inline(b, field, At(given, x), prefix)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -76,13 +78,26 @@ func (s Step) append(b *graphs.Builder, field *graphs.Graph, x, noise *graphs.Va
 	return moved, out[onnxmodels.Energy], g, b.Err()
 }
 
-// start adds the inputs of a chain graph for m.
-func start(m *onnxmodels.Model, k graphs.Dim) (b *graphs.Builder, x, noise *graphs.Value) {
+// start adds the inputs of a chain graph for m, and what m is given besides x.
+func start(m *onnxmodels.Model, k graphs.Dim) (b *graphs.Builder, x, noise *graphs.Value, given map[string]*graphs.Value) {
 	b = graphs.NewBuilder(&graphs.Graph{Name: "sampler"})
 	shape := append(graphs.Shape{onnxmodels.Batch}, graphs.MakeShape(m.Dims...)...)
 	x = b.Input(X0, graphs.Float32, shape)
 	noise = b.Input(Noise, graphs.Float32, append(graphs.Shape{k}, shape...))
-	return b, x, noise
+	given = map[string]*graphs.Value{}
+	for _, v := range m.Graph.Inputs {
+		if v.Name != onnxmodels.X {
+			given[v.Name] = b.Input(v.Name, v.Type, v.Shape)
+		}
+	}
+	return b, x, noise, given
+}
+
+// At is what an energy's graph reads at x.
+func At(given map[string]*graphs.Value, x *graphs.Value) map[string]*graphs.Value {
+	all := maps.Clone(given)
+	all[onnxmodels.X] = x
+	return all
 }
 
 // Unroll returns the model x0, noise [k, batch, …] → x, energy, slope of k
@@ -95,14 +110,14 @@ func Unroll(m *onnxmodels.Model, s Step, k int) (*graphs.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, x, noise := start(m, graphs.D(k))
+	b, x, noise, given := start(m, graphs.D(k))
 	var u, g *graphs.Value
 	for t := range k {
 		eps := noise
 		if s.Noise != 0 {
 			eps = b.Gather(noise, b.Const(graphs.Of([]int64{int64(t)})), 0)
 		}
-		if x, u, g, err = s.append(b, f, x, eps, "step"+strconv.Itoa(t)); err != nil {
+		if x, u, g, err = s.append(b, f, given, x, eps, "step"+strconv.Itoa(t)); err != nil {
 			return nil, fmt.Errorf("chain: %w", err)
 		}
 	}
@@ -123,7 +138,7 @@ func Sampler(m *onnxmodels.Model, s Step) (*graphs.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, x0, noise := start(m, graphs.Sym("k"))
+	b, x0, noise, given := start(m, graphs.Sym("k"))
 	g := b.Target()
 
 	body := &graphs.Graph{Name: "langevin_step"}
@@ -131,7 +146,7 @@ func Sampler(m *onnxmodels.Model, s Step) (*graphs.Model, error) {
 	iter := bb.Input("iter", graphs.Int64, graphs.Shape{})
 	cond := bb.Input("cond_in", graphs.Bool, graphs.Shape{})
 	x := bb.Input("x_in", graphs.Float32, x0.Shape)
-	x, _, _, err = s.append(bb, f, x, bb.Gather(noise, iter, 0), "step")
+	x, _, _, err = s.append(bb, f, given, x, bb.Gather(noise, iter, 0), "step")
 	if err != nil {
 		return nil, fmt.Errorf("chain: %w", err)
 	}
@@ -153,7 +168,7 @@ func Sampler(m *onnxmodels.Model, s Step) (*graphs.Model, error) {
 	n.Outputs = []*graphs.Value{moved}
 	b.Append(n, graphs.OpsetVersion)
 
-	last, err := passes.Inline(b, f, map[string]*graphs.Value{onnxmodels.X: moved}, "last")
+	last, err := passes.Inline(b, f, At(given, moved), "last")
 	if err != nil {
 		return nil, fmt.Errorf("chain: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"ebmrun/graphs"
@@ -235,4 +236,51 @@ func TestDifferentiable(t *testing.T) {
 	r := graphtest.NewRand(1)
 	in := []*graphs.Tensor{r.Normal(2, 2, 7, 7), r.Normal(3, 2, 2, 7, 7)}
 	graphtest.CheckGrad(t, g.Graph, back.Graph, in, graphtest.GradOptions{Of: chain.X, Wrt: []string{chain.X0, chain.Noise}})
+}
+
+// TestGiven: what an energy is given besides x is an input of its chains, and the same in all steps:
+// of U = |x − c|⁴/4 in one dimension.
+func TestGiven(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{Name: "given"})
+	x := b.Input(onnxmodels.X, graphs.Float32, graphs.Shape{onnxmodels.Batch, graphs.D(1)})
+	c := b.Input("given", graphs.Float32, graphs.Shape{onnxmodels.Batch, graphs.D(1)})
+	d := b.Sub(x, c)
+	d = b.Mul(d, d)
+	u := b.Scale(b.Sum(b.Mul(d, d), false, 1), 0.25)
+	b.Output(onnxmodels.Energy, u)
+	b.Output(onnxmodels.Score, b.Neg(u))
+	g, err := b.Graph()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := onnxmodels.Of(graphs.NewModel(g))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const k = 4
+	s := chain.Step{Size: 0.5, Noise: 0.3}
+	start, middle := []float32{0.5, -1, 2}, []float32{0, 1, -0.5}
+	eps := make([]float32, 3*k)
+	noise.Block(eps, []uint64{0, 1, 2}, 0, k)
+	want, energies := slices.Clone(start), make([]float32, 3)
+	for i := range want {
+		at := func() float64 { return float64(want[i] - middle[i]) }
+		for step := range k {
+			want[i] += float32(-s.Size*s.Size/2*math.Pow(at(), 3) + s.Noise*s.Size*float64(eps[3*step+i]))
+		}
+		energies[i] = float32(math.Pow(at(), 4) / 4)
+	}
+	loop, err := chain.Sampler(m, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unrolled, err := chain.Unroll(m, s, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed := []*graphs.Tensor{graphs.Of(start, 3, 1), graphs.Of(eps, k, 3, 1), graphs.Of(middle, 3, 1)}
+	out := call(t, ref.New(), loop, feed...)
+	within(t, "loop x", out[chain.X].F32(), want, 1e-5)
+	within(t, "loop energy", out[chain.Energy].F32(), energies, 1e-5)
+	within(t, "unrolled x", call(t, ref.New(), unrolled, feed...)[chain.X].F32(), want, 1e-5)
 }
