@@ -3,6 +3,7 @@ package graphs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -93,7 +94,7 @@ func InferAll(g *Graph, opset int64) error {
 			continue
 		}
 		err := Infer(n, opset)
-		if unknown := (*UnknownOpError)(nil); errors.As(err, &unknown) {
+		if unknown := (*UnknownOpError)(nil); errors.As(err, &unknown) || err != nil && readsUnknown(n) {
 			continue
 		}
 		if err != nil {
@@ -109,6 +110,14 @@ func InferAll(g *Graph, opset int64) error {
 		}
 	}
 	return nil
+}
+
+// readsUnknown reports whether an op outside the table, of which the types of the
+// results are not known, makes what a node reads: then it cannot be judged.
+func readsUnknown(n *Node) bool {
+	return slices.ContainsFunc(n.Inputs, func(v *Value) bool {
+		return v != nil && v.Type == Undefined && v.From != nil && (!Known(v.From) || readsUnknown(v.From))
+	})
 }
 
 // inferIf takes what both branches agree on for the outputs. What a branch cannot

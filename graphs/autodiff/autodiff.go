@@ -158,6 +158,9 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 		b.Prefix("bwd/" + n.Label())
 		dx := rule(b, again.node(n, i, dy), dy)
 		if err := b.Err(); err != nil {
+			if m := unknownBefore(n, b.active); m != nil {
+				n, err = m, noRule(m)
+			}
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
 		}
 		if len(dx) > len(n.Inputs) {
@@ -252,6 +255,23 @@ func noRule(n *graphs.Node) error {
 		return fmt.Errorf("%w: the number of passes is known only at run time or too large to unroll", ErrNoRule)
 	}
 	return ErrNoRule
+}
+
+// unknownBefore is the op outside the table that makes an input of n, directly or
+// through nodes whose types are not known for it, nil if there is none.
+func unknownBefore(n *graphs.Node, active map[*graphs.Value]bool) *graphs.Node {
+	for _, v := range n.Inputs {
+		if v == nil || v.From == nil || v.Type != graphs.Undefined && v.Shape != nil || active != nil && !active[v] {
+			continue
+		}
+		if !graphs.Known(v.From) {
+			return v.From
+		}
+		if m := unknownBefore(v.From, active); m != nil {
+			return m
+		}
+	}
+	return nil
 }
 
 // fits checks that d can be the slope of x and gives it x's shape.

@@ -353,11 +353,30 @@ func TestRefusals(t *testing.T) {
 		b.Append(n, graphs.OpsetVersion)
 		return y
 	}
+	typeless := func(b *graphs.Builder, op string, in []val, attrs ...*graphs.Attr) val {
+		n := &graphs.Node{Name: b.Target().Fresh(op), Op: op, Inputs: in, Attrs: attrs}
+		n.Outputs = []val{{Name: b.Target().Fresh("h"), From: n}}
+		b.Target().Nodes = append(b.Target().Nodes, n)
+		return n.Outputs[0]
+	}
+	untyped := func(b *graphs.Builder, x val) val {
+		y := typeless(b, "Strange", []val{x})
+		y.From.Name, y.From.Domain = "act4", "com.example"
+		return y
+	}
 	for name, c := range map[string]struct {
 		build func(b *graphs.Builder, x val) val
 		want  []string
 	}{
 		"unknown op": {func(b *graphs.Builder, x val) val { return b.Tanh(unknown(b, x)) }, []string{`node "act3"`, "com.example.Strange", "no gradient rule"}},
+		"unknown op before a product": {func(b *graphs.Builder, x val) val {
+			return typeless(b, "MatMul", []val{typeless(b, "Cast", []val{untyped(b, x)}, graphs.I("to", int64(x.Type))), b.Transpose(x, 1, 0)})
+		}, []string{`node "act4"`, "com.example.Strange", "no gradient rule"}},
+		"unknown op before one that is lowered": {func(b *graphs.Builder, x val) val {
+			y := typeless(b, "ReduceProd", []val{untyped(b, x)})
+			y.Type = x.Type // as declared
+			return y
+		}, []string{`node "act4"`, "com.example.Strange", "no gradient rule"}},
 		"batch norm in training": {func(b *graphs.Builder, x val) val {
 			v := f64(b, []int{3}, 1, 1, 1)
 			return b.Ops("BatchNormalization", 3, []val{x, v, v, v, v}, graphs.I("training_mode", 1))[0]

@@ -67,6 +67,9 @@ func rewrite(b *graphs.Builder, pick func(*graphs.Node) Lowering) (now map[*grap
 				made[m] = true
 			}
 			if err := b.Err(); err != nil {
+				if m := unknownBefore(n, nil); m != nil {
+					n, err = m, noRule(m)
+				}
 				return nil, false, fmt.Errorf("autodiff: %w", &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
 			}
 		}
