@@ -50,24 +50,13 @@ func Parallel(s *Split, parts int, compile func(*graphs.Model) (Program, error))
 	if err != nil {
 		return nil, err
 	}
-	p := &parallel{split: s}
+	p := &parallel{split: s, progs: map[int]Program{}}
 	if p.sig, err = NewSignature(whole.Graph); err != nil {
 		return nil, err
 	}
 	for i := range parts {
 		q := &part{from: s.N * i / parts, to: s.N * (i + 1) / parts}
-		m, err := s.Model(q.to - q.from)
-		var sig *Signature
-		if err == nil {
-			sig, err = NewSignature(m.Graph)
-		}
-		if err == nil {
-			err = s.check(p.sig, sig, q.to-q.from)
-		}
-		if err == nil {
-			q.prog, err = compile(m)
-		}
-		if err != nil {
+		if q.prog, err = p.program(q.to-q.from, compile); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
 		q.in, q.out = make([]*graphs.Tensor, len(s.In)), make([]*graphs.Tensor, len(s.Out))
@@ -78,6 +67,29 @@ func Parallel(s *Split, parts int, compile func(*graphs.Model) (Program, error))
 		}
 	}
 	return p, nil
+}
+
+// program returns the program for n examples.
+func (p *parallel) program(n int, compile func(*graphs.Model) (Program, error)) (Program, error) {
+	if prog := p.progs[n]; prog != nil {
+		return prog, nil
+	}
+	m, err := p.split.Model(n)
+	if err != nil {
+		return nil, err
+	}
+	sig, err := NewSignature(m.Graph)
+	if err == nil {
+		err = p.split.check(p.sig, sig, n)
+	}
+	if err != nil {
+		return nil, err
+	}
+	prog, err := compile(m)
+	if err == nil {
+		p.progs[n] = prog
+	}
+	return prog, err
 }
 
 // check reports what makes cutting impossible: axes that are not those of the
@@ -125,6 +137,7 @@ type parallel struct {
 	split *Split
 	sig   *Signature
 	parts []*part
+	progs map[int]Program // by number of examples
 
 	mu      sync.Mutex
 	closed  bool
@@ -265,7 +278,9 @@ func (p *parallel) Close() error {
 		if q.start != nil {
 			close(q.start)
 		}
-		errs = append(errs, q.prog.Close())
+	}
+	for _, prog := range p.progs {
+		errs = append(errs, prog.Close())
 	}
 	return errors.Join(errs...)
 }

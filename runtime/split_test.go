@@ -73,9 +73,16 @@ func TestParallel(t *testing.T) {
 	want := make([]*graphs.Tensor, 2)
 	run(t, whole, n, want)
 	for parts := 1; parts <= n; parts++ {
-		p, err := runtime.Parallel(splitting(t, n), parts, compile)
+		compiled := 0
+		p, err := runtime.Parallel(splitting(t, n), parts, func(m *graphs.Model) (runtime.Program, error) {
+			compiled++
+			return compile(m)
+		})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if sizes := 1 + min(n%parts, 1); compiled != sizes {
+			t.Errorf("%d parts of %d sizes: %d programs", parts, sizes, compiled)
 		}
 		for range 3 {
 			for _, out := range [][]*graphs.Tensor{{nil, nil}, {graphs.NewTensor(graphs.Float32, 3), graphs.NewTensor(graphs.Float32, n, 3)}} {

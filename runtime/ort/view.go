@@ -50,9 +50,12 @@ func (v *view) release() {
 	}
 }
 
-// maxViews is how many buffers a program keeps wrapped for each input and output:
-// enough for two that take turns, and two to spare.
-const maxViews = 4
+// How many buffers a program keeps wrapped for each input and output: enough for two that
+// take turns, and two to spare; more if so many are in use at once.
+const (
+	maxViews  = 4
+	mostViews = 256
+)
 
 // A slot keeps the views of one input or output.
 type slot struct {
@@ -78,6 +81,9 @@ func (s *slot) take(t *graphs.Tensor) (*view, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.next
+	if at < len(s.views) && s.views[at].uses > 0 && len(s.views) < mostViews {
+		at = len(s.views)
+	}
 	for i, v := range s.views {
 		if v.addr != addr || !slices.Equal(v.dims, t.Dims) {
 			continue
@@ -104,7 +110,7 @@ func (s *slot) take(t *graphs.Tensor) (*view, error) {
 		}
 	}
 	if at == s.next {
-		s.next = (at + 1) % maxViews
+		s.next = (at + 1) % max(maxViews, len(s.views))
 	}
 	return v, nil
 }
