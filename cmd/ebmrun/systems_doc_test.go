@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestSystemsPage: docs/systems.md has every system with its title, paper, package and a picture, and README names it.
+func TestSystemsPage(t *testing.T) {
+	root := filepath.Join("..", "..")
+	page, err := os.ReadFile(filepath.Join(root, "docs", "systems.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range systems {
+		dir := strings.ReplaceAll(s.Name, "-", "")
+		row := fmt.Sprintf("| [`%s`](../training/%s) | %s. %s | `ebmrun train %s ", s.Name, dir, s.Title, s.Paper, s.Name)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("docs/systems.md lacks %q", row)
+		}
+		if _, err := os.Stat(filepath.Join(root, "training", dir)); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(string(readme), "`"+s.Name+"`") {
+			t.Errorf("README.md does not name %s", s.Name)
+		}
+	}
+	pictures := regexp.MustCompile(`src="([^"]+)"`).FindAllStringSubmatch(string(page), -1)
+	if len(pictures) != len(systems) {
+		t.Errorf("docs/systems.md has %d pictures of %d systems", len(pictures), len(systems))
+	}
+	for _, m := range pictures {
+		if _, err := os.Stat(filepath.Join(root, "docs", m[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLinks: what the documents link to in the repository is there.
+func TestLinks(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files, _ := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	tops, _ := filepath.Glob(filepath.Join(root, "*.md"))
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
+	for _, f := range append(files, tops...) {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(f), filepath.FromSlash(m[1]))); err != nil {
+				t.Errorf("%s links to %s, which is not there", f, m[1])
+			}
+		}
+	}
+}
