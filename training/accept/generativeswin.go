@@ -34,7 +34,7 @@ func (e Env) swinArm(ctx context.Context, what, arm string, steps int, set *data
 	if err != nil {
 		return err
 	}
-	if c.Steps, c.Begin = steps, steps/3; arm == asMean {
+	if c.Steps, c.Begin = steps, steps/6; arm == asMean {
 		c.Sabotage = generativeswin.Mean
 	}
 	spec, err := c.Network()

@@ -72,13 +72,23 @@ func (c *Config) Residual(pixels int) float64 {
 
 func small(net string, side int) Config {
 	c := Config{Draws: 8, Loss: swin.Structure, Mirror: true}
-	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, float64(side)/32
-	c.Reference.Sigma, c.Begin = 1, c.Steps/3
+	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 0.7*float64(side)/32
+	c.Reference.Sigma, c.Begin = 1, c.Steps/6
 	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}
 	c.Posterior = training.Langevin{Steps: 5, Step: 0.2, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
 	c.Infer = 20
 	c.Optim = training.Optim{LR: 1e-4, Betas: [2]float64{0.5, 0.999}}
 	c.Teach = training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.05, Warmup: 30}
+	return c
+}
+
+// trained has the schedule and the chains of the small networks, for a transformer that
+// has been trained before.
+func trained(net string, side int) Config {
+	c := small(net, side)
+	c.Steps, c.Batch, c.Piece = 12000, 8, 1
+	c.Begin = c.Steps / 6
+	c.Teach.LR, c.Teach.Warmup = 1e-4, 200
 	return c
 }
 
@@ -103,6 +113,8 @@ var Presets = map[string]struct {
 	"maps-16":       {"16×16 maps", small("swin-16", 16)},
 	"maps-32":       {"32×32 maps", small("swin-32", 32)},
 	"maps-64":       {"64×64 maps", small("swin-64", 64)},
+	"maps-224":      {"224×224 maps, on a trained Swin-T", trained("swin-tiny", 224)},
+	"maps-384":      {"384×384 maps, on a trained Swin-B", trained("swin-base", 384)},
 	"published-16":  {"chains and rates of the released code, 16×16", published("swin-16")},
 	"published-32":  {"the same, 32×32", published("swin-32")},
 	"published-64":  {"the same, 64×64", published("swin-64")},
