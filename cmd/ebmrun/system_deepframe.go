@@ -52,12 +52,19 @@ func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, err
 	if e.judge != nil && (e.set.N == 1 || c.Chains.Number > 16) {
 		s.Judge = e.judge.Measure
 	}
+	remarks := []string{
+		fmt.Sprintf("network %s, frozen, cut at %v; %d weights on its responses to examples of %v", c.Backbone.Net, c.Backbone.Cut, countParams(net.Params()), e.dims),
+		"sampling: " + c.Langevin.String(),
+	}
+	if e.set.N > 1 {
+		floor, err := s.Floor(ctx)
+		if err != nil {
+			return nil, err
+		}
+		remarks = append(remarks, fmt.Sprintf("%s of as many of the examples as there are chains (%d): %.3f", deepframe.Gap, c.Chains.Number, floor))
+	}
 	return &job{
-		System: s, steps: c.Steps, guard: c.Guard,
-		remarks: []string{
-			fmt.Sprintf("network %s, frozen, cut at %v; %d weights on its responses to examples of %v", c.Backbone.Net, c.Backbone.Cut, countParams(net.Params()), e.dims),
-			"sampling: " + c.Langevin.String(),
-		},
+		System: s, steps: c.Steps, guard: c.Guard, remarks: remarks,
 		reports: net.Reports,
 		close:   net.Close,
 	}, nil

@@ -87,28 +87,39 @@ func frame(net string, stationary bool, chains int, cut ...string) Config {
 	return c
 }
 
-// object has shorter steps: with a weight for every position, those of a few
-// places grow large, and the density is sharper for it.
-func object(c Config) Config {
-	c.Optim.LR, c.Langevin.Step = 0.02, 0.2
+// hot is a reference density of more grey levels, and Langevin steps to match. Samples
+// keep a grain, which wears off what a colder one freezes: rings, lattices of single
+// pixels. The deeper the layers and the flatter the pictures, the steeper the slopes
+// that are learned and the shorter the steps that they allow: see [Drift].
+func hot(c Config, sigma float64, steps int, step float64) Config {
+	c.Reference.Sigma, c.Langevin.Steps, c.Langevin.Step = sigma, steps, step
 	return c
 }
 
-// hot is a reference density of more grey levels. Samples keep a grain, which
-// wears off what a colder one freezes: rings, lattices of single pixels.
-func hot(c Config, sigma float64) Config {
-	c.Reference.Sigma, c.Langevin.Step = sigma, 0.3*sigma
+// object has a lower rate: with a weight for every position, those of a few places
+// grow large, and the density is sharper for it.
+func object(c Config, rate float64) Config {
+	c.Optim.LR = rate
 	return c
 }
+
+// smooth averages where the network takes a maximum, whose slopes jump.
+func smooth(c Config) Config {
+	c.Backbone.Pool = "average"
+	return c
+}
+
+// ten are the layers of VGG16 to conv4_3.
+var ten = []string{"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1", "conv4_2", "conv4_3"}
 
 // Presets is the table of settings with a name. The authors' layer, steps and
 // rates are not published; these were found on two cores.
 var Presets = map[string]Preset{
-	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", hot(frame("random", true, 2, "relu1", "relu2", "relu3"), 10)},
-	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", object(frame("random", false, 20, "relu2"))},
-	"texture":        {"one texture; VGG16 to conv3_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
-	"texture-deep":   {"one texture; VGG16 to conv4_3", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3", "conv4_3")},
-	"object":         {"aligned pictures; VGG16 to conv3_3", object(frame("vgg16", false, 4, "conv3_3"))},
+	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", hot(frame("random", true, 2, "relu1", "relu2", "relu3"), 10, 20, 3)},
+	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", object(hot(frame("random", false, 20, "relu2"), 1, 20, 0.2), 0.02)},
+	"texture":        {"one texture; VGG16 to conv4_3", hot(frame("vgg16", true, 1, ten...), 15, 10, 1.5)},
+	"texture-cold":   {"one texture; VGG16 to conv3_3, less grain and less depth", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
+	"object":         {"aligned pictures; VGG16 to conv3_3", smooth(object(hot(frame("vgg16", false, 4, "conv1_2", "conv2_2", "conv3_3"), 10, 5, 1), 0.03))},
 }
 
 // For returns the settings for data of the given dimensions: "small" and "paper"

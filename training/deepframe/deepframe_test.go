@@ -2,6 +2,7 @@ package deepframe_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"reflect"
 	"strings"
@@ -171,6 +172,46 @@ func TestLearnedMean(t *testing.T) {
 	}
 }
 
+// TestStrides: a step that is too long for the slopes ends a run, and is named.
+func TestStrides(t *testing.T) {
+	set := load(t, "synthetic/shape", data.Options{Size: 12, Limit: 5, Seed: 1})
+	c := preset(t, "object-random", 1, 12, 12)
+	c.Chains.Number, c.Backbone.Cut, c.Langevin.Steps = 3, []string{"relu1"}, 20
+	s := system(t, c, onBackbone(t, ref.New(), c, set), set)
+	m, err := s.Step(t.Context())
+	if err != nil || !(m[deepframe.Drift] > 0 && m[deepframe.Drift] < 1) {
+		t.Errorf("a step of %g: drift over noise %g, %v", c.Langevin.Step, m[deepframe.Drift], err)
+	}
+	c.Langevin.Step = 2.2 * c.Reference.Sigma // the reference density alone throws chains out
+	s = system(t, c, onBackbone(t, ref.New(), c, set), set)
+	for range 3 {
+		if _, err = s.Step(t.Context()); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, training.ErrGuard) || !strings.Contains(err.Error(), "langevin.step") {
+		t.Errorf("a step of %g: wanted a guard that names it, got %v", c.Langevin.Step, err)
+	}
+}
+
+// TestFloor: all examples have the statistics of the data, a few have others.
+func TestFloor(t *testing.T) {
+	set := load(t, "synthetic/shape", data.Options{Size: 12, Limit: 6, Seed: 1})
+	c := preset(t, "object-random", 1, 12, 12)
+	c.Backbone.Cut = []string{"relu1"}
+	floor := func(chains int) float64 {
+		c.Chains.Number = chains
+		f, err := system(t, c, onBackbone(t, ref.New(), c, set), set).Floor(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	if all, twice, two := floor(6), floor(12), floor(2); all > 1e-5 || twice > 1e-5 || two < 0.2 {
+		t.Errorf("gap of 6, 12 and 2 of 6 examples: wanted 0, 0 and more than 0.2, got %g, %g, %g", all, twice, two)
+	}
+}
+
 // TestObserved: the statistics of the data are the means over all examples,
 // whatever the batch, also where it does not divide their number.
 func TestObserved(t *testing.T) {
@@ -201,12 +242,12 @@ func TestTexture(t *testing.T) {
 	enginetest.Unavailable(t, err)
 	set := load(t, "synthetic/tex-c", data.Options{Size: 32, Seed: 1})
 	c := preset(t, "texture-random", 1, 32, 32)
-	c.Steps = 120
 	for _, arm := range []struct {
 		sabotage string
+		steps    int
 		lo, hi   float64
-	}{{"", 0, 0.1}, {deepframe.Freeze, 0.6, math.Inf(1)}, {deepframe.Flip, 0.6, math.Inf(1)}} {
-		c.Sabotage = arm.sabotage
+	}{{"", 120, 0, 0.1}, {deepframe.Freeze, 10, 0.6, math.Inf(1)}, {deepframe.Flip, 10, 0.6, math.Inf(1)}} {
+		c.Sabotage, c.Steps = arm.sabotage, arm.steps
 		e := onBackbone(t, eng, c, set)
 		n := 0
 		for _, p := range e.Params() {
@@ -216,7 +257,7 @@ func TestTexture(t *testing.T) {
 			t.Errorf("wanted one weight for each of 224 features, got %d", n)
 		}
 		m := systemtest.Steps(t, system(t, c, e, set), c.Steps)
-		t.Logf("%q: gap %.4f, deviation %.1f of %.1f", arm.sabotage, m["moment_gap"], m[training.SampleStd], m[training.DataStd])
+		t.Logf("%q: gap %.4f, drift over noise %.2f, deviation %.1f of %.1f", arm.sabotage, m["moment_gap"], m[deepframe.Drift], m[training.SampleStd], m[training.DataStd])
 		if gap := m["moment_gap"]; !(gap >= arm.lo && gap <= arm.hi) {
 			t.Errorf("sabotage %q: gap of the statistics: wanted %g to %g, got %g", arm.sabotage, arm.lo, arm.hi, gap)
 		}

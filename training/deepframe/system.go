@@ -199,6 +199,9 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m[Drift], err = s.strides(info.Drift); err != nil {
+		return nil, err
+	}
 	m["sampling_seconds"] = time.Since(clock).Seconds()
 	clock = time.Now()
 	if err := s.Energy.Learn(ctx, s.chains.X, s.w, 0, s.score); err != nil {
@@ -223,6 +226,28 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	return m, nil
 }
 
+// Drift names the metric that tells whether steps are short enough: the length of a
+// step's drift, as a share of its noise's. Chains sample while it is about 1 or less.
+// Where it grows the weights have made slopes too steep for the step, chains jump to
+// and fro, statistics move away from the data's, and weights grow further.
+const Drift = "drift_over_noise"
+
+// farthest is the [Drift] at which a run does not come back.
+const farthest = 4
+
+// strides is [Drift] for drifts of a mean length, and an error where it is too large.
+func (s *System) strides(drift float64) (float64, error) {
+	l := s.Config.Langevin
+	noise := l.Noise * l.Step * math.Sqrt(float64(s.set.Dim()))
+	if noise == 0 {
+		return 0, nil
+	}
+	if drift > farthest*noise {
+		return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, wanted at most %d", training.ErrGuard, l.Step, drift/noise, farthest))
+	}
+	return drift / noise, nil
+}
+
 // Gap names the metric of learning: Σ|samples − data|/Σ|data| over the statistics
 // of a map, averaged over maps.
 const Gap = "moment_gap"
@@ -237,6 +262,21 @@ func (s *System) Gap(ctx context.Context) (training.Metrics, error) {
 	_, m[training.DataStd] = training.Moments(s.set.X())
 	_, m[training.SampleStd] = training.Moments(s.chains.X)
 	return m, nil
+}
+
+// Floor is the gap between as many examples as there are chains and all of them, which
+// chains cannot be expected to go below.
+func (s *System) Floor(ctx context.Context) (float64, error) {
+	n, dim := s.Config.Chains.Number, s.set.Dim()
+	x := make([]float32, n*dim)
+	for i := range n {
+		copy(x[i*dim:], s.set.At(i*s.set.N/n))
+	}
+	if err := s.Energy.Learn(ctx, x, s.w, 0, s.score); err != nil {
+		return 0, fmt.Errorf("deep-frame: %w", err)
+	}
+	gap, _ := s.compare()
+	return gap, nil
 }
 
 // compare sets the gradient of mean f(samples) − mean f(data) in the optimizer's
