@@ -2,6 +2,7 @@ package energy
 
 import (
 	"fmt"
+	"math"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/nn"
@@ -13,6 +14,10 @@ import (
 // point does not shrink with their number). Nothing in it depends on a point's place in
 // the set, so there is no normalisation over points.
 type Points struct {
+	// Waves, if not 0, gives h the sines and cosines of so many octaves of each coordinate, π·x, 2π·x, 4π·x …,
+	// beside the coordinate: thin surfaces need steep features (Tancik et al., "Fourier Features Let Networks
+	// Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
+	Waves int   `yaml:"waves,omitempty"`
 	Each  []int `yaml:"each"`  // widths of h, the same for every point
 	Whole []int `yaml:"whole"` // widths of g before its one output
 }
@@ -27,6 +32,14 @@ func (p *Points) score(net *nn.Net, activation string, x *graphs.Value) *graphs.
 	n, width := x.Shape[1].N, x.Shape[2].N
 	// Points are rows of one matrix.
 	h := net.ReshapeTo(x, -1, width)
+	if p.Waves > 0 {
+		all, at := []*graphs.Value{h}, h
+		for k := range p.Waves {
+			at = net.Scale(h, math.Pi*math.Exp2(float64(k)))
+			all = append(all, net.Op("Sin", []*graphs.Value{at}), net.Op("Cos", []*graphs.Value{at}))
+		}
+		h, width = net.Concat(1, all...), width*int64(len(all))
+	}
 	for i, filters := range p.Each {
 		h = net.Activate(activation, net.Dense(fmt.Sprintf("each%d", i+1), h, filters))
 		width = int64(filters)

@@ -63,7 +63,7 @@ var Presets = map[string]struct {
 	Title  string
 	Config Config
 }{
-	"points":    {"sets of a few hundred points", small("points-small", 600)},
+	"points":    {"sets of a few hundred points", small("points-waves", 600)},
 	"published": {"2,048 points, released code of the authors", published()},
 }
 
@@ -114,9 +114,11 @@ var (
 
 func (m *Model) size() int { return m.Dims[0] * m.Dims[1] }
 
-// generator is the noise-free chain.
+// generator is the noise-free chain. As in the released code, starts are searched for as if the network had no
+// curvature, by steps whose signs are those of the slope and whose sizes fall.
 func (m *Model) generator() *shortrun.Generator {
-	return &shortrun.Generator{Field: m.Field, Kernel: m.Config.Langevin.Kernel(), K: m.Config.Langevin.Steps, Dim: m.size(), Sigma: m.Config.Reference.Sigma}
+	return &shortrun.Generator{Field: m.Field, Kernel: m.Config.Langevin.Kernel(), K: m.Config.Langevin.Steps, Dim: m.size(),
+		Sigma: m.Config.Reference.Sigma, Flat: true, Signs: 0.9}
 }
 
 // starts are n Gaussian clouds of the reference's deviation.
