@@ -211,21 +211,68 @@ func BenchmarkLoop(b *testing.B) {
 		for _, n := range networks {
 			for _, p := range []string{runtime.CPU, runtime.OpenVINO} {
 				b.Run(form.name+"/"+n.name+"/"+p, func(b *testing.B) {
-					call := form.make(b, n, p)
-					for range 3 {
-						call()
-					}
-					b.ReportAllocs()
-					var times []time.Duration
-					for b.Loop() {
-						start := time.Now()
-						call()
-						times = append(times, time.Since(start))
-					}
-					slices.Sort(times)
-					b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1e6, "ms")
+					timed(b, form.make(b, n, p))
 				})
 			}
+		}
+	}
+}
+
+// timed reports the median milliseconds of a call.
+func timed(b *testing.B, call func()) {
+	for range 3 {
+		call()
+	}
+	b.ReportAllocs()
+	var times []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		call()
+		times = append(times, time.Since(start))
+	}
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1e6, "ms")
+}
+
+// BenchmarkThreads measures ways to have the CPU provider use all processors for a
+// gradient: threads within each operator, which spin or sleep between two of them, and
+// parts of the batch side by side. Run each alone.
+func BenchmarkThreads(b *testing.B) {
+	e, err := ort.Open("")
+	enginetest.Unavailable(b, err)
+	for _, n := range networks {
+		for _, way := range []struct {
+			name  string
+			parts bool
+			o     runtime.Options
+		}{
+			{"one", false, runtime.Options{Threads: 1}},
+			{"spinning", false, runtime.Options{}},
+			{"sleeping", false, runtime.Options{NoSpin: true}},
+			{"parts", true, runtime.Options{}},
+		} {
+			b.Run(n.name+"/"+way.name, func(b *testing.B) {
+				if way.parts {
+					way.o.Split = &runtime.Split{N: n.batch, In: []int{0}, Out: []int{0, 0, 0}, Model: func(size int) (*graphs.Model, error) {
+						part := n
+						part.batch = size
+						return part.gradient(b), nil
+					}}
+				}
+				p, err := e.Compile(b.Context(), n.gradient(b), way.o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.Cleanup(func() { p.Close() })
+				x := graphs.NewTensor(graphs.Float32, append([]int{n.batch}, n.dims...)...)
+				sampler.Noise{Seed: 1}.Normals(x.F32(), sampler.Chains(0, n.batch), 0)
+				in, out := []*graphs.Tensor{x}, make([]*graphs.Tensor, len(p.Outputs()))
+				timed(b, func() {
+					if err := p.Run(b.Context(), in, out); err != nil {
+						b.Fatal(err)
+					}
+				})
+			})
 		}
 	}
 }

@@ -4,7 +4,7 @@
 
 Every run is a process of its own. Rounds go through all programs in turn until the time is over, at least once; tables show medians over
 the rounds and, in a process, over its chains. PYTHON (EBM_TORCH) is an interpreter with bench/requirements.txt; without it there are no
-other programs. Parts: workloads, loop, bf16, first, scaling, noise. Lines are kept in bin/bench.jsonl; --render only writes the tables.
+other programs. Parts: workloads, loop, threads, bf16, first, scaling, noise. Lines are kept in bin/bench.jsonl; --render only writes the tables.
 """
 import argparse
 import json
@@ -42,7 +42,8 @@ WORKLOADS = {
 }
 LOOP = [("sr32", "bare"), ("sr32", "still"), ("sr64", "bare"), ("sr64", "still"),
         ("mlp2d", "bare"), ("mlp2d", "still"), ("mlp2d", "bare-fused"), ("mlp2d", "fused")]  # fmt: skip
-CALLS = {"sr32": 150, "sr64": 40, "mlp2d": 3000, "mlp2d fused": 150}
+CALLS = {"sr16": 100, "sr32": 150, "sr64": 40, "mlp2d": 3000, "mlp2d fused": 150, "latent": 5000}
+THREADS = {"one": "one thread", "spinning": "threads within operators, spinning", "sleeping": "the same, sleeping", "parts": "parts of the batch side by side"}
 SCALING = [("batch", "sr32", b) for b in (1, 4, 16, 64, 256)] + [("steps", "mlp2d", n) for n in (10, 100, 1000)] + [("side", "sr16", s) for s in (16, 32, 64, 128)]
 
 
@@ -114,17 +115,25 @@ class Bench:
         for mode in peers if self.torch else []:
             self.measure("workloads", [w, mode], [self.torch, "bench/peers/peer.py", mode, w, REFERENCE, 7])
 
+    def benchmark(self, part, key, pattern, calls):
+        """One Go benchmark, in a process of its own."""
+        out, error = run([TEST, "-test.run", "^$", "-test.bench", pattern, "-test.benchtime", f"{calls}x"])
+        found = re.search(r"([0-9.]+) ms", out)
+        if error or not found:
+            print(part, *key, error or out)
+            return
+        self.keep(part=part, key=key, ms_per_step=float(found[1]))
+        print(part, *key, found[1], "ms", flush=True)
+
     def loop(self):
         for net, form in LOOP:
             for provider in ("cpu", "openvino"):
-                times = CALLS[net + " fused" if "fused" in form else net]
-                out, error = run([TEST, "-test.run", "^$", "-test.bench", f"^BenchmarkLoop$/^{form}$/^{net}$/^{provider}$", "-test.benchtime", f"{times}x"])
-                found = re.search(r"([0-9.]+) ms", out)
-                if error or not found:
-                    print("loop", net, form, provider, error or out)
-                    continue
-                self.keep(part="loop", key=[net, form, provider], ms_per_step=float(found[1]))
-                print("loop", net, form, provider, found[1], "ms", flush=True)
+                self.benchmark("loop", [net, form, provider], f"^BenchmarkLoop$/^{form}$/^{net}$/^{provider}$", CALLS[net + " fused" if "fused" in form else net])
+
+    def threads(self):
+        for net in ("sr16", "sr32", "mlp2d", "latent"):
+            for way in THREADS:
+                self.benchmark("threads", [net, way], f"^BenchmarkThreads$/^{net}$/^{way}$", CALLS[net])
 
     def bf16(self):
         for precision in ("float32", "bf16"):
@@ -238,6 +247,11 @@ def tables(lines):
                 body.append([f"`{net}`{', fused' if form == 'fused' else ''}", p, f"{median(b):.4g}", f"{median(a):.4g}", f"{median(a) / median(b):.3f}"])
     if body:
         out["loop"] = table(["network", "provider", "bare call, ms", "ours, ms", "ratio"], body)
+    threads = rows(lines, "threads")
+    nets = list(dict.fromkeys(net for net, _ in threads))
+    if nets:
+        out["threads"] = table(["gradient, ms", *[f"`{net}`" for net in nets]],
+                               [[title, *[f"{median(threads[net, way]):.3g}" if (net, way) in threads else "–" for net in nets]] for way, title in THREADS.items()])  # fmt: skip
     first = rows(lines, "first")
     body = [[f"`{w}`", p, f"{median(v, 'first_step_s'):.2f}"] for (w, p), v in first.items()]
     body += [[f"`{w}`", names[h], f"{median(by[w, h], 'first_step_s'):.2f}"] for w in ("sr32", "mlp2d", "convnet-iteration") for h in TORCH if (w, h) in by]
@@ -279,7 +293,7 @@ def render(lines):
 def main():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parse.add_argument("--minutes", type=float, default=15)
-    parse.add_argument("--only", default="noise,first,loop,bf16,workloads,scaling")
+    parse.add_argument("--only", default="noise,first,loop,threads,bf16,workloads,scaling")
     parse.add_argument("--workloads", default=",".join(WORKLOADS))
     parse.add_argument("--torch", default=os.environ.get("EBM_TORCH", ""))
     parse.add_argument("--render", action="store_true")

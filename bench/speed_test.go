@@ -226,6 +226,19 @@ func pairs(t *testing.T, e runtime.Engine) map[string]pair {
 	all["fused/bare mlp2d cpu"] = pair{mlp.fused(t, e, one), bare(t, mlp.unrolled(t), runtime.CPU, 1), 20}
 	all["noise/Box-Muller"] = pair{normals, boxMuller, 20}
 
+	f := flow(t, e, one, "realnvp-28", 1, 28, 28)
+	x, w, bound := noise(4, 1, 28, 28).X(), make([]float32, 4), make([]float32, 4)
+	fine := make([]float32, len(x))
+	all["gradient/forward flow cpu"] = pair{func() {
+		if err := f.Learn(t.Context(), x, fine, w, bound); err != nil {
+			t.Fatal(err)
+		}
+	}, func() {
+		if err := f.Bound(t.Context(), x, fine, bound); err != nil {
+			t.Fatal(err)
+		}
+	}, 7}
+
 	// An iteration of 20 steps of 16 chains, and an update from 32 examples.
 	c, sys := digits(t, e, one)
 	spec, _ := c.Network()
@@ -363,23 +376,28 @@ func counts(t *testing.T, e runtime.Engine) map[string]float64 {
 	}
 	perIteration(t, all, "coopnets", sys, func() int64 { return called(net.Reports()) + called(gen.Reports()) })
 
-	spec, err := nets.ByName("glow-16")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := nets.Build(spec, []int{1, 16, 16}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	flow, err := bind.NewFlow(t.Context(), f, e, one)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { flow.Close() })
-	encode, decode := flow.Models()
+	encode, decode := flow(t, e, one, "glow-16", 1, 16, 16).Models()
 	graph("flow encode", sized(t, encode, nil, 8))
 	graph("flow decode", sized(t, decode, nil, 8))
 	return all
+}
+
+// flow is a named flow, as it is learned.
+func flow(t *testing.T, e runtime.Engine, o runtime.Options, name string, dims ...int) *bind.Flow {
+	spec, err := nets.ByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := nets.Build(spec, dims, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := bind.NewFlow(t.Context(), m, e, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // called is the number of finished session calls.
