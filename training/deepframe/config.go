@@ -103,6 +103,13 @@ func object(c Config, rate float64) Config {
 	return c
 }
 
+// lasting keeps half of the rate to the end. Few chains go on for long after weights
+// have moved; where the rate falls sooner they go past the data and stay there.
+func lasting(c Config) Config {
+	c.Optim.Decay = 0.5
+	return c
+}
+
 // smooth averages where the network takes a maximum, whose slopes jump.
 func smooth(c Config) Config {
 	c.Backbone.Pool = "average"
@@ -119,7 +126,7 @@ var Presets = map[string]Preset{
 	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", object(hot(frame("random", false, 20, "relu2"), 1, 20, 0.2), 0.02)},
 	"texture":        {"one texture; VGG16 to conv4_3", hot(frame("vgg16", true, 1, ten...), 15, 10, 1.5)},
 	"texture-cold":   {"one texture; VGG16 to conv3_3, less grain and less depth", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
-	"object":         {"aligned pictures; VGG16 to conv3_3", smooth(object(hot(frame("vgg16", false, 4, "conv1_2", "conv2_2", "conv3_3"), 10, 5, 1), 0.03))},
+	"object":         {"aligned pictures; VGG16 to conv3_3", lasting(smooth(object(hot(frame("vgg16", false, 4, "conv1_2", "conv2_2", "conv3_3"), 10, 5, 1), 0.03)))},
 }
 
 // For returns the settings for data of the given dimensions: "small" and "paper"
