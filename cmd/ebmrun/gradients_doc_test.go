@@ -24,6 +24,23 @@ import (
 
 // The functions of docs/gradients.md, word for word: follow compares.
 
+// python is an interpreter with onnxruntime and numpy; without one the test is skipped.
+func python(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("EBM_PYTHON")
+	if path == "" {
+		cache, err := runtime.CacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(cache, "python", "bin", "python")
+	}
+	if out, err := exec.CommandContext(t.Context(), path, "-c", "import numpy, onnxruntime").CombinedOutput(); err != nil {
+		enginetest.Unavailable(t, fmt.Errorf("no Python with onnxruntime and numpy (EBM_PYTHON names one): %w %s", err, out))
+	}
+	return path
+}
+
 // relax moves atoms along the forces on them until none is larger than small.
 func relax(ctx context.Context, p runtime.Program, x []float32, step, small float32) (energy float32, err error) {
 	in := []*graphs.Tensor{graphs.Of(x, len(x)/3, 3)}
@@ -334,17 +351,7 @@ func TestGradientsHead(t *testing.T) {
 		t.Errorf("accuracy %.3f, wanted 0.97", a)
 	}
 
-	python := os.Getenv("EBM_PYTHON")
-	if python == "" {
-		cache, err := runtime.CacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		python = filepath.Join(cache, "python", "bin", "python")
-	}
-	if out, err := exec.CommandContext(t.Context(), python, "-c", "import numpy, onnxruntime").CombinedOutput(); err != nil {
-		enginetest.Unavailable(t, fmt.Errorf("no Python with onnxruntime and numpy (EBM_PYTHON names one): %w %s", err, out))
-	}
+	python := python(t)
 	for name, v := range map[string]*graphs.Tensor{"x.npy": x, "labels.npy": graphs.Of(labels, len(labels))} {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {

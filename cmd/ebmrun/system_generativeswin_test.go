@@ -5,6 +5,7 @@ import (
 	"image"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,6 +62,7 @@ func TestGenerativeSwin(t *testing.T) {
 			}
 		}
 		apply(t, "translate", run, "-o", out+"/").wantError(t, statusBadInput, "--data")
+		asDocumented(t, files)
 		// what is exported is a file to begin with, if it is of the same transformer
 		again := append(slices.Clone(args), "--set", "weights="+filepath.Join(files, "generator-given.onnx"), "--out")
 		ebmrun(t, append(again, filepath.Join(t.TempDir(), "again"))...).wantOut(t)
@@ -84,5 +86,42 @@ func TestMapsGiven(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v given %v: %v, wanted %q", c.dims, c.given, err, c.want)
 		}
+	}
+}
+
+// asDocumented runs the program of docs/saliency.md on exported files, with a stand-in for
+// the library that reads pictures.
+func asDocumented(t *testing.T, files string) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "saliency.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(page), "```python\n")
+	code, _, ok := strings.Cut(code, "```")
+	if !ok {
+		t.Fatal("docs/saliency.md has no program")
+	}
+	dir, python := t.TempDir(), python(t)
+	if err := errors.Join(os.Symlink(files, filepath.Join(dir, "maps-onnx")), os.WriteFile(filepath.Join(dir, "PIL.py"), []byte(`
+import numpy as np
+class Image:
+    def __init__(self, x): self.x, self.size = x, x.shape[1::-1]
+    def __array__(self, dtype=None, copy=None): return self.x.astype(dtype)
+    def convert(self, mode): return self
+    def resize(self, size): return Image(np.resize(self.x, (size[1], size[0]) + self.x.shape[2:]))
+    def save(self, path): print(path, *self.size, self.x.dtype)
+    open = staticmethod(lambda path: Image(np.arange(20 * 24 * 3, dtype=np.uint8).reshape(24, 20, 3)))
+    fromarray = staticmethod(lambda x: Image(x))
+`), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), python, "-c", code+"\nprint(0 < np.std(maps, 0).max() < 0.5, 0 <= np.min(maps) <= np.max(maps) <= 1)")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v %v", err, cmd.Stderr)
+	}
+	if got := strings.TrimSpace(string(out)); got != "map.png 20 24 uint8\nTrue True" {
+		t.Errorf("docs/saliency.md: %q", got)
 	}
 }
