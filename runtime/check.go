@@ -99,6 +99,7 @@ type program struct {
 
 	mu     sync.Mutex
 	open   map[string]Program // by provider
+	kept   []int
 	report Report
 	closed bool
 }
@@ -162,6 +163,29 @@ func (p *program) Repeat(ctx context.Context, in, out []*graphs.Tensor, r Repeti
 	p.calls.Add(int64(r.Calls))
 	p.busy.Add(int64(time.Since(start)))
 	return nil
+}
+
+// Keep implements Keeper, as the programs that are chosen do it.
+func (p *program) Keep(inputs ...int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept = inputs
+	p.keep(inputs...)
+}
+
+// Renew implements Keeper.
+func (p *program) Renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, prog := range p.open {
+		Renew(prog)
+	}
+}
+
+func (p *program) keep(inputs ...int) {
+	for _, prog := range p.open {
+		Keep(prog, inputs...)
+	}
 }
 
 // settled is the choice for inputs like in, made now if need be.
@@ -267,6 +291,8 @@ func (p *program) choose(ctx context.Context, in, out []*graphs.Tensor) (c *choi
 	if c := p.chosen(in); c != nil {
 		return c, false, nil
 	}
+	p.keep() // an examination feeds other inputs
+	defer func() { p.keep(p.kept...) }()
 	x := &examination{p: p, m: p.m, in: in}
 	if p.o.Probe != nil {
 		x.m, x.in = p.o.Probe.Model, p.o.Probe.Inputs(in)

@@ -271,15 +271,20 @@ func (b *bound) refresh(i int) error {
 	return b.input(i, b.fresh)
 }
 
-// tie ties what stays the same over the calls of r. The state is the last of the
-// outputs.
-func (b *bound) tie(in, out []*graphs.Tensor, r runtime.Repetition) error {
+// open makes the binding.
+func (b *bound) open() error {
 	memory := C.CString(b.p.memory)
 	defer C.free(unsafe.Pointer(memory))
 	if err := failure(C.ort_binding(b.session, &b.io)); err != nil {
 		return err
 	}
-	if err := failure(C.ort_memory(memory, &b.memory)); err != nil {
+	return failure(C.ort_memory(memory, &b.memory))
+}
+
+// tie ties what stays the same over the calls of r. The state is the last of the
+// outputs.
+func (b *bound) tie(in, out []*graphs.Tensor, r runtime.Repetition) error {
+	if err := b.open(); err != nil {
 		return err
 	}
 	for i, t := range in {

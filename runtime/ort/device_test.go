@@ -81,6 +81,67 @@ func TestRepeat(t *testing.T) {
 	}
 }
 
+// TestKeep: inputs that are kept are taken once, whatever is fed in their place, until they are
+// renewed; what is computed is the same, in new tensors and in given ones. On the CPU provider's own
+// memory: where there is a graphics processor only the name of the memory differs.
+func TestKeep(t *testing.T) {
+	e := engineFor(t)
+	provider, memory := enginetest.Provider(), "Cpu"
+	if m := memories[provider]; m != "" {
+		memory = m
+	}
+	p := enginetest.Compile(t, e, decay(t), runtime.Options{Provider: provider}).(*program)
+	p.memory = memory
+	x, noise := graphs.Of([]float32{1, 2, 3, 4, 5, 6}, 3, 2), graphs.NewTensor(graphs.Float32, 3, 2)
+	y := graphs.NewTensor(graphs.Float32, 3, 2)
+	half, double := graphs.Of([]float32{0.5}), graphs.Of([]float32{2})
+	call := func(a *graphs.Tensor, want float32) {
+		t.Helper()
+		for _, out := range [][]*graphs.Tensor{make([]*graphs.Tensor, 3), {nil, y, nil}} {
+			if err := p.Run(t.Context(), []*graphs.Tensor{x, a, noise}, out); err != nil {
+				t.Fatal(err)
+			}
+			sum, total := float32(0), out[2].F32()[0]
+			for i, v := range out[1].F32() {
+				if sum += v; v != want*x.F32()[i] {
+					t.Errorf("times %g: %g became %g", want, x.F32()[i], v)
+				}
+			}
+			if total != sum || out[0].F32()[2] != out[1].F32()[4]+out[1].F32()[5] {
+				t.Errorf("times %g: sums %v and %g of %v", want, out[0].F32(), total, out[1].F32())
+			}
+		}
+	}
+	call(double, 2)
+	p.Keep(1)
+	call(half, 0.5)
+	call(double, 0.5) // not looked at
+	x.F32()[0] = 7
+	call(double, 0.5)
+	p.Renew()
+	call(double, 2)
+	call(half, 2)
+	for range 3 * maxViews { // views are given back
+		x = graphs.Of([]float32{1, 2, 3, 4, 5, 6}, 3, 2)
+		call(half, 2)
+	}
+	if n := len(p.kept.b.inputs) + len(p.kept.b.views); n != 1 {
+		t.Errorf("%d views are held after the call, wanted that of the kept input", n)
+	}
+	p.Keep()
+	call(half, 0.5)
+	ctx, cancel := context.WithCancel(t.Context())
+	p.Keep(1)
+	cancel()
+	if err := p.Run(ctx, []*graphs.Tensor{x, half, noise}, make([]*graphs.Tensor, 3)); !errors.Is(err, context.Canceled) {
+		t.Errorf("wanted an error that it was stopped, got %v", err)
+	}
+	call(half, 0.5)
+	if err := errors.Join(p.Close(), p.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRepeatStops(t *testing.T) {
 	e := engineFor(t)
 	p := enginetest.Compile(t, e, decay(t), runtime.Options{}).(*program)

@@ -28,6 +28,9 @@ type program struct {
 
 	calls chan *call // idle ones
 
+	keeping sync.Mutex
+	kept    *kept // inputs that stay where they are computed with; nil if there are none
+
 	running sync.RWMutex // held for reading during a call, for writing to close
 	closed  bool
 }
@@ -83,6 +86,9 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) (err error)
 		return runtime.ErrClosed
 	}
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if done, err := p.runKept(ctx, in, out); done {
 		return err
 	}
 	c := p.takeCall()
@@ -157,6 +163,7 @@ func (p *program) Close() error {
 		return nil
 	}
 	p.closed = true
+	p.drop()
 	for {
 		select {
 		case c := <-p.calls:

@@ -80,6 +80,9 @@ type program struct {
 
 	running sync.RWMutex // held for reading during a call, for writing to close
 	closed  bool
+
+	keeping sync.Mutex
+	kept    kept
 }
 
 func (p *program) Inputs() []*graphs.Value  { return p.sig.Inputs }
@@ -96,6 +99,9 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) error {
 		return runtime.ErrClosed
 	}
 	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.promised(in); err != nil {
 		return err
 	}
 	got, err := p.eval.Run(ctx, in)

@@ -117,3 +117,46 @@ func mlp(tb testing.TB) *graphs.Model {
 		b.Output("grad/x", d)
 	})
 }
+
+// TestKeep: an input that is kept must not change until it is renewed.
+func TestKeep(t *testing.T) {
+	g := &graphs.Graph{Name: "g"}
+	b := graphs.NewBuilder(g)
+	b.Output("y", b.Add(b.Input("x", graphs.Float32, graphs.MakeShape(2)), b.Input("w", graphs.Float32, graphs.MakeShape(2))))
+	if _, err := b.Graph(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := New().Compile(t.Context(), graphs.NewModel(g), runtime.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, w := graphs.Of([]float32{1, 2}, 2), graphs.Of([]float32{3, 4}, 2)
+	run := func() error { return p.Run(t.Context(), []*graphs.Tensor{x, w}, make([]*graphs.Tensor, 1)) }
+	change := func() { x.F32()[0]++; w.F32()[1]++ }
+	if err := run(); err != nil {
+		t.Fatal(err)
+	}
+	change()
+	if err := run(); err != nil {
+		t.Errorf("nothing was kept: %v", err)
+	}
+	runtime.Keep(p, 1)
+	for range 2 {
+		if err := run(); err != nil {
+			t.Errorf("nothing has changed: %v", err)
+		}
+	}
+	change()
+	if err := run(); err == nil || !strings.Contains(err.Error(), `"w"`) {
+		t.Errorf("wanted an error about w, got %v", err)
+	}
+	runtime.Renew(p)
+	if err := run(); err != nil {
+		t.Errorf("renewed: %v", err)
+	}
+	runtime.Keep(p)
+	change()
+	if err := run(); err != nil {
+		t.Errorf("kept no more: %v", err)
+	}
+}

@@ -179,6 +179,7 @@ func TestLearn(t *testing.T) {
 						s.rescale(p.W)
 					}
 				}
+				e.renew()
 				return objective(t, e, x, w, l2)
 			}
 			got := (at(h) - at(-h)) / (2 * h)

@@ -96,12 +96,9 @@ func (e *energyGiven) EnergyGrad(x, u, g []float32) error {
 	if err := e.sizes(n, x, g); err != nil {
 		return err
 	}
-	c, err := e.need(e.fields, e.field, n)
+	c, err := e.slope(n)
 	if err != nil {
 		return err
-	}
-	if c.out[1] == nil {
-		c.out[1] = graphs.NewTensor(graphs.Float32, n)
 	}
 	c.feed(onnxmodels.X, x, n, e.model.Dims...)
 	c.feed(conditional.Given, e.c, n, e.dims...)

@@ -196,6 +196,14 @@ func (e *Energy) Refresh() {
 			n.rescale(e.params[i].W)
 		}
 	}
+	e.renew()
+}
+
+// renew tells programs that keep weights that they have changed.
+func (e *Energy) renew() {
+	for _, c := range e.fields {
+		runtime.Renew(c.program)
+	}
 }
 
 // State implements [optim.Stateful]: what spectral normalisation remembers.
@@ -224,6 +232,7 @@ func (e *Energy) Restore(s optim.State) error {
 			n.rescale(e.params[i].W)
 		}
 	}
+	e.renew()
 	return nil
 }
 
@@ -233,20 +242,35 @@ func (e *Energy) EnergyGrad(x, u, g []float32) error {
 	if err := e.sizes(n, x, g); err != nil {
 		return err
 	}
-	c := e.fields[n]
-	if c == nil {
-		var err error
-		if c, err = e.compile(e.field, n, nil); err != nil {
-			return err
-		}
-		c.out = make([]*graphs.Tensor, 3)
-		c.out[1] = graphs.NewTensor(graphs.Float32, n)
-		e.fields[n] = c
+	c, err := e.slope(n)
+	if err != nil {
+		return err
 	}
 	view(&c.in[0], x, n, e.model.Dims...)
 	view(&c.out[0], u, n)
 	view(&c.out[2], g, n, e.model.Dims...)
 	return c.program.Run(e.ctx, c.in, c.out)
+}
+
+// slope is the program of U and ∂U/∂x for n examples, which keeps the weights where it computes
+// until Refresh.
+func (e *Energy) slope(n int) (*call, error) {
+	if c := e.fields[n]; c != nil {
+		return c, nil
+	}
+	c, err := e.need(e.fields, e.field, n)
+	if err != nil {
+		return nil, err
+	}
+	c.out[1] = graphs.NewTensor(graphs.Float32, n)
+	var weights []int
+	for i, t := range c.in {
+		if t != nil { // the rest is set with every call
+			weights = append(weights, i)
+		}
+	}
+	runtime.Keep(c.program, weights...)
+	return c, nil
 }
 
 // Scores writes f(x_i) for n = len(f) examples.
