@@ -2,8 +2,6 @@ package abp_test
 
 import (
 	"context"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/record"
+	"ebmrun/training/systemtest"
 )
 
 func shapes(t testing.TB) *data.Set {
@@ -63,19 +62,6 @@ func last(t testing.TB, dir string) *checkpoint.State {
 	return st
 }
 
-// same compares two checkpoints bit for bit.
-func same(t *testing.T, a, b *checkpoint.State) {
-	t.Helper()
-	if a.Step != b.Step || string(a.Meta) != string(b.Meta) || len(a.Tensors) != len(b.Tensors) {
-		t.Errorf("iteration %d, %d tensors, %s; wanted %d, %d, %s", b.Step, len(b.Tensors), b.Meta, a.Step, len(a.Tensors), a.Meta)
-	}
-	for name, x := range a.Tensors {
-		if !reflect.DeepEqual(x, b.Tensors[name]) {
-			t.Errorf("%s differs", name)
-		}
-	}
-}
-
 // TestResume: 10 iterations, and 5 saved, restored in a new system and 5 more,
 // are the same bits.
 func TestResume(t *testing.T) {
@@ -86,43 +72,7 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, err := engine()
 			enginetest.Unavailable(t, err)
-			straight, broken := t.TempDir(), filepath.Join(t.TempDir(), "c")
-			o := training.Options{Steps: 10, Checkpoints: straight, SaveEvery: 1 << 30, EvalEvery: 1 << 30}
-			if err := training.Run(t.Context(), network(t, e), o); err != nil {
-				t.Fatal(err)
-			}
-			o.Checkpoints, o.Steps = broken, 5
-			if err := training.Run(t.Context(), network(t, e), o); err != nil {
-				t.Fatal(err)
-			}
-			s := network(t, e)
-			if _, _, err := training.Resume(s, broken); err != nil {
-				t.Fatal(err)
-			}
-			if s.Iteration() != 5 {
-				t.Fatalf("resumed at iteration %d", s.Iteration())
-			}
-			o.Steps = 10
-			half := last(t, broken)
-			if err := training.Run(t.Context(), s, o); err != nil {
-				t.Fatal(err)
-			}
-			end := last(t, broken)
-			same(t, last(t, straight), end)
-			for _, name := range []string{"codes", "generator/code.weight"} {
-				if reflect.DeepEqual(half.Tensors[name], end.Tensors[name]) {
-					t.Errorf("%s: nothing changed in five iterations", name)
-				}
-			}
-			// back to the middle without a new system, as after bad numbers
-			if err := s.Restore(half); err != nil {
-				t.Fatal(err)
-			}
-			o.Checkpoints = filepath.Join(t.TempDir(), "again")
-			if err := training.Run(t.Context(), s, o); err != nil {
-				t.Fatal(err)
-			}
-			same(t, end, last(t, o.Checkpoints))
+			systemtest.Resume(t, func() *abp.System { return network(t, e) }, "codes", "generator/code.weight")
 		})
 	}
 }

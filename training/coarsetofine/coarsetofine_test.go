@@ -1,10 +1,7 @@
 package coarsetofine_test
 
 import (
-	"fmt"
 	"math"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,10 +13,10 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/coarsetofine"
 	"ebmrun/training/data"
 	"ebmrun/training/pyramid"
+	"ebmrun/training/systemtest"
 )
 
 func config(change func(*coarsetofine.Config)) coarsetofine.Config {
@@ -154,34 +151,9 @@ func TestResume(t *testing.T) {
 		"fused":  func(c *coarsetofine.Config) { c.Langevin.Fused = true },
 	} {
 		fresh := func() *coarsetofine.System { s, _ := networks(t, engine, config(change)); return s }
-		o := training.Options{Steps: 20, Checkpoints: t.TempDir(), SaveEvery: 1 << 30}
-		whole := fresh()
-		if err := training.Run(t.Context(), whole, o); err != nil {
-			t.Fatal(err)
-		}
-		want, err := checkpoint.Load(o.Checkpoints, checkpoint.Last)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, at := range []int{5, 8, 9, 15} {
-			o.Checkpoints, o.Steps = filepath.Join(t.TempDir(), fmt.Sprint(at)), at
-			if err := training.Run(t.Context(), fresh(), o); err != nil {
-				t.Fatal(err)
-			}
-			s := fresh()
-			if _, _, err := training.Resume(s, o.Checkpoints); err != nil {
-				t.Fatal(err)
-			}
-			o.Steps = 20
-			if err := training.Run(t.Context(), s, o); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := checkpoint.Load(o.Checkpoints, checkpoint.Last); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%s: broken off at %d, the checkpoints differ (%v)", name, at, err)
-			}
-		}
+		whole, end := systemtest.Broken(t, fresh, 20, 5, 8, 9, 15)
 		bare := fresh().Model
-		if err := bare.Restore(want); err != nil {
+		if err := bare.Restore(end); err != nil {
 			t.Fatal(err)
 		}
 		a, err := whole.Draw(t.Context(), 9, 4)

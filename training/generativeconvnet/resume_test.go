@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +23,7 @@ import (
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/generativeconvnet"
+	"ebmrun/training/systemtest"
 )
 
 // Environment of a child process that trains until it is killed, or up to a
@@ -85,22 +85,6 @@ func freshFor(t *testing.T, c generativeconvnet.Config, e runtime.Engine) *gener
 	return s
 }
 
-// same compares two checkpoints bit for bit.
-func same(t *testing.T, a, b *checkpoint.State) {
-	t.Helper()
-	if a.Step != b.Step || string(a.Meta) != string(b.Meta) {
-		t.Errorf("iteration %d, %s; wanted %d, %s", b.Step, b.Meta, a.Step, a.Meta)
-	}
-	if len(a.Tensors) != len(b.Tensors) {
-		t.Errorf("%d tensors, wanted %d", len(b.Tensors), len(a.Tensors))
-	}
-	for name, x := range a.Tensors {
-		if y := b.Tensors[name]; !reflect.DeepEqual(x, y) {
-			t.Errorf("%s differs", name)
-		}
-	}
-}
-
 // final trains a new system from the beginning to the given iteration.
 func final(t *testing.T, c generativeconvnet.Config, e runtime.Engine, steps int) *checkpoint.State {
 	t.Helper()
@@ -137,29 +121,9 @@ func TestResume(t *testing.T) {
 }
 
 func resume(t *testing.T, c generativeconvnet.Config, e runtime.Engine) {
-	want := final(t, c, e, 10)
-	dir := filepath.Join(t.TempDir(), "c")
-	for _, until := range []int{5, 10} {
-		s := freshFor(t, c, e)
-		if until == 10 {
-			if _, _, err := training.Resume(s, dir); err != nil {
-				t.Fatal(err)
-			}
-			if s.Iteration() != 5 {
-				t.Fatalf("resumed at iteration %d", s.Iteration())
-			}
-		}
-		if err := training.Run(t.Context(), s, training.Options{Steps: until, Checkpoints: dir}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := checkpoint.Load(dir, checkpoint.Last)
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, want, got)
-	if len(got.Tensors) < 10 {
-		t.Errorf("only %d tensors are saved", len(got.Tensors))
+	_, end := systemtest.Resume(t, func() *generativeconvnet.System { return freshFor(t, c, e) })
+	if len(end.Tensors) < 10 {
+		t.Errorf("only %d tensors are saved", len(end.Tensors))
 	}
 }
 
@@ -188,7 +152,7 @@ func TestRollback(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	same(t, after[0], after[1])
+	systemtest.Same(t, "after the second rollback", after[0], after[1])
 }
 
 // TestForeignCheckpoint: a checkpoint of other data, scale, seed or system is
@@ -319,5 +283,5 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("killed 20 times in %d iterations", got.Step)
-	same(t, final(t, everything(), engine, got.Step), got)
+	systemtest.Same(t, "killed", final(t, everything(), engine, got.Step), got)
 }

@@ -3,7 +3,6 @@ package maxent_test
 import (
 	"context"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -12,11 +11,11 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/maxent"
 	"ebmrun/training/optim"
 	"ebmrun/training/sampler"
+	"ebmrun/training/systemtest"
 )
 
 // folded is f(x) = Σ_j θ_j·|x_j| under N(0, 1): the absolute responses to an orthonormal dictionary, which
@@ -223,44 +222,13 @@ func network(t testing.TB) *bind.Energy {
 // TestResume: 10 iterations, and 5 saved, restored in a new system and 5 more, are the same bits.
 func TestResume(t *testing.T) {
 	c := config(func(c *maxent.Config) { c.Chains, c.Optim = 8, training.Optim{LR: 0.1, Decay: 0.1} })
-	state := func(s *maxent.System) *checkpoint.State {
-		st, err := s.Save()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		if err := checkpoint.Save(dir, st, checkpoint.Keep{}); err != nil {
-			t.Fatal(err)
-		}
-		if st, err = checkpoint.Load(dir, checkpoint.Last); err != nil {
-			t.Fatal(err)
-		}
-		return st
-	}
-	whole, half, again := learn(t, c, network(t), 10), learn(t, c, network(t), 5), learn(t, c, network(t), 2)
-	if err := again.Restore(state(half)); err != nil {
-		t.Fatal(err)
-	}
-	for range 5 {
-		if _, err := again.Step(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a, b := state(whole), state(again)
-	if !reflect.DeepEqual(a, b) {
-		for name := range a.Tensors {
-			if !reflect.DeepEqual(a.Tensors[name], b.Tensors[name]) {
-				t.Errorf("%s differs", name)
-			}
-		}
-		t.Errorf("a resumed run is not the uninterrupted one: %s, %s", a.Meta, b.Meta)
-	}
+	whole, end := systemtest.Resume(t, func() *maxent.System { return learn(t, c, network(t), 0) })
 	m := &maxent.Model{Config: c, Energy: network(t), Dim: 5, Sigma: 1}
-	if err := m.Open(b); err != nil {
+	if err := m.Open(end); err != nil {
 		t.Fatal(err)
 	}
-	if m.LogZ != again.LogPartition() {
-		t.Errorf("log Z: wanted %g, got %g", again.LogPartition(), m.LogZ)
+	if m.LogZ != whole.LogPartition() {
+		t.Errorf("log Z: wanted %g, got %g", whole.LogPartition(), m.LogZ)
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/sampler"
+	"ebmrun/training/systemtest"
 )
 
 func ising(h, w int, torus bool, beta float64) *Model {
@@ -338,42 +338,15 @@ func TestResume(t *testing.T) {
 	for name, p := range Presets {
 		c := p.Config
 		c.Steps, c.Newton, c.Burn, c.Sweeps = 10, 3, 4, 2
-		run := func(n int, from *checkpoint.State) (*System, *checkpoint.State) {
+		s, end := systemtest.Resume(t, func() *System {
 			s, err := New(c, texture(t, 16), 2)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if from != nil {
-				if err := s.Restore(from); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for range n {
-				if _, err := s.Step(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
-			st, err := s.Save()
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			if err := checkpoint.Save(dir, st, checkpoint.Keep{}); err != nil {
-				t.Fatal(err)
-			}
-			if st, err = checkpoint.Load(dir, checkpoint.Last); err != nil {
-				t.Fatal(err)
-			}
-			return s, st
-		}
-		_, whole := run(10, nil)
-		_, half := run(5, nil)
-		s, again := run(5, half)
-		if !reflect.DeepEqual(whole, again) {
-			t.Errorf("%s: a resumed run is not the uninterrupted one", name)
-		}
+			return s
+		})
 		l := NewLearned(c, 16, 16)
-		if err := l.Restore(again); err != nil {
+		if err := l.Restore(end); err != nil {
 			t.Fatal(err)
 		}
 		a, err := s.Draw(t.Context(), 2, 3)

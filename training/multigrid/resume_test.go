@@ -1,7 +1,6 @@
 package multigrid_test
 
 import (
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,9 +12,9 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/multigrid"
+	"ebmrun/training/systemtest"
 )
 
 // networks is a new system over small networks, as a new process would make it.
@@ -55,15 +54,6 @@ func networks(t testing.TB, e runtime.Engine, fused bool) *multigrid.System {
 	return s
 }
 
-func last(t testing.TB, dir string) *checkpoint.State {
-	t.Helper()
-	st, err := checkpoint.Load(dir, checkpoint.Last)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
-}
-
 // TestResume: 10 iterations, and 5 saved, restored in a new system and 5 more,
 // are the same bits; so are the samples of a model restored without its data.
 func TestResume(t *testing.T) {
@@ -77,36 +67,10 @@ func TestResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, err := c.engine()
 			enginetest.Unavailable(t, err)
-			straight, broken := t.TempDir(), filepath.Join(t.TempDir(), "c")
-			o := training.Options{Steps: 10, Checkpoints: straight, SaveEvery: 1 << 30}
-			whole := networks(t, e, c.fused)
-			if err := training.Run(t.Context(), whole, o); err != nil {
-				t.Fatal(err)
-			}
-			o.Checkpoints, o.Steps = broken, 5
-			if err := training.Run(t.Context(), networks(t, e, c.fused), o); err != nil {
-				t.Fatal(err)
-			}
-			s := networks(t, e, c.fused)
-			if _, _, err := training.Resume(s, broken); err != nil {
-				t.Fatal(err)
-			}
-			half := last(t, broken)
-			o.Steps = 10
-			if err := training.Run(t.Context(), s, o); err != nil {
-				t.Fatal(err)
-			}
-			a, b := last(t, straight), last(t, broken)
-			if !reflect.DeepEqual(a, b) {
-				t.Error("the checkpoints differ")
-			}
-			for _, name := range []string{"weights1/layer1.weight", "weights2/layer1.weight"} {
-				if _, ok := b.Tensors[name]; !ok || reflect.DeepEqual(half.Tensors[name], b.Tensors[name]) {
-					t.Errorf("%s: nothing changed in five iterations", name)
-				}
-			}
-			bare := networks(t, e, c.fused).Model
-			if err := bare.Restore(b); err != nil {
+			fresh := func() *multigrid.System { return networks(t, e, c.fused) }
+			whole, end := systemtest.Resume(t, fresh, "weights1/layer1.weight", "weights2/layer1.weight")
+			bare := fresh().Model
+			if err := bare.Restore(end); err != nil {
 				t.Fatal(err)
 			}
 			want, err := whole.Draw(t.Context(), 9, 4)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,10 +14,10 @@ import (
 	"ebmrun/runtime/ort"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/onesidedtranslation"
 	"ebmrun/training/optim"
+	"ebmrun/training/systemtest"
 )
 
 const batch, step, dim = 50, 0.3, 8
@@ -228,36 +226,12 @@ func networks(t testing.TB, e runtime.Engine) *onesidedtranslation.System {
 func TestResume(t *testing.T) {
 	e, err := ort.Open("")
 	enginetest.Unavailable(t, err)
-	straight, broken := t.TempDir(), filepath.Join(t.TempDir(), "c")
-	o := training.Options{Steps: 10, Checkpoints: straight, SaveEvery: 1 << 30}
-	if err := training.Run(t.Context(), networks(t, e), o); err != nil {
-		t.Fatal(err)
-	}
-	o.Checkpoints, o.Steps = broken, 5
-	if err := training.Run(t.Context(), networks(t, e), o); err != nil {
-		t.Fatal(err)
-	}
-	s := networks(t, e)
-	if _, _, err := training.Resume(s, broken); err != nil {
-		t.Fatal(err)
-	}
-	o.Steps = 10
-	if err := training.Run(t.Context(), s, o); err != nil {
-		t.Fatal(err)
-	}
-	a, err := checkpoint.Load(straight, checkpoint.Last)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := checkpoint.Load(broken, checkpoint.Last); err != nil || !reflect.DeepEqual(a, b) {
-		t.Errorf("the checkpoints differ (%v)", err)
-	}
-	for _, name := range []string{"weights1/head.top.weight", "targets", "optim1.slow"} {
-		part := training.CopyState(a)
-		delete(part.Tensors, name)
-		if err := s.Restore(part); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("wanted an error about %s, got %v", name, err)
-		}
+	fresh := func() *onesidedtranslation.System { return networks(t, e) }
+	s, end := systemtest.Resume(t, fresh, "weights1/head.top.weight", "optim1.slow")
+	part := training.CopyState(end)
+	delete(part.Tensors, "targets")
+	if err := s.Restore(part); err == nil || !strings.Contains(err.Error(), "targets") {
+		t.Errorf("wanted an error about targets, got %v", err)
 	}
 	if pics, err := s.Pictures(t.Context()); err != nil || len(pics) != 1 || len(pics[0].Rows) != 3 {
 		t.Errorf("%d pictures, %v", len(pics), err)

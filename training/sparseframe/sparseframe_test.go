@@ -3,7 +3,6 @@ package sparseframe
 import (
 	"context"
 	"math"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -12,7 +11,6 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/maxent"
 	"ebmrun/training/sampler"
@@ -189,37 +187,8 @@ func TestResume(t *testing.T) {
 	set := shapes(t, 24, 5)
 	for _, how := range []string{Pursuit, Boost} {
 		c := config(how, func(c *Config) { c.HMC.Leapfrogs = 2 })
-		run := func(n int, from *checkpoint.State) *checkpoint.State {
-			s := system(t, c, set)
-			if from != nil {
-				if err := s.Restore(from); err != nil {
-					t.Fatal(err)
-				}
-			}
-			systemtest.Steps(t, s, n)
-			st, err := s.Save()
-			if err != nil {
-				t.Fatal(err)
-			}
-			dir := t.TempDir()
-			if err := checkpoint.Save(dir, st, checkpoint.Keep{}); err != nil {
-				t.Fatal(err)
-			}
-			if st, err = checkpoint.Load(dir, checkpoint.Last); err != nil {
-				t.Fatal(err)
-			}
-			return st
-		}
-		whole, again := run(8, nil), run(4, run(4, nil))
-		if !reflect.DeepEqual(whole, again) {
-			for name := range whole.Tensors {
-				if !reflect.DeepEqual(whole.Tensors[name], again.Tensors[name]) {
-					t.Errorf("%s: %s differs", how, name)
-				}
-			}
-			t.Errorf("%s: a resumed run is not the uninterrupted one", how)
-		}
-		if m, err := Open(c, whole, 24, 24); err != nil || len(m.Taps()) != len(m.Theta)*24*24 || len(m.Theta) == 0 {
+		_, end := systemtest.Resume(t, func() *System { return system(t, c, set) })
+		if m, err := Open(c, end, 24, 24); err != nil || len(m.Taps()) != len(m.Theta)*24*24 || len(m.Theta) == 0 {
 			t.Errorf("%s: the template of a checkpoint: %v", how, err)
 		}
 	}

@@ -5,7 +5,7 @@ package systemtest
 
 import (
 	"errors"
-	"path/filepath"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -26,43 +26,63 @@ func Steps(t testing.TB, s training.System, n int) (m training.Metrics) {
 	return m
 }
 
-// Resume compares ten iterations with five that are saved, restored in a new
-// system and followed by five more, and with the last five done twice. fresh makes
-// the system as a new process would. Each of the tensors in changed must be among
-// those saved and must change on the way. Checkpoints of another system, or without
-// one of these tensors, must be refused.
-func Resume(t *testing.T, fresh func() training.System, changed ...string) {
+// Broken compares a run of so many iterations with runs that are broken off at some of them and gone on with
+// by a new system. It returns the system that ran through, and its checkpoint. fresh makes a system as a new
+// process would.
+func Broken[S training.System](t *testing.T, fresh func() S, steps int, at ...int) (whole S, end *checkpoint.State) {
 	t.Helper()
-	dir := func(name string) string { return filepath.Join(t.TempDir(), name) }
-	straight, broken, again := dir("straight"), dir("broken"), dir("again")
-	run := func(s training.System, steps int, dir string) *checkpoint.State {
-		t.Helper()
-		o := training.Options{Steps: steps, Checkpoints: dir, SaveEvery: 1 << 30, EvalEvery: 1 << 30}
-		if err := training.Run(t.Context(), s, o); err != nil {
-			t.Fatal(err)
-		}
-		st, err := checkpoint.Load(dir, checkpoint.Last)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st
+	whole = fresh()
+	end = run(t, whole, steps, t.TempDir())
+	for _, n := range at {
+		resumed(t, fresh, n, end)
 	}
-	want := run(fresh(), 10, straight)
-	half := run(fresh(), 5, broken)
-	s := fresh()
-	if _, _, err := training.Resume(s, broken); err != nil {
+	return whole, end
+}
+
+// resumed breaks a run off at iteration n, goes on to that of end with a new system, and compares. It returns
+// that system and the checkpoint it went on from.
+func resumed[S training.System](t *testing.T, fresh func() S, n int, end *checkpoint.State) (s S, half *checkpoint.State) {
+	t.Helper()
+	dir := t.TempDir()
+	half = run(t, fresh(), n, dir)
+	s = fresh()
+	if _, _, err := training.Resume(s, dir); err != nil {
 		t.Fatal(err)
 	}
-	if s.Iteration() != 5 {
-		t.Fatalf("resumed at iteration %d, wanted 5", s.Iteration())
+	if s.Iteration() != n {
+		t.Fatalf("resumed at iteration %d, wanted %d", s.Iteration(), n)
 	}
-	same(t, "resumed", want, run(s, 10, broken))
+	Same(t, fmt.Sprintf("broken off at %d", n), end, run(t, s, end.Step, dir))
+	return s, half
+}
+
+// run makes all iterations up to steps and reads the checkpoint that they leave in dir.
+func run(t *testing.T, s training.System, steps int, dir string) *checkpoint.State {
+	t.Helper()
+	o := training.Options{Steps: steps, Checkpoints: dir, SaveEvery: 1 << 30, EvalEvery: 1 << 30}
+	if err := training.Run(t.Context(), s, o); err != nil {
+		t.Fatal(err)
+	}
+	st, err := checkpoint.Load(dir, checkpoint.Last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// Resume is Broken for ten iterations and a break in the middle, where the last five are done twice besides.
+// Each of the tensors in changed must be among those saved and must change on the way. Checkpoints of another
+// system, or without one of these tensors, must be refused.
+func Resume[S training.System](t *testing.T, fresh func() S, changed ...string) (whole S, end *checkpoint.State) {
+	t.Helper()
+	whole, end = Broken(t, fresh, 10)
+	s, half := resumed(t, fresh, 5, end)
 	if err := s.Restore(half); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "restored", want, run(s, 10, again))
+	Same(t, "restored", end, run(t, s, 10, t.TempDir()))
 	for _, name := range changed {
-		if reflect.DeepEqual(half.Tensors[name], want.Tensors[name]) {
+		if reflect.DeepEqual(half.Tensors[name], end.Tensors[name]) {
 			t.Errorf("%s: nothing changed in five iterations", name)
 		}
 		st := training.CopyState(half)
@@ -76,10 +96,11 @@ func Resume(t *testing.T, fresh func() training.System, changed ...string) {
 	if err := s.Restore(st); err == nil || !strings.Contains(err.Error(), "no-") {
 		t.Errorf("a checkpoint of another system: %v", err)
 	}
+	return whole, end
 }
 
-// same compares two checkpoints bit for bit.
-func same(t *testing.T, what string, a, b *checkpoint.State) {
+// Same compares two checkpoints bit for bit.
+func Same(t *testing.T, what string, a, b *checkpoint.State) {
 	t.Helper()
 	if a.Step != b.Step || string(a.Meta) != string(b.Meta) || len(a.Tensors) != len(b.Tensors) {
 		t.Errorf("%s: iteration %d, %d tensors, %s; wanted %d, %d, %s", what, b.Step, len(b.Tensors), b.Meta, a.Step, len(a.Tensors), a.Meta)
