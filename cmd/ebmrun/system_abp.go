@@ -7,27 +7,13 @@ import (
 	"slices"
 
 	"ebmrun/graphs"
-	"ebmrun/onnxmodels/generator"
 	"ebmrun/training/abp"
 	"ebmrun/training/bind"
 	"ebmrun/training/data"
 )
 
-func presetABP(name string, dims []int, examples int) (any, error) {
-	c, err := abp.For(name, dims, examples)
-	return &c, err
-}
-
 func generatorOf(ctx context.Context, e environment, c *abp.Config) (*bind.Generator, error) {
-	spec, err := c.Network()
-	if err != nil {
-		return nil, err
-	}
-	m, err := generator.Build(spec, e.dims, e.seed)
-	if err != nil {
-		return nil, err
-	}
-	return bind.NewGenerator(ctx, m, e.engine, e.bind.Runtime, c.Residual())
+	return e.generator(ctx, c.Network, c.Residual())
 }
 
 func startABP(ctx context.Context, e environment, settings any) (*job, error) {

@@ -9,11 +9,6 @@ import (
 	"ebmrun/training/coarsetofine"
 )
 
-func presetCoarseToFine(name string, dims []int, examples int) (any, error) {
-	c, err := coarsetofine.For(name, dims, examples)
-	return &c, err
-}
-
 // stagesOf binds an energy for every resolution.
 func stagesOf(ctx context.Context, e environment, c *coarsetofine.Config) (levels, error) {
 	if err := c.Check(); err != nil {

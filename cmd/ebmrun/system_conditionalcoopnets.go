@@ -14,11 +14,6 @@ import (
 	"ebmrun/training/data"
 )
 
-func presetConditional(name string, dims []int, examples int) (any, error) {
-	c, err := conditionalcoopnets.For(name, dims, examples)
-	return &c, err
-}
-
 // solver is a conditional energy with its initialiser.
 type solver struct {
 	*bind.ConditionalEnergy

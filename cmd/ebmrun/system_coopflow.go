@@ -6,32 +6,18 @@ import (
 	"fmt"
 
 	"ebmrun/graphs"
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/training/bind"
 	"ebmrun/training/coopflow"
 	"ebmrun/training/flow"
 )
 
-func presetCoopFlow(name string, dims []int, examples int) (any, error) {
-	c, err := coopflow.For(name, dims, examples)
-	return &c, err
-}
-
 // twoFlowsOf builds and binds the energy and the flow of the settings.
 func twoFlowsOf(ctx context.Context, e environment, c *coopflow.Config) (*bind.Energy, *bind.Flow, error) {
-	es, err := c.EnergyNet()
-	if err != nil {
-		return nil, nil, err
-	}
 	fs, err := c.FlowNet()
 	if err != nil {
 		return nil, nil, err
 	}
-	em, err := energy.Build(es, e.dims, c.Reference.Sigma, e.seed)
-	if err != nil {
-		return nil, nil, err
-	}
-	net, err := bind.New(ctx, em, e.engine, e.bind)
+	net, err := e.energy(ctx, c.EnergyNet, c.Reference.Sigma)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -6,40 +6,17 @@ import (
 	"fmt"
 
 	"ebmrun/graphs"
-	"ebmrun/onnxmodels/energy"
-	"ebmrun/onnxmodels/generator"
 	"ebmrun/training/bind"
 	"ebmrun/training/coopnets"
 )
 
-func presetCoopNets(name string, dims []int, examples int) (any, error) {
-	c, err := coopnets.For(name, dims, examples)
-	return &c, err
-}
-
 // pairOf builds and binds the energy and the generator of the settings.
 func pairOf(ctx context.Context, e environment, c *coopnets.Config) (*bind.Energy, *bind.Generator, error) {
-	es, err := c.EnergyNet()
+	net, err := e.energy(ctx, c.EnergyNet, c.Reference.Sigma)
 	if err != nil {
 		return nil, nil, err
 	}
-	gs, err := c.GeneratorNet()
-	if err != nil {
-		return nil, nil, err
-	}
-	em, err := energy.Build(es, e.dims, c.Reference.Sigma, e.seed)
-	if err != nil {
-		return nil, nil, err
-	}
-	gm, err := generator.Build(gs, e.dims, e.seed)
-	if err != nil {
-		return nil, nil, err
-	}
-	net, err := bind.New(ctx, em, e.engine, e.bind)
-	if err != nil {
-		return nil, nil, err
-	}
-	g, err := bind.NewGenerator(ctx, gm, e.engine, e.bind.Runtime, c.Sigma)
+	g, err := e.generator(ctx, c.GeneratorNet, c.Sigma)
 	if err != nil {
 		return nil, nil, errors.Join(err, net.Close())
 	}

@@ -6,27 +6,13 @@ import (
 	"fmt"
 
 	"ebmrun/graphs"
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/training/bind"
 	"ebmrun/training/coopvaebm"
 )
 
-func presetCoopVAEBM(name string, dims []int, examples int) (any, error) {
-	c, err := coopvaebm.For(name, dims, examples)
-	return &c, err
-}
-
 // teachersOf builds and binds the energy, and the encoder with its generator.
 func teachersOf(ctx context.Context, e environment, c *coopvaebm.Config) (*bind.Energy, *bind.Autoencoder, error) {
-	spec, err := c.EnergyNet()
-	if err != nil {
-		return nil, nil, err
-	}
-	m, err := energy.Build(spec, e.dims, c.Reference.Sigma, e.seed)
-	if err != nil {
-		return nil, nil, err
-	}
-	net, err := bind.New(ctx, m, e.engine, e.bind)
+	net, err := e.energy(ctx, c.EnergyNet, c.Reference.Sigma)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,11 +15,6 @@ import (
 	"ebmrun/training/judge"
 )
 
-func presetCycle(name string, dims []int, examples int) (any, error) {
-	c, err := cyclecoopnets.For(name, dims, examples)
-	return &c, err
-}
-
 // domains are the energies of two domains and the mappings between them.
 type domains struct {
 	a, b *bind.Energy

@@ -11,11 +11,6 @@ import (
 	"ebmrun/training/deepframe"
 )
 
-func presetDeepFRAME(name string, dims []int, examples int) (any, error) {
-	c, err := deepframe.For(name, dims, examples)
-	return &c, err
-}
-
 // deepFRAMEOf builds the energy on the network that the settings name, for
 // pictures whose values lie between lo and hi.
 func deepFRAMEOf(ctx context.Context, e environment, c *deepframe.Config, lo, hi float32) (*onnxmodels.Model, error) {

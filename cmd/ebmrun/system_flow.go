@@ -12,11 +12,6 @@ import (
 	"ebmrun/training/flow"
 )
 
-func presetFlow(name string, dims []int, examples int) (any, error) {
-	c, err := flow.For(name, dims, examples)
-	return &c, err
-}
-
 // flowOf builds and binds a flow.
 func flowOf(ctx context.Context, e environment, spec nets.Spec) (*bind.Flow, error) {
 	m, err := nets.Build(spec, e.dims, e.seed)

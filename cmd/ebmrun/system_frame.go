@@ -8,11 +8,6 @@ import (
 	"ebmrun/training/frame"
 )
 
-func presetFrame(name string, dims []int, examples int) (any, error) {
-	c, err := frame.For(name, dims, examples)
-	return &c, err
-}
-
 func startFrame(_ context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*frame.Config)
 	s, err := frame.New(*c, e.set, e.seed)

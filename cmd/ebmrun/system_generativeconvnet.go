@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/checkpoint"
@@ -13,24 +12,10 @@ import (
 	"ebmrun/training/sampler"
 )
 
-func presetGenerativeConvNet(name string, dims []int, examples int) (any, error) {
-	c, err := generativeconvnet.For(name, dims, examples)
-	return &c, err
-}
-
 // energyOf builds and binds the energy that the settings describe.
 func energyOf(ctx context.Context, e environment, c *generativeconvnet.Config) (*bind.Energy, error) {
-	spec, err := c.Network()
-	if err != nil {
-		return nil, err
-	}
-	m, err := energy.Build(spec, e.dims, c.Reference.Sigma, e.seed)
-	if err != nil {
-		return nil, err
-	}
-	o := e.bind
-	o.Spectral = c.Spectral
-	return bind.New(ctx, m, e.engine, o)
+	e.bind.Spectral = c.Spectral
+	return e.energy(ctx, c.Network, c.Reference.Sigma)
 }
 
 func startGenerativeConvNet(ctx context.Context, e environment, settings any) (*job, error) {

@@ -18,11 +18,6 @@ import (
 	"ebmrun/training/latentebm"
 )
 
-func presetSwin(name string, dims []int, examples int) (any, error) {
-	c, err := generativeswin.For(name, dims, examples)
-	return &c, err
-}
-
 // swinPairOf builds and binds the prior of codes and the generator of maps under it.
 // Trained weights are read where learning begins.
 func swinPairOf(ctx context.Context, e environment, c *generativeswin.Config, trained string) (*bind.Energy, *bind.EncodedGenerator, error) {

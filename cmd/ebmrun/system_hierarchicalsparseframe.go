@@ -11,11 +11,6 @@ import (
 	"ebmrun/training/hierarchicalsparseframe"
 )
 
-func presetHierarchicalSparseFrame(name string, dims []int, examples int) (any, error) {
-	c, err := hierarchicalsparseframe.For(name, dims, examples)
-	return &c, err
-}
-
 func startHierarchicalSparseFrame(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*hierarchicalsparseframe.Config)
 	reports := map[string]runtime.Report{}

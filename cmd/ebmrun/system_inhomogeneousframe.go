@@ -13,11 +13,6 @@ import (
 	"ebmrun/training/maxent"
 )
 
-func presetInhomogeneousFrame(name string, dims []int, examples int) (any, error) {
-	c, err := inhomogeneousframe.For(name, dims, examples)
-	return &c, err
-}
-
 func startInhomogeneousFrame(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*inhomogeneousframe.Config)
 	net, err := responsesOf(ctx, e, c)

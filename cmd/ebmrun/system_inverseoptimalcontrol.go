@@ -14,11 +14,6 @@ import (
 	"ebmrun/training/inverseoptimalcontrol"
 )
 
-func presetControl(name string, dims []int, examples int) (any, error) {
-	c, err := inverseoptimalcontrol.For(name, dims, examples)
-	return &c, err
-}
-
 // steered is a cost of controls with the network that follows them and, for iLQR, the cost along
 // the tangent of its dynamics.
 type steered struct {

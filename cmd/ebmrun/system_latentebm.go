@@ -12,11 +12,6 @@ import (
 	"ebmrun/training/latentebm"
 )
 
-func presetLatentEBM(name string, dims []int, examples int) (any, error) {
-	c, err := latentebm.For(name, dims, examples)
-	return &c, err
-}
-
 // latentPairOf builds and binds the prior of codes and the generator under it.
 func latentPairOf(ctx context.Context, e environment, c *latentebm.Config) (*bind.Energy, *bind.Generator, error) {
 	spec, err := c.GeneratorNet()

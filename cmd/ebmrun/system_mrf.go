@@ -8,11 +8,6 @@ import (
 	"ebmrun/training/mrf"
 )
 
-func presetMRF(name string, dims []int, examples int) (any, error) {
-	c, err := mrf.For(name, dims, examples)
-	return &c, err
-}
-
 func startMRF(_ context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*mrf.Config)
 	s, err := mrf.New(*c, e.set, e.seed)

@@ -8,11 +8,6 @@ import (
 	"ebmrun/training/multigrid"
 )
 
-func presetMultigrid(name string, dims []int, examples int) (any, error) {
-	c, err := multigrid.For(name, dims, examples)
-	return &c, err
-}
-
 // gridsOf binds an energy for every grid but the first.
 func gridsOf(ctx context.Context, e environment, c *multigrid.Config) (levels, error) {
 	if err := c.Check(); err != nil {

@@ -10,11 +10,6 @@ import (
 	"ebmrun/training/onesidedtranslation"
 )
 
-func presetOneSided(name string, dims []int, examples int) (any, error) {
-	c, err := onesidedtranslation.For(name, dims, examples)
-	return &c, err
-}
-
 // targetOf binds the energy of the target domain.
 func targetOf(ctx context.Context, e environment, c *onesidedtranslation.Config) (levels, error) {
 	if err := c.Check(); err != nil {

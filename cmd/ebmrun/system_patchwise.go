@@ -11,11 +11,6 @@ import (
 	"ebmrun/training/patchwise"
 )
 
-func presetPatchwise(name string, dims []int, examples int) (any, error) {
-	c, err := patchwise.For(name, dims, examples)
-	return &c, err
-}
-
 // A patchBinder binds energies of pictures of any size, and remembers them.
 type patchBinder struct {
 	ctx  context.Context

@@ -10,11 +10,6 @@ import (
 	"ebmrun/training/sampler"
 )
 
-func presetPointnet(name string, dims []int, examples int) (any, error) {
-	c, err := pointnet.For(name, dims, examples)
-	return &c, err
-}
-
 func startPointnet(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*pointnet.Config)
 	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {

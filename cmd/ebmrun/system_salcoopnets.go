@@ -9,11 +9,6 @@ import (
 	"ebmrun/training/salcoopnets"
 )
 
-func presetSaliency(name string, dims []int, examples int) (any, error) {
-	c, err := salcoopnets.For(name, dims, examples)
-	return &c, err
-}
-
 // mapsGiven refuses pictures where maps are wanted, which happens when --data and --given
 // are mistaken for one another.
 func mapsGiven(e environment) error {

@@ -11,11 +11,6 @@ import (
 	"ebmrun/training/sequencecyclecoopnets"
 )
 
-func presetSequence(name string, dims []int, examples int) (any, error) {
-	c, err := sequencecyclecoopnets.For(name, dims, examples)
-	return &c, err
-}
-
 // clipsOf builds and binds the networks of frames of both domains.
 func clipsOf(ctx context.Context, e environment, c *sequencecyclecoopnets.Config) (d domains, shape sequencecyclecoopnets.Shape, err error) {
 	if err := c.Check(); err != nil {

@@ -13,11 +13,6 @@ import (
 	"ebmrun/training/sparseframe"
 )
 
-func presetSparseFrame(name string, dims []int, examples int) (any, error) {
-	c, err := sparseframe.For(name, dims, examples)
-	return &c, err
-}
-
 // atomsOf binds the energy of atoms under the reference N(0, I).
 func atomsOf(ctx context.Context, e environment, taps []float32) (*bind.Energy, error) {
 	m, err := energy.Linear(e.dims, 1, false, energy.Atoms(taps))

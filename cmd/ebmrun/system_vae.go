@@ -13,11 +13,6 @@ import (
 	"ebmrun/training/vae"
 )
 
-func presetVAE(name string, dims []int, examples int) (any, error) {
-	c, err := vae.For(name, dims, examples)
-	return &c, err
-}
-
 // autoencoderOf builds and binds an encoder and a generator.
 func autoencoderOf(ctx context.Context, e environment, n *vae.Nets, sigma float64) (*bind.Autoencoder, error) {
 	gs, err := n.GeneratorNet()

@@ -10,11 +10,6 @@ import (
 	"ebmrun/training/video"
 )
 
-func presetVideo(name string, dims []int, examples int) (any, error) {
-	c, err := video.For(name, dims, examples)
-	return &c, err
-}
-
 func startVideo(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*video.Config)
 	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {

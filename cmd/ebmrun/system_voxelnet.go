@@ -10,11 +10,6 @@ import (
 	"ebmrun/training/voxelnet"
 )
 
-func presetVoxelnet(name string, dims []int, examples int) (any, error) {
-	c, err := voxelnet.For(name, dims, examples)
-	return &c, err
-}
-
 func startVoxelnet(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*voxelnet.Config)
 	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {

@@ -10,14 +10,43 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ebmrun/onnxmodels/energy"
+	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
 	"ebmrun/training"
+	"ebmrun/training/abp"
 	"ebmrun/training/bind"
 	"ebmrun/training/check"
+	"ebmrun/training/coarsetofine"
+	"ebmrun/training/conditionalcoopnets"
+	"ebmrun/training/coopflow"
+	"ebmrun/training/coopnets"
+	"ebmrun/training/coopvaebm"
+	"ebmrun/training/cyclecoopnets"
 	"ebmrun/training/data"
+	"ebmrun/training/deepframe"
 	"ebmrun/training/exam"
+	"ebmrun/training/flow"
+	"ebmrun/training/frame"
+	"ebmrun/training/generativeconvnet"
+	"ebmrun/training/generativeswin"
+	"ebmrun/training/hierarchicalsparseframe"
+	"ebmrun/training/inhomogeneousframe"
+	"ebmrun/training/inverseoptimalcontrol"
 	"ebmrun/training/judge"
+	"ebmrun/training/latentebm"
+	"ebmrun/training/mrf"
+	"ebmrun/training/multigrid"
+	"ebmrun/training/onesidedtranslation"
 	"ebmrun/training/optim"
+	"ebmrun/training/patchwise"
+	"ebmrun/training/pointnet"
+	"ebmrun/training/salcoopnets"
+	"ebmrun/training/sequencecyclecoopnets"
+	"ebmrun/training/sparseframe"
+	"ebmrun/training/vae"
+	"ebmrun/training/video"
+	"ebmrun/training/voxelnet"
 )
 
 // A system is a learning system that can be trained.
@@ -57,6 +86,32 @@ type environment struct {
 	// The second domain: its examples, those that are not learned from, and its dims; nil without.
 	b, heldB *data.Set
 	dimsB    []int
+}
+
+// energy builds and binds the energy of a description, on the examples.
+func (e environment) energy(ctx context.Context, describe func() (energy.Spec, error), sigma float64) (*bind.Energy, error) {
+	spec, err := describe()
+	if err != nil {
+		return nil, err
+	}
+	m, err := energy.Build(spec, e.dims, sigma, e.seed)
+	if err != nil {
+		return nil, err
+	}
+	return bind.New(ctx, m, e.engine, e.bind)
+}
+
+// generator builds and binds the generator of a description, whose residual has the deviation sigma.
+func (e environment) generator(ctx context.Context, describe func() (generator.Spec, error), sigma float64) (*bind.Generator, error) {
+	spec, err := describe()
+	if err != nil {
+		return nil, err
+	}
+	m, err := generator.Build(spec, e.dims, e.seed)
+	if err != nil {
+		return nil, err
+	}
+	return bind.NewGenerator(ctx, m, e.engine, e.bind.Runtime, sigma)
 }
 
 // A job is a system ready to learn.
@@ -121,59 +176,67 @@ func (l titled) Reports() map[string]runtime.Report {
 // systems is every learning system, in the order of the tutorial's chapters.
 var systems = []system{
 	{"mrf", "Markov random fields over small cliques: Ising, Potts, auto-binomial, auto-normal", "Besag, 1974; Cross, Jain, PAMI 1983",
-		presetMRF, startMRF, openMRF},
+		presetOf(mrf.For), startMRF, openMRF},
 	{"frame", "FRAME: filters, random fields and maximum entropy, for textures", "Zhu, Wu, Mumford, IJCV 1998",
-		presetFrame, startFrame, openFrame},
+		presetOf(frame.For), startFrame, openFrame},
 	{"inhomogeneous-frame", "FRAME with a weight for every filter and place, for aligned objects", "Xie, Hu, Zhu, Wu, CVPR 2014",
-		presetInhomogeneousFrame, startInhomogeneousFrame, openInhomogeneousFrame},
+		presetOf(inhomogeneousframe.For), startInhomogeneousFrame, openInhomogeneousFrame},
 	{"sparse-frame", "FRAME of a few selected wavelets: shared matching pursuit, or generative boosting", "Xie, Hu, Zhu, Wu, IJCV 2015; Xie, Lu, Zhu, Wu, ACHA 2016",
-		presetSparseFrame, startSparseFrame, openSparseFrame},
+		presetOf(sparseframe.For), startSparseFrame, openSparseFrame},
 	{"hierarchical-sparse-frame", "Sparse FRAME templates of objects anywhere in pictures, with parts that move", "Xie, Xu, Nijkamp, Wu, Zhu, CVPR 2017",
-		presetHierarchicalSparseFrame, startHierarchicalSparseFrame, openHierarchicalSparseFrame},
+		presetOf(hierarchicalsparseframe.For), startHierarchicalSparseFrame, openHierarchicalSparseFrame},
 	{"deep-frame", "FRAME on the units of a pre-learned network, with a linear top layer", "Lu, Zhu, Wu, AAAI 2016",
-		presetDeepFRAME, startDeepFRAME, openDeepFRAME},
+		presetOf(deepframe.For), startDeepFRAME, openDeepFRAME},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
-		presetGenerativeConvNet, startGenerativeConvNet, openGenerativeConvNet},
+		presetOf(generativeconvnet.For), startGenerativeConvNet, openGenerativeConvNet},
 	{"multigrid", "Energies at several resolutions, each chain starting at the coarser one", "Gao, Lu, Zhou, Zhu, Wu, CVPR 2018",
-		presetMultigrid, startMultigrid, openMultigrid},
+		presetOf(multigrid.For), startMultigrid, openMultigrid},
 	{"coarse-to-fine", "One energy grown from coarse to fine pictures, and a cascade of chains", "Zhao, Xie, Li, ICLR 2021",
-		presetCoarseToFine, startCoarseToFine, openCoarseToFine},
+		presetOf(coarsetofine.For), startCoarseToFine, openCoarseToFine},
 	{"one-sided-translation", "Pictures of one domain moved to another by the energy of the other alone", "Zhao, Xie, Li, ICLR 2021",
-		presetOneSided, startOneSided, openOneSided},
+		presetOf(onesidedtranslation.For), startOneSided, openOneSided},
 	{"patchwise", "Energies of the patches of one picture at several scales", "Zheng, Xie, Li, CVPR 2021",
-		presetPatchwise, startPatchwise, openPatchwise},
+		presetOf(patchwise.For), startPatchwise, openPatchwise},
 	{"video", "Spatial-temporal generative ConvNet for clips, whole or with holes", "Xie, Zhu, Wu, CVPR 2017",
-		presetVideo, startVideo, openVideo},
+		presetOf(video.For), startVideo, openVideo},
 	{"voxelnet", "Generative VoxelNet: shapes on a grid, completed and refined", "Xie, Zheng, Gao, Wang, Zhu, Wu, CVPR 2018",
-		presetVoxelnet, startVoxelnet, openVoxelnet},
+		presetOf(voxelnet.For), startVoxelnet, openVoxelnet},
 	{"pointnet", "Generative PointNet: sets of points, drawn, reconstructed, interpolated", "Xie, Xu, Zheng, Zhu, Wu, CVPR 2021",
-		presetPointnet, startPointnet, openPointnet},
+		presetOf(pointnet.For), startPointnet, openPointnet},
 	{"inverse-optimal-control", "The cost of controls behind experts' paths, of one agent or several", "Xu, Xie, Zhao, Baker, Zhao, Wu, TNNLS 2022",
-		presetControl, startControl, openControl},
+		presetOf(inverseoptimalcontrol.For), startControl, openControl},
 	{"abp", "Generator learned by alternating back-propagation", "Han, Lu, Zhu, Wu, AAAI 2017",
-		presetABP, startABP, openABP},
+		presetOf(abp.For), startABP, openABP},
 	{"coopnets", "Cooperative learning of energy and generator by MCMC teaching", "Xie, Lu, Gao, Zhu, Wu, TPAMI 2020",
-		presetCoopNets, startCoopNets, openCoopNets},
+		presetOf(coopnets.For), startCoopNets, openCoopNets},
 	{"conditional-coopnets", "Fast initialiser and slow solver of examples given conditions, learned from pairs", "Xie, Zheng, Fang, Zhu, Wu, TPAMI 2021",
-		presetConditional, startConditional, openConditional},
+		presetOf(conditionalcoopnets.For), startConditional, openConditional},
 	{"cycle-coopnets", "Translation between two domains without pairs, by alternating MCMC teaching", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
-		presetCycle, startCycle, openCycle},
+		presetOf(cyclecoopnets.For), startCycle, openCycle},
 	{"sequence-cycle-coopnets", "Translation of clips between two domains, with predictors of the next frame", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
-		presetSequence, startSequence, openSequence},
+		presetOf(sequencecyclecoopnets.For), startSequence, openSequence},
 	{"salcoopnets", "Saliency maps of pictures, from whole maps or from scribbles", "Zhang, Xie, Zheng, Barnes, AAAI 2022",
-		presetSaliency, startSaliency, openSaliency},
+		presetOf(salcoopnets.For), startSaliency, openSaliency},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
-		presetLatentEBM, startLatentEBM, openLatentEBM},
+		presetOf(latentebm.For), startLatentEBM, openLatentEBM},
 	{"generative-swin", "Saliency maps by a vision transformer with an energy-based prior of its codes", "Zhang, Xie, Barnes, Li, NeurIPS 2021",
-		presetSwin, startSwin, openSwin},
+		presetOf(generativeswin.For), startSwin, openSwin},
 	{"flow", "Normalizing flow by maximum likelihood: Glow, RealNVP, Flow++ couplings", "Kingma, Dhariwal, NeurIPS 2018; Dinh, Sohl-Dickstein, Bengio, ICLR 2017",
-		presetFlow, startFlow, openFlow},
+		presetOf(flow.For), startFlow, openFlow},
 	{"coopflow", "Cooperative learning of a Langevin flow and a normalizing flow", "Xie, Zhu, Li, Li, ICLR 2022",
-		presetCoopFlow, startCoopFlow, openCoopFlow},
+		presetOf(coopflow.For), startCoopFlow, openCoopFlow},
 	{"vae", "Variational auto-encoder, the baseline without chains", "Kingma, Welling, ICLR 2014",
-		presetVAE, startVAE, openVAE},
+		presetOf(vae.For), startVAE, openVAE},
 	{"coopvaebm", "Energy and variational auto-encoder by variational MCMC teaching", "Xie, Zheng, Li, AAAI 2021",
-		presetCoopVAEBM, startCoopVAEBM, openCoopVAEBM},
+		presetOf(coopvaebm.For), startCoopVAEBM, openCoopVAEBM},
+}
+
+// presetOf is a package's presets, as the table has them.
+func presetOf[C any](choose func(name string, dims []int, examples int) (C, error)) func(string, []int, int) (any, error) {
+	return func(name string, dims []int, examples int) (any, error) {
+		c, err := choose(name, dims, examples)
+		return &c, err
+	}
 }
 
 // findSystem returns the row of a name.
