@@ -46,6 +46,10 @@ func likelihood(ctx context.Context, e environment, c *generativeconvnet.Config,
 		if c.Chains.Init == generativeconvnet.Persistent {
 			core.JudgeN = min(core.JudgeN, c.Bank())
 		}
+		if core.JudgeN < e.judge.Least {
+			core.Judge = nil
+			e.say(fmt.Sprintf("samples are not judged: %s wants %d at least, and there are %d chains (chains.buffer)", e.judge.Name, e.judge.Least, c.Bank()))
+		}
 	}
 	name := c.Net
 	if c.Spec != nil {

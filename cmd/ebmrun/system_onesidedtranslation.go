@@ -29,9 +29,6 @@ func targetOf(ctx context.Context, e environment, c *onesidedtranslation.Config)
 
 func startOneSided(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*onesidedtranslation.Config)
-	if e.b == nil {
-		return nil, badInput(errors.New("one-sided-translation: --data-b is missing: pictures of the target domain"))
-	}
 	net, err := targetOf(ctx, e, c)
 	if err != nil {
 		return nil, badInput(err)

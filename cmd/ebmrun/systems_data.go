@@ -28,6 +28,7 @@ const (
 var intakes = map[string]intake{
 	"conditional-coopnets":    {given: allowed},
 	"cycle-coopnets":          {b: wanted},
+	"one-sided-translation":   {b: wanted},
 	"salcoopnets":             {given: wanted},
 	"generative-swin":         {given: wanted},
 	"sequence-cycle-coopnets": {kinds: []data.Kind{data.Video}, b: wanted},

@@ -65,3 +65,27 @@ func TestLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestSystemsBegin: the commands of docs/systems.md that need no downloads begin to learn.
+func TestSystemsBegin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every system once")
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "systems.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`ebmrun (train [^`]+)`").FindAllStringSubmatch(string(page), -1) {
+		args := strings.Fields(m[1])
+		if data := regexp.MustCompile(`--data (\S+)`).FindStringSubmatch(m[1]); !strings.HasPrefix(data[1], "synthetic/") || strings.Contains(m[1], "hierarchical") { // that one takes its time
+			continue
+		}
+		t.Run(args[1], func(t *testing.T) {
+			more := []string{"--steps", "1", "--quiet", "--provider", "cpu", "--out", filepath.Join(t.TempDir(), "run")}
+			if !strings.Contains(m[1], "--limit") {
+				more = append(more, "--limit", "20")
+			}
+			ebmrun(t, append(args, more...)...).wantOut(t)
+		})
+	}
+}

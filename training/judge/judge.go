@@ -20,6 +20,7 @@ import (
 type Judge struct {
 	Name  string  // the metric's name
 	N     int     // samples wanted by Measure
+	Least int     // samples without which it cannot measure
 	Floor float64 // the metric between two sets of real examples of the same size, 0 if there are too few for that
 
 	measure func(samples []float32) (training.Metrics, error)
@@ -89,7 +90,7 @@ func pictures(train, held *data.Set) (*Judge, error) {
 	if err != nil {
 		return nil, fmt.Errorf("judge: %w", err)
 	}
-	j := &Judge{Name: "fd_pca", N: n}
+	j := &Judge{Name: "fd_pca", N: n, Least: k + 1}
 	other := learned[len(learned)-min(n, train.N)*dim:]
 	if j.Floor, err = fd.Distance(real, other); err != nil {
 		return nil, fmt.Errorf("judge: %w", err)

@@ -90,7 +90,7 @@ func Grid(m Images, cols, pad, scale int) (image.Image, error) {
 }
 
 // Strip draws each batch as one row of frames, for interpolations and chains. All batches have the
-// same shape and range.
+// same shape; each is drawn over its own range.
 func Strip(pad, scale int, rows ...Images) (image.Image, error) {
 	if len(rows) == 0 {
 		return nil, fmt.Errorf("record: strip: got no rows")
@@ -101,21 +101,40 @@ func Strip(pad, scale int, rows ...Images) (image.Image, error) {
 		if err := row.check(); err != nil {
 			return nil, err
 		}
-		if row.N != rows[0].N || row.C != all.C || row.H != all.H || row.W != all.W || row.Lo != all.Lo || row.Hi != all.Hi {
-			return nil, fmt.Errorf("record: strip: row %d differs from the first in shape or range", i)
+		if row.N != rows[0].N || row.C != all.C || row.H != all.H || row.W != all.W {
+			return nil, fmt.Errorf("record: strip: row %d differs from the first in shape", i)
 		}
-		all.Data = append(all.Data, row.Data...)
+		all.Data = append(all.Data, row.over(all)...)
 		all.N += row.N
 	}
 	return Grid(all, rows[0].N, pad, scale)
 }
 
+// span is the range of values from black to white.
+func (m Images) span() (lo, hi float32) {
+	if m.Lo == 0 && m.Hi == 0 {
+		return -1, 1
+	}
+	return m.Lo, m.Hi
+}
+
+// over is the values of m, brought from its range to that of like.
+func (m Images) over(like Images) []float32 {
+	lo, hi := m.span()
+	lo2, hi2 := like.span()
+	if lo == lo2 && hi == hi2 {
+		return m.Data
+	}
+	out := make([]float32, len(m.Data))
+	for i, v := range m.Data {
+		out[i] = lo2 + (v-lo)*((hi2-lo2)/(hi-lo))
+	}
+	return out
+}
+
 // at returns the colour of one pixel.
 func (m Images) at(n, y, x int) color.Color {
-	lo, hi := m.Lo, m.Hi
-	if lo == 0 && hi == 0 {
-		lo, hi = -1, 1
-	}
+	lo, hi := m.span()
 	var rgb [3]uint8
 	for c := range m.C {
 		v := (float64(m.Data[((n*m.C+c)*m.H+y)*m.W+x]) - float64(lo)) / (float64(hi) - float64(lo))

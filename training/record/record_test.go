@@ -326,6 +326,11 @@ func TestStrip(t *testing.T) {
 	if _, err := Strip(0, 1, row(1, 2), row(1)); err == nil {
 		t.Error("rows of different length were taken")
 	}
+	wide := row(-10, 0, 10)
+	wide.Lo, wide.Hi = -10, 10
+	if img, err := Strip(0, 1, row(-1, 0, 1), wide); err != nil || img.At(0, 0) != img.At(0, 1) || img.At(2, 0) != img.At(2, 1) {
+		t.Errorf("rows of two ranges: %v", err)
+	}
 	if _, err := Strip(0, 1); err == nil {
 		t.Error("no rows were taken")
 	}
