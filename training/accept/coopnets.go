@@ -213,7 +213,7 @@ func spearman(x []float64) float64 {
 }
 
 // halfError lies between what W and G were measured to have: see docs/calibration.md.
-const halfError = 1
+const halfError = 0.75
 
 // halves hides the right half of held-out discs whose centre lies within a pixel of
 // the middle.

@@ -15,6 +15,7 @@ type Learned struct {
 	abp.Learned
 	Energy   training.Energy
 	Revision training.Langevin
+	Sigma    float64 // deviation of the generator's residual
 }
 
 var (
@@ -30,8 +31,8 @@ func Of(c Config, e training.Energy, g training.Generator, dim int) *Learned {
 		l = training.Langevin{Step: 0.1, Noise: 1}
 	}
 	return &Learned{abp.Learned{
-		FromCodes: training.FromCodes{Generator: g, Dim: dim}, Langevin: l, Cold: abp.Cold{Steps: 200, Restarts: 8, Settle: 100},
-	}, e, c.Langevin}
+		FromCodes: training.FromCodes{Generator: g, Dim: dim}, Langevin: l, Cold: abp.Cold{Steps: 100, Restarts: 10, Settle: 200},
+	}, e, c.Langevin, c.Sigma}
 }
 
 // revise takes the Langevin steps of learning from x, in place. What mask shows of
@@ -79,11 +80,36 @@ func (l *Learned) Interpolate(ctx context.Context, from, to uint64, frames int) 
 
 // Reconstruct implements [training.Reconstructor]: the draft of codes that explain
 // what is visible; what is hidden is then revised by the energy between what is
-// visible.
+// visible. Several codes may explain a part: of as many completions as restarts the
+// one is taken that is likeliest by both, the energy of the whole and the residual of
+// the part.
 func (l *Learned) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
-	y, err := l.Learned.Reconstruct(ctx, x, mask, seed)
-	if err != nil || mask == nil {
-		return y, err
+	if mask == nil {
+		return l.Learned.Reconstruct(ctx, x, mask, seed)
+	}
+	best, least := make([]float32, len(x)), make([]float64, len(x)/l.Dim)
+	for restart := range max(l.Cold.Restarts, 1) {
+		y, u, err := l.complete(ctx, x, mask, sampler.Noise{Seed: seed}.Fork(uint64(restart)).Seed)
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range u {
+			if restart == 0 || v < least[i] {
+				least[i] = v
+				copy(best[i*l.Dim:(i+1)*l.Dim], y[i*l.Dim:])
+			}
+		}
+	}
+	return best, nil
+}
+
+// complete is one completion of each example, and minus the log of its joint density
+// with what is visible, up to a constant.
+func (l *Learned) complete(ctx context.Context, x, mask []float32, seed uint64) (y []float32, u []float64, err error) {
+	once := l.Learned
+	once.Cold.Restarts = 1
+	if y, err = once.Reconstruct(ctx, x, mask, seed); err != nil {
+		return nil, nil, err
 	}
 	whole := append([]float32(nil), y...)
 	for i, m := range mask {
@@ -92,12 +118,25 @@ func (l *Learned) Reconstruct(ctx context.Context, x, mask []float32, seed uint6
 		}
 	}
 	if err := l.revise(ctx, whole, mask, seed); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	u = make([]float64, len(x)/l.Dim)
 	for i, m := range mask {
 		if m == 0 {
 			y[i] = whole[i]
+		} else {
+			r := float64(x[i] - y[i])
+			u[i/l.Dim] += r * r / (2 * l.Sigma * l.Sigma)
 		}
 	}
-	return y, nil
+	return y, u, training.Blocks(len(u), training.Block, func(from, to int) error {
+		e, slope := make([]float32, to-from), make([]float32, (to-from)*l.Dim)
+		if err := l.Energy.EnergyGrad(y[from*l.Dim:to*l.Dim], e, slope); err != nil {
+			return err
+		}
+		for i, v := range e {
+			u[from+i] += float64(v)
+		}
+		return nil
+	})
 }
