@@ -2,7 +2,7 @@
 
     python export.py OUT [NAME...]
 
-`NAME@13` is the export of the older exporter at that opset, `+batch` one with a symbolic batch, `+size` one with symbolic image sizes too.
+`NAME@13` is the export of the older exporter at that opset, `NAME^23` that of the current one at another than 18, `+batch` one with a symbolic batch, `+size` one with symbolic image sizes too.
 
 data.safetensors holds `in/<input>`, `out/<output>`, `cot/<output>` (the cotangent of the output that is differentiated),
 `grad/<input>` and `grad/<initializer>`, all from PyTorch's autograd in float64, and float32 autograd's own relative errors
@@ -27,6 +27,7 @@ import torch
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
+import hugging
 from networks import FILES, SCRIPTED, networks
 
 torch.set_num_threads(1)
@@ -62,6 +63,17 @@ BATCH = [
 ]
 SIZES = ["unet", "squeeze_excite", "torchvision_resnet18", "torchvision_mobilenet_v2", "torchvision_squeezenet1_1", "upsample_nearest", "reflect_padding", "pixel_shuffle",
          "unet_to_size_bicubic", "unet_to_size_bilinear", "unet_to_size_nearest", "torchvision_fpn"]
+
+
+# The same networks and others from the current exporter at later opsets.
+NEWER = hugging.NEWER | {
+    "attention_causal": [23], "attention_grouped": [23], "rms_norm": [23], "transformer_decoder": [21, 23], "unet": [20, 22], "torchvision_vit": [23], "torchvision_swin_v2": [23],
+    "lstm_bidirectional_2_layers": [22], "gru_bidirectional": [23], "spatial_transformer": [20, 22], "flow_warp": [20], "upsample_bicubic": [22], "voxels": [22], "norms": [23],
+    "activations": [22], "torchvision_resnet18": [23], "topk": [23], "deconv_generator": [22], "reflect_padding": [22], "attention_rotary_masked": [23], "fft_power": [20],
+}
+LEGACY |= hugging.LEGACY
+BATCH += hugging.BATCH
+SIZES += hugging.SIZES
 
 
 def strip_traces(model):
@@ -110,9 +122,10 @@ def written_out():
 
 def difference(m, inputs, cot, gx):
     """The relative error of the slopes gx along themselves, by a central difference in float64."""
-    norm = math.sqrt(sum(float((g**2).sum()) for g in gx))
+    norm = math.sqrt(sum(float((g**2).sum()) for g in gx if g is not None))
     h = 1e-5 / max(norm, 1e-30)
-    value = lambda s: float((first(m(*[x + s * g for x, g in zip(inputs, gx)])) * cot).sum())
+    moved = lambda s: [x if g is None else x + s * g for x, g in zip(inputs, gx)]
+    value = lambda s: float((first(m(*moved(s))) * cot).sum())
     with torch.no_grad():
         return abs((value(h) - value(-h)) / (2 * h) - norm**2) / max(norm**2, 1e-30)
 
@@ -128,12 +141,12 @@ def gradients(m, inputs, cot):
 
 def autograd(m, inputs, cot):
     params = dict(m.named_parameters())
-    inputs = [x.clone().requires_grad_() for x in inputs]
+    inputs = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
     y = first(m(*inputs))
-    wanted = inputs + [p for p in params.values() if p.requires_grad]
+    wanted = [x for x in inputs if x.requires_grad] + [p for p in params.values() if p.requires_grad]
     got = iter(torch.autograd.grad((y * cot.to(y.dtype)).sum(), wanted, allow_unused=True))
     zero = lambda g, x: (torch.zeros_like(x) if g is None else g).detach()
-    gx = [zero(next(got), x) for x in inputs]
+    gx = [zero(next(got), x) if x.requires_grad else None for x in inputs]  # integers have none
     gp = {k: zero(next(got), p) for k, p in params.items() if p.requires_grad}
     return y.detach(), gx, gp
 
@@ -143,8 +156,8 @@ def relative(a, b):
     return float((a - b).norm() / max(float(b.norm()), 1e-30))
 
 
-def run(name, legacy, out, symbolic=""):
-    label = name + (f"@{legacy}" if legacy else "") + (f"+{symbolic}" if symbolic else "")
+def run(name, legacy, out, symbolic="", opset=18):
+    label = name + (f"@{legacy}" if legacy else "") + (f"^{opset}" if opset != 18 else "") + (f"+{symbolic}" if symbolic else "")
     dst = os.path.join(out, label)
     if any(os.path.exists(os.path.join(dst, f)) for f in ("data.safetensors", "failed.txt")):
         return
@@ -154,7 +167,7 @@ def run(name, legacy, out, symbolic=""):
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            export(name, legacy, dst, symbolic)
+            export(name, legacy, dst, symbolic, opset)
         print(f"{label}: {time.time() - start:.0f} s", flush=True)
     except Exception as e:  # a failed export is a result, too
         text = f"{type(e).__name__}: {e}"
@@ -168,14 +181,15 @@ def axes_of(axes):
     return {k: torch.export.Dim.DYNAMIC for k in axes}
 
 
-def export(name, legacy, dst, symbolic):
+def export(name, legacy, dst, symbolic, opset):
     torch.manual_seed(zlib.crc32(name.encode()))
     m, inputs, *file = FILES[name]() if name in FILES else networks[name]()
     m.eval()
     if not file:
         loosen(m)
         m.eval()
-    inputs = tuple(x.float() for x in inputs)
+    floating = lambda x, dtype: x.to(dtype) if x.is_floating_point() else x
+    inputs = tuple(floating(x, torch.float32) for x in inputs)
     if symbolic and inputs[0].shape[0] == 1:  # a batch of one would be taken for a constant
         inputs = tuple(torch.cat([x, x.flip(-1)]) for x in inputs)
     with torch.no_grad():
@@ -184,11 +198,11 @@ def export(name, legacy, dst, symbolic):
     y32, gx32, gp32 = gradients(m, inputs, cot)
     meta = {"truth": "float64"}
     try:
-        m64, in64 = copy.deepcopy(m).double(), [x.double() for x in inputs]
+        m64, in64 = copy.deepcopy(m).double(), [floating(x, torch.float64) for x in inputs]
         y, gx, gp = gradients(m64, in64, cot)
         meta["difference"] = f"{difference(m64, in64, cot, gx):.1e}"
         meta["self/out"] = f"{relative(y32, y):.2e}"
-        meta["self/in"] = f"{max(relative(a, b) for a, b in zip(gx32, gx)):.2e}"
+        meta["self/in"] = f"{max((relative(a, b) for a, b in zip(gx32, gx) if b is not None), default=0):.2e}"
     except RuntimeError:
         y, gx, gp, meta["truth"] = y32, gx32, gp32, "float32"
     names = [f"x{i}" for i in range(len(inputs))] if len(inputs) > 1 else ["x"]
@@ -201,16 +215,17 @@ def export(name, legacy, dst, symbolic):
             torch.onnx.export(m, inputs, path, dynamo=False, opset_version=legacy, input_names=names, output_names=["y"],
                               dynamic_axes={n: axes for n in names} if symbolic else None)
     else:
-        torch.onnx.export(m, inputs, path, dynamo=True, opset_version=18, input_names=names, output_names=["y"], external_data=False, verbose=False,
+        torch.onnx.export(m, inputs, path, dynamo=True, opset_version=opset, input_names=names, output_names=["y"], external_data=False, verbose=False,
                           dynamic_shapes=tuple(axes_of(axes) for _ in names) if symbolic else None)
     model = onnx.load(path)
     strip_traces(model)
     onnx.save(model, path)
     out = model.graph.output[0].name
-    data = {"in/" + n: x.numpy() for n, x in zip(names, inputs)}
+    data = {"in/" + n: x.float().numpy() for n, x in zip(names, inputs)}
     data["out/" + out], data["cot/" + out] = y.numpy(), cot.double().numpy()
     for n, g in zip(names, gx):
-        data["grad/" + n] = g.numpy()
+        if g is not None:
+            data["grad/" + n] = g.numpy()
     # Initializers are found by value: exporters rename and transpose them.
     known = {}
     for k, p in m.named_parameters():
@@ -245,14 +260,17 @@ if __name__ == "__main__":
         chosen = sorted(networks, key=lambda n: n.startswith(("torchvision", "timm")))
     for name in chosen:
         name, _, symbolic = name.partition("+")
+        name, _, newer = name.partition("^")
         name, _, opset = name.partition("@")
-        if opset or symbolic:  # this one alone
-            run(name, int(opset) if opset else None, out, symbolic)
+        if opset or newer or symbolic:  # this one alone
+            run(name, int(opset) if opset else None, out, symbolic, int(newer or 18))
             continue
         if name not in SCRIPTED:
             run(name, None, out)
         if name in LEGACY:
             run(name, LEGACY[name], out)
+        for opset in NEWER.get(name, []):
+            run(name, None, out, opset=opset)
         if name in BATCH:
             run(name, None, out, "batch")
             if name in LEGACY:

@@ -146,6 +146,74 @@ def torchvision_r2plus1d():
     return m, (torch.randn(1, 3, 4, 24, 24),)
 
 
+def video(name, frames, size, cut=lambda m: None, **kwargs):
+    def build():
+        import torchvision.models.video as tv
+        m = getattr(tv, name)(weights=None, **{"num_classes": 10, **kwargs})
+        cut(m)
+        return m, (torch.randn(1, 3, frames, size, size),)
+
+    networks["torchvision_" + name] = build
+
+
+video("s3d", 16, 64, lambda m: setattr(m, "avgpool", nn.AdaptiveAvgPool3d(1)))
+video("swin3d_t", 4, 48)
+video("mc3_18", 4, 32)
+
+
+@network
+def torchvision_mvit():
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+    blocks = [MSBlockConfig(1, 16, 32, [3, 3, 3], [1, 2, 2], [1, 1, 1], [1, 1, 1]), MSBlockConfig(2, 32, 32, [3, 3, 3], [1, 1, 1], [3, 3, 3], [1, 2, 2])]
+    return MViT((32, 32), 4, blocks, True, True, True, 0.0, 0.1, 0.0, num_classes=5), (torch.randn(1, 3, 4, 32, 32),)
+
+
+@network
+def torchvision_raft():
+    """Optical flow: correlations of all pairs, looked up around a place that is moved step by step."""
+    from torchvision.models.optical_flow.raft import BottleneckBlock, _raft
+
+    class Wrap(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = _raft(feature_encoder_layers=(8, 8, 12, 16, 24), feature_encoder_block=BottleneckBlock, feature_encoder_norm_layer=nn.InstanceNorm2d,
+                             context_encoder_layers=(8, 8, 12, 16, 40), context_encoder_block=BottleneckBlock, context_encoder_norm_layer=None, corr_block_num_levels=2,
+                             corr_block_radius=1, motion_encoder_corr_layers=(12,), motion_encoder_flow_layers=(12, 8), motion_encoder_out_channels=16,
+                             recurrent_block_hidden_state_size=24, recurrent_block_kernel_size=((3, 3),), recurrent_block_padding=((1, 1),), flow_head_hidden_size=16,
+                             use_mask_predictor=False)
+
+        def forward(self, x, y):
+            return self.net(x, y, num_flow_updates=2)[-1]
+
+    return Wrap(), (image(128), image(128))
+
+
+@network
+def torchvision_keypoint_head():
+    from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+    return nn.Sequential(KeypointRCNNHeads(4, (8, 8)), KeypointRCNNPredictor(8, 3)), (torch.randn(2, 4, 6, 6),)
+
+
+@network
+def torchvision_mask_head():
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    return nn.Sequential(MaskRCNNHeads(4, (8, 8), 1), MaskRCNNPredictor(8, 6, 3)), (torch.randn(2, 4, 6, 6),)
+
+
+@network
+def torchvision_roi_align():
+    from torchvision.ops import roi_align
+    boxes = torch.tensor([[0, 1.3, 2.1, 7.9, 6.2], [1, 0.2, 0.4, 3.3, 9.0], [0, -2.0, 3.0, 4.5, 12.5]])
+    return module(lambda m, x: m.f(roi_align(m.c(x), boxes.to(x.dtype), (3, 2), 0.5, 2, True)), image(9, 2), c=nn.Conv2d(3, 4, 3, padding=1), f=nn.Conv2d(4, 2, 1))
+
+
+@network
+def torchvision_deform_conv():
+    from torchvision.ops import deform_conv2d
+    return module(lambda m, x: deform_conv2d(x, 0.7 * m.offset(x), m.w, padding=1, mask=m.mask(x).sigmoid()), image(7, 2), offset=nn.Conv2d(3, 18, 3, padding=1),
+                  mask=nn.Conv2d(3, 9, 3, padding=1), w=parameter(4, 3, 3, 3))
+
+
 # ---- timm -----------------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +312,47 @@ timm_class("nest", "nest", "Nest", 64, img_size=64, embed_dims=(24, 48, 48), dep
 timm_class("volo", "volo", "VOLO", 64, img_size=64, layers=(1, 1, 1, 1), embed_dims=(24, 48, 48, 48), num_heads=(2, 4, 4, 4), mlp_ratio=3.0, stem_hidden_dim=16)
 timm_class("beit", "beit", "Beit", 64, img_size=64, embed_dim=48, depth=2, num_heads=4, use_abs_pos_emb=False, use_shared_rel_pos_bias=True, init_values=0.1)
 timm_class("twins", "twins", "Twins", 64, img_size=64, embed_dims=(16, 32, 64, 96), num_heads=(2, 2, 4, 4), depths=(1, 1, 1, 1), sr_ratios=(4, 2, 1, 1), wss=(4, 4, 4, 4))
+
+
+timm_net("mixnet_s", 48)
+timm_net("tf_mixnet_s", 48)
+timm_net("resnetblur18", 48)
+timm_net("ecaresnet26t", 48)
+timm_net("seresnet33ts", 48)
+timm_net("gcresnet33ts", 48)
+timm_net("sebotnet33ts_256", 64, img_size=64)
+timm_net("sehalonet33ts", 256)
+timm_net("resnetv2_18", 48)
+timm_net("darknet17", 48)
+timm_net("cspdarknet53", 64)
+timm_net("dpn48b", 48)
+timm_net("inception_v4", 96)
+timm_net("mambaout_femto", 64)
+timm_net("rdnet_tiny", 64)
+timm_net("convformer_s18", 64)
+timm_net("swiftformer_xs", 64)
+timm_net("shvit_s1", 64)
+timm_net("fasternet_t0", 64)
+timm_net("ghostnetv3_050", 64)
+timm_net("lcnetv2_base", 64)
+timm_net("efficientvim_m1", 224)
+timm_net("iformer_t", 64)
+timm_net("tresnet_m", 64)
+timm_net("tf_efficientnet_lite0", 48)
+timm_net("hiera_tiny_224", 64, img_size=64)
+timm_net("swinv2_cr_tiny_ns_224", 64, img_size=64, depths=(1, 1, 1, 1), embed_dim=24, window_size=2)
+timm_net("vit_relpos_small_patch16_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("vit_srelpos_small_patch16_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("samvit_base_patch16", 64, img_size=64, depth=2, embed_dim=48, num_heads=4, global_attn_indexes=(1,), window_size=3)
+timm_net("vit_small_patch16_dinov3", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("naflexvit_base_patch16_gap", 64, depth=2, embed_dim=48, num_heads=4)
+timm_net("vitamin_small_224", 64, img_size=64)
+timm_net("convnextv2_atto", 64)
+timm_net("maxxvit_rmlp_nano_rw_256", 64, img_size=64)
+timm_net("haloregnetz_b", 224)
+timm_net("pvt_v2_b2_li", 64)
+timm_net("sam2_hiera_tiny", 64)
+timm_net("csatv2", 512)
 
 
 # ---- hand-written ---------------------------------------------------------------------------------------------------

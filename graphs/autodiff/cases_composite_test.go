@@ -89,6 +89,9 @@ var (
 		{"GridSample", "linear, border, corners", []arg{in(1, 2, 4, 3), in(1, 2, 3, 2).within(-1.4, 1.4)}, op1("GridSample", graphs.S("padding_mode", "border"), graphs.I("align_corners", 1))},
 		{"GridSample", "linear, reflection", []arg{in(1, 1, 4, 3), in(1, 2, 3, 2).within(-2.5, 2.5)}, op1("GridSample", graphs.S("padding_mode", "reflection"))},
 		{"GridSample", "linear, reflection, corners", []arg{in(1, 1, 4, 3), in(1, 2, 3, 2).within(-2.5, 2.5)}, op1("GridSample", graphs.S("padding_mode", "reflection"), graphs.I("align_corners", 1))},
+		{"GridSample", "grid of another type", []arg{in(1, 2, 3, 4), in(1, 2, 2, 2).within(-0.9, 0.9)}, func(b *graphs.Builder, x []val) val {
+			return b.Op("GridSample", []val{x[0], b.Cast(x[1], graphs.Float32)}, graphs.S("padding_mode", "border"))
+		}},
 		{"GridSample", "nearest", []arg{in(1, 2, 3, 4)}, func(b *graphs.Builder, x []val) val {
 			return b.Op("GridSample", []val{x[0], f64(b, []int{1, 2, 2, 2}, -0.9, 0.1, 0.35, 0.8, 1.5, 0, 0.6, -0.4)}, graphs.S("mode", "nearest"))
 		}},

@@ -354,7 +354,7 @@ func lowerGroupNorm(b *graphs.Builder, n *graphs.Node, x val) val {
 func lowerBatchNorm(b *graphs.Builder, n *graphs.Node) []val {
 	x := n.In(0)
 	if n.Int("training_mode", 0) != 0 {
-		b.Fail("training mode has no gradient; export the model in evaluation mode")
+		b.Fail("%w: training mode has no gradient; export the model in evaluation mode", ErrNoRule)
 		return nil
 	}
 	if x.Shape == nil {

@@ -80,7 +80,7 @@ func lowerGridSample(b *graphs.Builder, n *graphs.Node, x val) val {
 		}
 		part := b.Op("GatherElements", []val{flat, b.Expand(b.Unsqueeze(at, 1), channels)}, graphs.I("axis", 2))
 		if weight != nil {
-			part = b.Mul(part, b.Unsqueeze(weight, 1))
+			part = b.Mul(part, b.CastLike(b.Unsqueeze(weight, 1), x)) // the grid may be of another type
 		}
 		if sum == nil {
 			sum = part

@@ -17,7 +17,7 @@ var opNotes = map[string]string{
 	"GlobalMaxPool": "ties share the slope", "MaxPool": "the first of equal elements gets the slope; storage_order 1 refused",
 	"BatchNormalization": "inference; training mode refused", "Dropout": "inference; training mode refused",
 	"Conv": "any rank, stride, dilation, padding, groups", "ConvTranspose": "any rank, stride, dilation, padding, groups",
-	"AveragePool": "padding that is not counted and ceil mode need known sizes",
+	"AveragePool": "ceil mode needs known sizes",
 	"Resize":      "any mode; antialiased and cropping need known sizes; scales and region are settings",
 	"GridSample":  "linear, nearest, cubic; zeros, border, reflection; the image's size must be known",
 	"AffineGrid":  "size must be constant",

@@ -1,6 +1,7 @@
 package autodiff
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -369,12 +370,23 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 		return b.Fail("%w", err)
 	}
 	rank := len(w.Kernel)
-	counts, err := windowCounts(n, w, x, y)
-	if err != nil {
-		return b.Fail("%w", err)
-	}
 	kdims := append([]int{1, 1}, ints(w.Kernel)...)
 	weight := 1.0
+	counts, err := windowCounts(n, w, x, y)
+	switch {
+	case err == nil:
+	case errors.Is(err, errCounts) && !w.Ceil && n.Int("count_include_pad", 0) == 0 && !b.tooLarge(kdims...):
+		// counted at run time, by a convolution of ones with ones
+		ones := b.onesOf(x, b.Concat(0, b.Ints(1, 1), b.sizes(x, iota64(rank + 2)[2:])))
+		kernel := matrix(b.Builder, x, scaledOnes(graphs.Size(kdims), 1), kdims...)
+		count := b.Op("Conv", []val{ones, kernel}, graphs.IntsAttr("dilations", w.Dilations...),
+			graphs.IntsAttr("pads", append(append([]int64{}, w.Begin...), w.End...)...), graphs.IntsAttr("strides", w.Strides...))
+		if d = b.Div(d, count); b.Err() == nil {
+			d.Shape = y.Shape
+		}
+	default:
+		return b.Fail("%w", err)
+	}
 	for _, c := range counts {
 		if len(c.values) == 1 {
 			weight *= c.values[0]
@@ -416,6 +428,17 @@ func ints(v []int64) []int {
 	return out
 }
 
+var errCounts = errors.New("padded or ceil-mode average pooling needs a known size")
+
+// onesOf is a tensor of ones of the type of like and the given run-time shape.
+func (b *Back) onesOf(like, shape val) val {
+	one, err := graphs.FromFloats(like.Type, []float64{1}, 1)
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	return b.Op("ConstantOfShape", []val{shape}, graphs.T("value", one))
+}
+
 type countMap struct {
 	values []float64
 	dims   []int
@@ -442,7 +465,7 @@ func windowCounts(n *graphs.Node, w *graphs.Window, x, y val) ([]countMap, error
 	for i := range w.Kernel {
 		in, out := x.Shape[2+i], y.Shape[2+i]
 		if !in.Known() || !out.Known() {
-			return nil, fmt.Errorf("padded or ceil-mode average pooling needs a known size of axis %d of %s", 2+i, x)
+			return nil, fmt.Errorf("%w of axis %d of %s", errCounts, 2+i, x)
 		}
 		lo, hi := int64(0), in.N
 		if include {
