@@ -109,19 +109,11 @@ func frameParametric(ctx context.Context, e Env, it *Item) error {
 			return err
 		}
 		c.Sabotage = maxentSabotage[arm]
-		m, err := c.Network(set.Dims())
-		if err != nil {
-			return err
-		}
-		net, err := e.Bind(ctx, m)
+		s, net, err := e.aligned(ctx, c, set)
 		if err != nil {
 			return err
 		}
 		defer net.Close()
-		s, err := inhomogeneousframe.New(ctx, c, net, set, e.Seed)
-		if err != nil {
-			return err
-		}
 		steps := c.Steps
 		if arm != Works {
 			steps /= 10

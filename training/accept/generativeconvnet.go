@@ -89,12 +89,9 @@ func (e Env) arm(ctx context.Context, what, arm string, c generativeconvnet.Conf
 	return nil, use(net, s)
 }
 
+// network builds and binds an energy of examples like those of a set.
 func (e Env) network(ctx context.Context, spec energy.Spec, set *data.Set, sigma float64) (Energy, error) {
-	dims := []int{set.C, set.H, set.W}
-	if set.H == 1 && set.W == 1 {
-		dims = dims[:1]
-	}
-	m, err := energy.Build(spec, dims, sigma, e.Seed)
+	m, err := energy.Build(spec, set.Dims(), sigma, e.Seed)
 	if err != nil {
 		return nil, err
 	}

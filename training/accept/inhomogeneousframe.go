@@ -2,6 +2,7 @@ package accept
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -132,6 +133,23 @@ func leapfrog(ctx context.Context, e Env, it *Item) error {
 	return err
 }
 
+// aligned is a new system and its energy, which the caller closes.
+func (e Env) aligned(ctx context.Context, c inhomogeneousframe.Config, set *data.Set) (*maxent.System, Energy, error) {
+	m, err := c.Network(set.Dims())
+	if err != nil {
+		return nil, nil, err
+	}
+	net, err := e.Bind(ctx, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := inhomogeneousframe.New(ctx, c, net, set, e.Seed)
+	if err != nil {
+		return nil, nil, errors.Join(err, net.Close())
+	}
+	return s, net, nil
+}
+
 func facesOfFrame(ctx context.Context, e Env, it *Item) error {
 	set, err := data.Load(ctx, "synthetic/face", data.Options{Seed: e.Seed, Size: 32, Limit: 20})
 	if err != nil {
@@ -144,19 +162,11 @@ func facesOfFrame(ctx context.Context, e Env, it *Item) error {
 			return err
 		}
 		c.Sabotage = maxentSabotage[arm]
-		m, err := c.Network(set.Dims())
-		if err != nil {
-			return err
-		}
-		net, err := e.Bind(ctx, m)
+		s, net, err := e.aligned(ctx, c, set)
 		if err != nil {
 			return err
 		}
 		defer net.Close()
-		s, err := inhomogeneousframe.New(ctx, c, net, set, e.Seed)
-		if err != nil {
-			return err
-		}
 		steps := c.Steps
 		if arm != Works {
 			steps /= 5

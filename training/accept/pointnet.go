@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
 	"ebmrun/training/pointnet"
@@ -46,11 +45,7 @@ func surfaces(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		m, err := energy.Build(spec, set.Dims(), c.Reference.Sigma, e.Seed)
-		if err != nil {
-			return err
-		}
-		net, err := e.Bind(ctx, m)
+		net, err := e.network(ctx, spec, set, c.Reference.Sigma)
 		if err != nil {
 			return err
 		}

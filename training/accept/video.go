@@ -5,7 +5,6 @@ import (
 	"image"
 	"math"
 
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
@@ -47,11 +46,7 @@ func (e Env) clips(ctx context.Context, what, arm string, c video.Config, set *d
 	if err != nil {
 		return nil, err
 	}
-	m, err := energy.Build(spec, set.Dims(), c.Reference.Sigma, e.Seed)
-	if err != nil {
-		return nil, err
-	}
-	net, err := e.Bind(ctx, m)
+	net, err := e.network(ctx, spec, set, c.Reference.Sigma)
 	if err != nil {
 		return nil, err
 	}

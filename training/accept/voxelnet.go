@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 
-	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
 	"ebmrun/training/data"
 	"ebmrun/training/voxelnet"
@@ -40,11 +39,7 @@ func voxelShapes(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		m, err := energy.Build(spec, set.Dims(), c.Reference.Sigma, e.Seed)
-		if err != nil {
-			return err
-		}
-		net, err := e.Bind(ctx, m)
+		net, err := e.network(ctx, spec, set, c.Reference.Sigma)
 		if err != nil {
 			return err
 		}

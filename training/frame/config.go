@@ -1,11 +1,7 @@
 package frame
 
 import (
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
-
+	"cmp"
 	"ebmrun/training"
 	"ebmrun/training/check"
 	"ebmrun/training/filters"
@@ -118,13 +114,8 @@ var Presets = map[string]Preset{
 
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
-func For(name string, dims []int, examples int) (Config, error) {
-	pick, ok := map[string]string{"": "texture", "small": "texture", "paper": "published"}[name]
-	if !ok {
-		pick = name
-	}
-	if p, ok := Presets[pick]; ok {
-		return p.Config, nil
-	}
-	return Config{}, fmt.Errorf("frame: no preset %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := cmp.Or(map[string]string{"": "texture", "small": "texture", "paper": "published"}[name], name)
+	p, err := training.Preset("frame", Presets, pick, name, dims)
+	return p.Config, err
 }

@@ -10,12 +10,11 @@
 package inhomogeneousframe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
@@ -135,15 +134,10 @@ var Presets = map[string]Preset{
 
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
-func For(name string, dims []int, examples int) (Config, error) {
-	pick, ok := map[string]string{"": "objects", "small": "objects", "paper": "published"}[name]
-	if !ok {
-		pick = name
-	}
-	if p, ok := Presets[pick]; ok {
-		return p.Config, nil
-	}
-	return Config{}, fmt.Errorf("inhomogeneous-frame: no preset %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := cmp.Or(map[string]string{"": "objects", "small": "objects", "paper": "published"}[name], name)
+	p, err := training.Preset("inhomogeneous-frame", Presets, pick, name, dims)
+	return p.Config, err
 }
 
 // New assembles the system over the energy of [Config.Network], and takes the statistics of the data.

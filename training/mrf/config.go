@@ -1,11 +1,7 @@
 package mrf
 
 import (
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
-
+	"cmp"
 	"ebmrun/training"
 	"ebmrun/training/check"
 )
@@ -94,13 +90,8 @@ var Presets = map[string]Preset{
 
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
-func For(name string, dims []int, examples int) (Config, error) {
-	pick, ok := map[string]string{"": "auto-binomial", "small": "auto-binomial", "paper": "published"}[name]
-	if !ok {
-		pick = name
-	}
-	if p, ok := Presets[pick]; ok {
-		return p.Config, nil
-	}
-	return Config{}, fmt.Errorf("mrf: no preset %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := cmp.Or(map[string]string{"": "auto-binomial", "small": "auto-binomial", "paper": "published"}[name], name)
+	p, err := training.Preset("mrf", Presets, pick, name, dims)
+	return p.Config, err
 }

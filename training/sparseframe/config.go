@@ -1,11 +1,8 @@
 package sparseframe
 
 import (
-	"fmt"
-	"maps"
+	"cmp"
 	"math"
-	"slices"
-	"strings"
 
 	"ebmrun/training"
 	"ebmrun/training/check"
@@ -83,13 +80,8 @@ var Presets = map[string]Preset{
 
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
-func For(name string, dims []int, examples int) (Config, error) {
-	pick, ok := map[string]string{"": "boost", "small": "boost", "paper": "published-pursuit"}[name]
-	if !ok {
-		pick = name
-	}
-	if p, ok := Presets[pick]; ok {
-		return p.Config, nil
-	}
-	return Config{}, fmt.Errorf("sparse-frame: no preset %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(Presets)), ", "))
+func For(name string, dims []int, _ int) (Config, error) {
+	pick := cmp.Or(map[string]string{"": "boost", "small": "boost", "paper": "published-pursuit"}[name], name)
+	p, err := training.Preset("sparse-frame", Presets, pick, name, dims)
+	return p.Config, err
 }
