@@ -49,6 +49,7 @@ type System struct {
 	theta    []optim.Param // the weights in these units, which is what the optimizer sees
 	chains   *sampler.State
 	w, score []float32 // 1/n for each chain, and its score
+	least    float64   // gap so far
 }
 
 // New assembles the system over an energy and a data set, and takes the
@@ -82,7 +83,7 @@ func assemble(c Config, e training.Energy, set *data.Set, seed uint64) (*System,
 	n, dim := c.Chains.Number, set.Dim()
 	s := &System{
 		Config: c, Energy: e, Data: loader, set: set, origin: training.OriginOf("deep-frame", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
-		w: make([]float32, n), score: make([]float32, n),
+		w: make([]float32, n), score: make([]float32, n), least: math.Inf(1),
 	}
 	for i := range s.w {
 		s.w[i] = 1 / float32(n)
@@ -199,15 +200,15 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m[Drift], err = s.strides(info.Drift); err != nil {
-		return nil, err
-	}
 	m["sampling_seconds"] = time.Since(clock).Seconds()
 	clock = time.Now()
 	if err := s.Energy.Learn(ctx, s.chains.X, s.w, 0, s.score); err != nil {
 		return nil, err
 	}
 	m[Gap], m[training.Value] = s.compare()
+	if m[Drift], err = s.strides(info.Drift, m[Gap]); err != nil {
+		return nil, err
+	}
 	norm := optim.Norm(s.theta)
 	if s.Config.Sabotage != Freeze {
 		if norm, err = s.opt.Update(s.theta); err != nil {
@@ -228,22 +229,25 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 
 // Drift names the metric that tells whether steps are short enough: the length of a
 // step's drift, as a share of its noise's. Chains sample while it is about 1 or less.
-// Where it grows the weights have made slopes too steep for the step, chains jump to
-// and fro, statistics move away from the data's, and weights grow further.
+// Where it grows the weights have made slopes too steep for the step and chains jump to
+// and fro; in the end statistics move away from the data's, and weights grow further.
 const Drift = "drift_over_noise"
 
-// farthest is the [Drift] at which a run does not come back.
-const farthest = 4
+// A run does not come back once its [Drift] is farthest and its [Gap] so many times the
+// least that it had.
+const farthest, lost = 4, 1.1
 
-// strides is [Drift] for drifts of a mean length, and an error where it is too large.
-func (s *System) strides(drift float64) (float64, error) {
+// strides is [Drift] for drifts of a mean length, and an error where it has carried
+// chains away from the data.
+func (s *System) strides(drift, gap float64) (float64, error) {
+	s.least = min(s.least, gap)
 	l := s.Config.Langevin
 	noise := l.Noise * l.Step * math.Sqrt(float64(s.set.Dim()))
 	if noise == 0 {
 		return 0, nil
 	}
-	if drift > farthest*noise {
-		return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, wanted at most %d", training.ErrGuard, l.Step, drift/noise, farthest))
+	if drift > farthest*noise && gap > lost*s.least {
+		return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, and %s has risen from %.3g to %.3g", training.ErrGuard, l.Step, drift/noise, Gap, s.least, gap))
 	}
 	return drift / noise, nil
 }
@@ -342,11 +346,12 @@ func (s *System) Save() (*checkpoint.State, error) {
 	for k, p := range s.theta {
 		st.Tensors["observed/"+p.Name] = checkpoint.Tensor{Shape: []int{len(s.observed[k])}, Data: s.observed[k]}
 	}
+	st.Tensors[leastTensor] = checkpoint.Scalar(s.least)
 	st.Tensors[chainsTensor] = checkpoint.Tensor{Shape: []int{s.Config.Chains.Number, s.set.Dim()}, Data: s.chains.X}
 	return st, s.origin.Save(st, s.Data, s.Config)
 }
 
-const chainsTensor = "chains/x"
+const chainsTensor, leastTensor = "chains/x", "gap/least"
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
@@ -367,10 +372,15 @@ func (s *System) Restore(st *checkpoint.State) error {
 		}
 		copy(s.observed[k], v)
 	}
+	least, err := checkpoint.Values[float64](st, leastTensor)
+	if err != nil {
+		return err
+	}
 	x, err := Chains(s.Config, st, s.set.Dim())
 	if err != nil {
 		return err
 	}
+	s.least = least[0]
 	copy(s.chains.X, x)
 	s.chains.Invalidate()
 	if err := RestoreEnergy(s.Energy, st); err != nil {
