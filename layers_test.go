@@ -27,7 +27,7 @@ var layers = map[string]string{
 	"graphs/refeval":   "graphs",
 	"graphs/passes":    "graphs graphs/refeval",
 	"graphs/autodiff":  "graphs graphs/passes graphs/refeval",
-	"graphs/graphtest": "graphs graphs/refeval",
+	"graphs/graphtest": "graphs graphs/onnxio graphs/refeval",
 
 	"runtime":             "graphs",
 	"runtime/ortlib":      "graphs runtime",

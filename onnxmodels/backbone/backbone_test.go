@@ -1,14 +1,10 @@
 package backbone_test
 
 import (
-	"compress/gzip"
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -343,32 +339,7 @@ func TestExports(t *testing.T) {
 // (onnxmodels/swin/testdata/export.py), and an energy on them has the slopes of differences.
 func TestSwin(t *testing.T) {
 	for name, cut := range map[string]string{"timm": "layer_norm_8", "torchvision-17": "/norm/LayerNormalization_output_0"} {
-		folder := filepath.Join("..", "swin", "testdata")
-		f, err := os.Open(filepath.Join(folder, name+".onnx.gz"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		z, err := gzip.NewReader(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(z)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file, err := onnxio.Decode(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := os.ReadFile(filepath.Join(folder, name+".f32"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		numbers := make([]float32, len(raw)/4)
-		if _, err := binary.Decode(raw, binary.LittleEndian, numbers); err != nil {
-			t.Fatal(err)
-		}
+		file, numbers := graphtest.Exported(t, filepath.Join("..", "swin", "testdata", name))
 		x, want := numbers[:2*3*16*16], numbers[2*3*16*16+8+8:] // weight and bias of the last normalisation between them
 		n := open(t, file, backbone.Spec{Net: name, Cut: []string{cut}, Channels: "last", Input: backbone.Input{Range: 2, Mean: []float64{1}}})
 		b := graphs.NewBuilder(&graphs.Graph{Name: "try"})

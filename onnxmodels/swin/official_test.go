@@ -1,43 +1,23 @@
 package swin
 
 import (
-	"compress/gzip"
-	"encoding/binary"
-	"io"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/onnxio"
+	"ebmrun/graphs/graphtest"
 	"ebmrun/runtime"
 	"ebmrun/runtime/ref"
 )
 
-// exported is a file that PyTorch has written, of two pictures of 16×16; testdata/export.py makes them.
-func exported(t *testing.T, name string) *graphs.Model {
+// exported is a file that PyTorch has written, of two pictures of 16×16, and what it computes; testdata/export.py
+// makes them.
+func exported(t *testing.T, name string) (*graphs.Model, []float32) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".onnx.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := onnxio.Decode(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return graphtest.Exported(t, filepath.Join("testdata", name))
 }
 
 var tiny = Spec{Patch: 2, Embed: 4, Depths: []int{2, 1}, Heads: []int{1, 2}, Window: 4, Codes: 1, Features: 1, Reduction: 1, Dilations: []int{1}}
@@ -46,16 +26,9 @@ var tiny = Spec{Patch: 2, Embed: 4, Depths: []int{2, 1}, Heads: []int{1, 2}, Win
 // transformer computes the same features.
 func TestOfficial(t *testing.T) {
 	for _, name := range []string{"timm", "torchvision-17"} {
-		w, err := Official(exported(t, name), tiny)
+		file, numbers := exported(t, name)
+		w, err := Official(file, tiny)
 		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := os.ReadFile(filepath.Join("testdata", name+".f32"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		numbers := make([]float32, len(raw)/4)
-		if _, err := binary.Decode(raw, binary.LittleEndian, numbers); err != nil {
 			t.Fatal(err)
 		}
 		x, norm, bias, features := numbers[:1536], numbers[1536:1544], numbers[1544:1552], numbers[1552:]
@@ -116,7 +89,7 @@ func TestOfficial(t *testing.T) {
 
 // TestOfficialRefused: files of other transformers.
 func TestOfficialRefused(t *testing.T) {
-	m := exported(t, "timm")
+	m, _ := exported(t, "timm")
 	for want, change := range map[string]func(s *Spec){
 		"layers.1.blocks.1.norm1": func(s *Spec) { s.Depths = []int{2, 2} },
 		"layers.0.blocks.1":       func(s *Spec) { s.Depths = []int{1, 1} },
