@@ -116,6 +116,7 @@ learning() {
 		"$ebmrun" train generative-convnet --data "${EBM_DATA:-mnist}" --steps "${EBM_STEPS:-300}" --provider $p --quiet --out runs/cuda-$p >&2 &&
 			echo "- generative-convnet on ${EBM_DATA:-mnist}, ${EBM_STEPS:-300} iterations, $p: $((SECONDS - began)) s, FD-PCA $(grep -o '"fd_pca":[0-9.]*' runs/cuda-$p/metrics.jsonl | tail -n 1 | cut -d: -f2)"
 	done
+	echo
 }
 
 training() { # gradients by ONNX Runtime 1.19.2, in a worker, on CUDA 11
