@@ -133,6 +133,11 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 		return nil, err
 	}
 	defer tidy(large)()
+	if strings.ToLower(o.Provider) == runtime.OpenVINO && o.Optimize == runtime.OptimizeAll && heavy(large) {
+		// The provider rewrites graphs by itself. The library would hand it a transposed
+		// copy of each weight too, which it copies several times.
+		o.Optimize = runtime.OptimizeNone
+	}
 	p := &program{sig: sig, memory: memories[strings.ToLower(o.Provider)], types: nodeTypes(m.Graph), calls: make(chan *call, maxCalls)}
 	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
 	err = keepSignalStack(func() error {

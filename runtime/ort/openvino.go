@@ -7,7 +7,7 @@ import (
 )
 
 // readersApart returns m with a copy of every constant that is read in several
-// ways: as it is and transposed by Gemm, by a convolution and by a transposed one,
+// ways: as it is and transposed, by a convolution and by a transposed one,
 // as a layer and its gradient do. The OpenVINO provider packs a constant once and
 // uses the result for all, which goes unnoticed where it is as wide as it is high:
 // the numbers are wrong. m itself is not changed.
@@ -16,10 +16,11 @@ func readersApart(m *graphs.Model) *graphs.Model {
 	g, model := *m.Graph, *m
 	changed := false
 	for i, n := range m.Graph.Nodes {
-		w, way := weightRead(n)
-		if w == nil {
+		at, way := weightRead(n)
+		if way == "" {
 			continue
 		}
+		w := n.Inputs[at]
 		if ways[w] == nil {
 			ways[w] = map[string]*graphs.Value{way: w}
 		}
@@ -37,7 +38,7 @@ func readersApart(m *graphs.Model) *graphs.Model {
 		if c != w {
 			twin := *n
 			twin.Inputs = append([]*graphs.Value(nil), n.Inputs...)
-			twin.Inputs[1] = c
+			twin.Inputs[at] = c
 			g.Nodes[i] = &twin
 		}
 	}
@@ -48,24 +49,33 @@ func readersApart(m *graphs.Model) *graphs.Model {
 	return &model
 }
 
-// weightRead is the constant that a node multiplies by, and how it reads it; nil if
-// n is another node.
-func weightRead(n *graphs.Node) (w *graphs.Value, way string) {
-	if w = n.In(1); n.Domain != "" || w == nil || w.Const == nil {
-		return nil, ""
+// weightRead is which input of a node is a constant that it multiplies by, and how it
+// reads that; no way if there is none.
+func weightRead(n *graphs.Node) (at int, way string) {
+	if at = 1; n.Op == "Transpose" {
+		at = 0
+	}
+	w := n.In(at)
+	if n.Domain != "" || w == nil || w.Const == nil {
+		return 0, ""
 	}
 	switch n.Op {
 	case "Gemm":
 		if n.Int("transB", 0) != 0 {
-			return w, "transposed"
+			return at, "transposed"
 		}
-		return w, "plain"
+		return at, "plain"
 	case "MatMul":
-		return w, "plain"
+		return at, "plain"
+	case "Transpose": // becomes one with the product behind it, unless it has been folded
+		if d := w.Const.Dims; len(d) < 2 || d[len(d)-1] != d[len(d)-2] {
+			return 0, ""
+		}
+		return at, "transposed"
 	case "Conv":
-		return w, "forward"
+		return at, "forward"
 	case "ConvTranspose":
-		return w, "back"
+		return at, "back"
 	}
-	return nil, ""
+	return 0, ""
 }

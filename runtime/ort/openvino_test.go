@@ -35,6 +35,21 @@ func dense(t testing.TB, n, size int) *graphs.Model {
 	})
 }
 
+// products is one layer of dense for stacks of rows, by MatMul and Transpose; pad is a weight of that many numbers.
+func products(t testing.TB, n, size, pad int) *graphs.Model {
+	return enginetest.Build(t, func(b *graphs.Builder) {
+		r := rand.New(rand.NewPCG(3, 4))
+		w := graphs.NewTensor(graphs.Float32, size, size)
+		for i := range w.F32() {
+			w.F32()[i] = float32(r.NormFloat64()) * 0.1
+		}
+		x, a := b.Input("x", graphs.Float32, graphs.MakeShape(2, n, size)), b.Weight("a", w)
+		y := b.Tanh(b.MatMul(x, a))
+		b.Output("y", b.Add(y, b.Sum(b.Weight("pad", graphs.NewTensor(graphs.Float32, pad)), false)))
+		b.Output("back", b.MatMul(y, b.Transpose(a, 1, 0)))
+	})
+}
+
 func TestReadersApart(t *testing.T) {
 	m := dense(t, 5, 4)
 	before, err := onnxio.Encode(m)
@@ -65,6 +80,31 @@ func TestReadersApart(t *testing.T) {
 	if readersApart(apart) != apart {
 		t.Error("a model with nothing to do was copied")
 	}
+
+	// Square weights behind a Transpose are read in two ways, others have a form of their own.
+	m = products(t, 5, 4, 1)
+	apart = readersApart(m)
+	ways := map[string]*graphs.Value{}
+	for _, n := range apart.Graph.Nodes {
+		switch n.Op {
+		case "Transpose":
+			ways[n.Op] = n.In(0)
+		case "MatMul":
+			if w := n.In(1); w.Const != nil {
+				ways[n.Op] = w
+			}
+		}
+	}
+	if len(ways) != 2 || ways["Transpose"] == ways["MatMul"] {
+		t.Errorf("wanted a matrix and its copy, got %v", ways)
+	}
+	oblong := enginetest.Build(t, func(b *graphs.Builder) {
+		x, w := b.Input("x", graphs.Float32, graphs.MakeShape(2, 3)), b.Weight("w", graphs.NewTensor(graphs.Float32, 3, 4))
+		b.Output("y", b.MatMul(b.MatMul(x, w), b.Transpose(w, 1, 0)))
+	})
+	if readersApart(oblong) != oblong {
+		t.Error("a matrix that is not square was copied")
+	}
 }
 
 // convolutional is a convolution as wide as it is deep, and the way back through it.
@@ -83,7 +123,8 @@ func convolutional(t testing.TB, n, channels, side int) *graphs.Model {
 }
 
 func TestLayersOnOpenVINO(t *testing.T) {
-	for name, m := range map[string]*graphs.Model{"dense": dense(t, 40, 32), "convolution": convolutional(t, 2, 8, 16)} {
+	for name, m := range map[string]*graphs.Model{"dense": dense(t, 40, 32), "convolution": convolutional(t, 2, 8, 16),
+		"products": products(t, 49, 96, 1), "products and heavy weights": products(t, 49, 96, heavyWeights/4)} {
 		t.Run(name, func(t *testing.T) { sameOnOpenVINO(t, m) })
 	}
 }

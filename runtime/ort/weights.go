@@ -56,12 +56,17 @@ func hand(opts *onnx.SessionOptions, large []*graphs.Value) (done func(), err er
 // milliseconds to have no garbage while a session is made, and none after it.
 const heavyWeights = 16 << 20
 
-func tidy(large []*graphs.Value) (after func()) {
+func heavy(large []*graphs.Value) bool {
 	size := 0
 	for _, v := range large {
 		size += v.Const.Len() * v.Const.Type.Bits() / 8
 	}
-	if size < heavyWeights {
+	return size >= heavyWeights
+}
+
+// tidy leaves no garbage of before, and after of what was made since, if weights are heavy.
+func tidy(large []*graphs.Value) (after func()) {
+	if !heavy(large) {
 		return func() {}
 	}
 	debug.FreeOSMemory()
