@@ -741,8 +741,8 @@ exported with a batch of 1 and rewritten by ` + "`ebmrun inspect --free-batch`" 
 what PyTorch gives within 6e-7 (relative L2).
 
 Names that begin with hf_ are models of transformers. Where their inputs are integers, the slopes of the weights alone are compared. A model that detaches a value (a
-straight-through code book, or the boxes of a detector) leaves no trace of that in the file: the slope of such a file is that of what it computes, not
-that of the training code.
+straight-through code book, the boxes of a detector, the flow of RAFT) leaves no trace of that in the file: its slope is that of what it computes, not that
+of the training code, and the script has autograd take it so too.
 
 The last column is what onnx-ad 0.3.0 makes of the same file, input slopes only, in the same library.
 

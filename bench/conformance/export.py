@@ -97,6 +97,7 @@ def loosen(m):
 
 
 BATCH_NORM = torch.nn.functional.batch_norm
+DETACH = torch.Tensor.detach
 
 
 def affine_batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -113,11 +114,12 @@ def affine_batch_norm(x, mean, var, weight=None, bias=None, training=False, mome
 
 @contextlib.contextmanager
 def written_out():
-    torch.nn.functional.batch_norm = affine_batch_norm
+    """Slopes of what a file computes: it holds no trace of a detached value."""
+    torch.nn.functional.batch_norm, torch.Tensor.detach = affine_batch_norm, lambda x: x
     try:
         yield
     finally:
-        torch.nn.functional.batch_norm = BATCH_NORM
+        torch.nn.functional.batch_norm, torch.Tensor.detach = BATCH_NORM, DETACH
 
 
 def difference(m, inputs, cot, gx):
@@ -145,10 +147,10 @@ def autograd(m, inputs, cot):
     y = first(m(*inputs))
     wanted = [x for x in inputs if x.requires_grad] + [p for p in params.values() if p.requires_grad]
     got = iter(torch.autograd.grad((y * cot.to(y.dtype)).sum(), wanted, allow_unused=True))
-    zero = lambda g, x: (torch.zeros_like(x) if g is None else g).detach()
+    zero = lambda g, x: (torch.zeros_like(x) if g is None else g).data
     gx = [zero(next(got), x) if x.requires_grad else None for x in inputs]  # integers have none
     gp = {k: zero(next(got), p) for k, p in params.items() if p.requires_grad}
-    return y.detach(), gx, gp
+    return y.data, gx, gp
 
 
 def relative(a, b):
