@@ -23,7 +23,7 @@ var Patchwise = Suite{"patchwise", []Part{
 func patchwiseConfig() patchwise.Config {
 	spec, _ := energy.ByName("patch-small")
 	c := patchwise.Config{
-		Spec: &spec, Scales: 3, Coarsest: 16, Steps: 450, Chains: 2, First: 20, Paint: 1,
+		Spec: &spec, Scales: 3, Coarsest: 24, Steps: 800, Chains: 2, First: 20, Paint: 1,
 		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}},
 		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
 		ScoreL2:  1e-6,
@@ -32,18 +32,41 @@ func patchwiseConfig() patchwise.Config {
 	return c
 }
 
+// The picture is square and has bricks of 16×8, samples are wider.
+const bricksHigh, bricksWide = 64, 96
+
 // onePicture: the picture comes back at every scale, other pictures of its patches are
 // drawn at another size, and it can be enlarged, painted and mended.
 func onePicture(ctx context.Context, e Env, it *Item) error {
-	const side, wide = 48, 72
-	large, err := data.Load(ctx, "synthetic/tex-c-rgb", data.Options{Seed: e.Seed, Size: 2 * side})
+	load := func(seed uint64) (*data.Set, error) {
+		return data.Load(ctx, "synthetic/tex-c-rgb", data.Options{Seed: seed, Size: bricksHigh})
+	}
+	set, err := load(e.Seed)
 	if err != nil {
 		return err
 	}
-	set, err := large.Resize(side, side)
+	other, err := load(e.Seed + 77)
 	if err != nil {
 		return err
 	}
+	const side, wide = bricksHigh, bricksWide
+	// apart compares how bricks follow one another, up to a brick's width away.
+	apart := func(x []float32, h, w int) (float64, error) {
+		want, err := diag.Correlogram(set.X(), 3, side, side, 16)
+		if err != nil {
+			return 0, err
+		}
+		got, err := diag.Correlogram(x, 3, h, w, 16)
+		if err != nil {
+			return 0, err
+		}
+		return diag.CorrelogramGap(want, got), nil
+	}
+	floor, err := apart(other.X(), side, side)
+	if err != nil {
+		return err
+	}
+	it.Check("", "gap of the correlogram, another such picture", floor, Reported, "")
 	swd := func(x []float32, h, w int) (float64, error) {
 		return diag.PatchSWD(set.X(), side, side, x[:3*h*w], h, w, 3, 1)
 	}
@@ -99,17 +122,23 @@ func onePicture(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
+		far, err := apart(x, side, wide)
+		if err != nil {
+			return err
+		}
 		switch arm {
 		case Untrained:
 			untrained = got
 			it.Check(arm, "patch-SWD of samples", got, Reported, "")
+			it.Check(arm, "gap of the correlogram", far, AtLeast(0.7), "")
 		case Flipped:
 			it.Check(arm, "patch-SWD of samples, share of U's", got/untrained, AtLeast(0.7), "")
 		default:
-			it.Check(arm, "patch-SWD of samples of 48×72, share of U's", got/untrained, AtMost(0.35), fmt.Sprintf("%.4g", got))
+			it.Check(arm, "patch-SWD of samples of 64×96, share of U's", got/untrained, AtMost(0.35), fmt.Sprintf("%.4g", got))
+			it.Check(arm, "gap of the correlogram", far, AtMost(0.5), "ripples have 0.66")
 			sharp := diag.Steepness(x, side, wide) / diag.Steepness(set.X(), side, side)
 			it.Check(arm, "differences of neighbours in samples, squared, share of the picture's", sharp, Within(0.5, 1.5), "blurred ones have less")
-			if err := e.brickTasks(ctx, it, s, set, large, x); err != nil {
+			if err := e.brickTasks(ctx, it, s, set, x); err != nil {
 				return err
 			}
 		}
@@ -117,8 +146,8 @@ func onePicture(ctx context.Context, e Env, it *Item) error {
 	return nil
 }
 
-func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set, large *data.Set, x []float32) error {
-	const side, wide = 48, 72
+func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set *data.Set, x []float32) error {
+	const side, wide = bricksHigh, bricksWide
 	ends, psnr, err := s.Recovery(ctx)
 	if err != nil {
 		return err
@@ -139,18 +168,19 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 		return err
 	}
 	it.Check(Works, "best correlation of a sample with the shifted picture", shifted(same, set.X(), side), AtMost(0.98), "")
-	// twice as large
-	up, err := s.Enlarge(ctx, set.X(), side, side, 2)
+	// a picture of half the size, enlarged
+	half := pyramid.Resize(set.X(), side, side, side/2, side/2)
+	up, err := s.Enlarge(ctx, half, side/2, side/2, 2)
 	if err != nil {
 		return err
 	}
-	back, err := diag.PSNR(set.X(), pyramid.Resize(up, 2*side, 2*side, side, side), 2)
+	back, err := diag.PSNR(half, pyramid.Resize(up, side, side, side/2, side/2), 2)
 	if err != nil {
 		return err
 	}
 	it.Check(Works, "PSNR of the enlarged picture made small again, dB", back, Reported, "")
-	truth, bicubic := diag.Steepness(large.X(), 2*side, 2*side), diag.Steepness(pyramid.Resize(set.X(), side, side, 2*side, 2*side), 2*side, 2*side)
-	off := math.Abs(diag.Steepness(up, 2*side, 2*side)-truth) / math.Abs(bicubic-truth)
+	truth, bicubic := diag.Steepness(set.X(), side, side), diag.Steepness(pyramid.Resize(half, side/2, side/2, side, side), side, side)
+	off := math.Abs(diag.Steepness(up, side, side)-truth) / math.Abs(bicubic-truth)
 	it.Check(Works, "error of its gradient energy, share of the bicubic picture's", off, Reported, "")
 	// four colours in, patches of the picture out
 	paint := slices.Clone(set.X())
@@ -201,7 +231,11 @@ func (e Env) brickTasks(ctx context.Context, it *Item, s *patchwise.System, set,
 	}
 	it.Check(Works, "largest change outside it", changed, AtMost(0), "")
 	img, err := record.Strip(2, 2, pictures(set, append(append(append(append(append(slices.Clone(set.X()), ends[len(ends)-1]...), same...), paint...), painted...), append(composite, mended...)...), side, 7))
-	return e.show("bricks", img, err)
+	if err := e.show("bricks", img, err); err != nil {
+		return err
+	}
+	img, err = record.Strip(2, 2, record.Images{Data: x[:4*dim], N: 4, C: 3, H: side, W: wide, Lo: set.Lo, Hi: set.Hi})
+	return e.show("bricks-samples", img, err)
 }
 
 // shifted is the highest correlation of a with b moved round by any number of pixels.
