@@ -209,7 +209,8 @@ def tables(lines):
 
     mine = [h for h in show if h in ours]
     theirs = [h for h in show if h not in ours]
-    out["ours"] = table(["workload", *mine], [[f"`{w}`", *[of(w, h) for h in mine]] for w in WORKLOADS])
+    if mine:
+        out["ours"] = table(["workload", *mine], [[f"`{w}`", *[of(w, h) for h in mine]] for w in WORKLOADS if any((w, h) in by for h in mine)])
     if theirs:
         out["peers"] = table(["workload", *[names.get(h, h) for h in theirs]], [[f"`{w}`", *[of(w, h) for h in theirs]] for w in WORKLOADS if any((w, h) in by for h in theirs)])
     best = {}
