@@ -103,10 +103,10 @@ func object(c Config, rate float64) Config {
 	return c
 }
 
-// lasting keeps half of the rate to the end. Few chains go on for long after weights
-// have moved; where the rate falls sooner they go past the data and stay there.
-func lasting(c Config) Config {
-	c.Optim.Decay = 0.5
+// lasting keeps a part of the rate to the end. Chains go on for long after weights
+// have moved; where the rate falls sooner few of them go past the data and stay there.
+func lasting(c Config, steps int, decay float64) Config {
+	c.Steps, c.Optim.Decay = steps, decay
 	return c
 }
 
@@ -123,10 +123,10 @@ var ten = []string{"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3
 // rates are not published; these were found on two cores.
 var Presets = map[string]Preset{
 	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", hot(frame("random", true, 2, "relu1", "relu2", "relu3"), 10, 20, 3)},
-	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", object(hot(frame("random", false, 20, "relu2"), 1, 20, 0.2), 0.02)},
+	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", lasting(object(hot(frame("random", false, 20, "relu2"), 10, 10, 1.5), 0.05), 120, 0.2)},
 	"texture":        {"one texture; VGG16 to conv4_3", hot(frame("vgg16", true, 1, ten...), 15, 10, 1.5)},
 	"texture-cold":   {"one texture; VGG16 to conv3_3, less grain and less depth", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
-	"object":         {"aligned pictures; VGG16 to conv3_3", lasting(smooth(object(hot(frame("vgg16", false, 4, "conv1_2", "conv2_2", "conv3_3"), 10, 5, 1), 0.03)))},
+	"object":         {"aligned pictures; VGG16 to conv3_3", lasting(smooth(object(hot(frame("vgg16", false, 4, "conv1_2", "conv2_2", "conv3_3"), 10, 5, 1), 0.03)), 200, 0.5)},
 }
 
 // For returns the settings for data of the given dimensions: "small" and "paper"
