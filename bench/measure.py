@@ -103,15 +103,22 @@ class Bench:
                 if error:
                     print(f"{w}: {error}")
 
+        for w, (forms, _) in WORKLOADS.items():
+            for provider, fused in forms:
+                if provider != "cpu":  # the first run compares providers, which takes time and memory
+                    run([EBMRUN, "bench", self.file(w), "--first", "--provider", provider, "--quiet", *self.how(w, fused)])
+
+    def how(self, w, fused):
+        return ["--fused", fused] if w not in ("posterior", "flow", "vgg16", "swin-t", "matmul") else []
+
     def file(self, workload):
         return REFERENCE / "swin-t.onnx" if workload == "swin-t" else workload
 
     def workload(self, w):
         forms, peers = WORKLOADS[w]
         for provider, fused in forms:
-            how = ["--fused", fused] if w not in ("posterior", "flow", "vgg16", "swin-t", "matmul") else []
             self.measure("workloads", [w, NAMES[provider, fused]],
-                         [EBMRUN, "bench", self.file(w), "--json", "--quiet", "--chains", 7, "--provider", provider, *how])  # fmt: skip
+                         [EBMRUN, "bench", self.file(w), "--json", "--quiet", "--chains", 7, "--provider", provider, *self.how(w, fused)])  # fmt: skip
         for mode in peers if self.torch else []:
             self.measure("workloads", [w, mode], [self.torch, "bench/peers/peer.py", mode, w, REFERENCE, 7])
 
