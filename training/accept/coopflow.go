@@ -101,8 +101,8 @@ func ringOfCoopFlow(ctx context.Context, e Env, it *Item) error {
 
 // ringNats and ringShare tell arms apart: see docs/calibration.md.
 const (
-	ringNats  = 2.6
-	ringShare = 0.5
+	ringNats  = 1.75
+	ringShare = 0.85
 )
 
 // revisedRing checks revised drafts against the modes and held-out points.

@@ -41,9 +41,8 @@ func coopvaebmBlobs(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		if a.change(&c); c.Sabotage != "" && a.arm != Works {
-			c.Optim.Over, c.Teach.Over = 500, 500
-		}
+		c.Optim.Over, c.Teach.Over = c.Steps, c.Steps // for shorter arms too
+		a.change(&c)
 		valid, err := e.coopvaebmArm(ctx, it, b, a, c, works)
 		if err != nil {
 			return err
@@ -126,6 +125,9 @@ func (e Env) coopvaebmArm(ctx context.Context, it *Item, b blobs, a coopvaebmArm
 			return 0, err
 		}
 		return validDrafts, e.pictures("coopvaebm-blobs", revised, b.held)
+	case Untrained:
+		it.Check(a.arm, a.what+"FD-PCA of revised drafts, share of untrained drafts'", distance/before, AtLeast(0.06), remark)
+		it.Check(a.arm, a.what+"FD-PCA of drafts, multiple of revised drafts'", draftDistance/distance, AtLeast(4), "must not catch up")
 	case "0":
 		it.Check(a.arm, a.what+"valid drafts, less than W's by", works-validDrafts, AtLeast(0.3), remark)
 	case "KL":
