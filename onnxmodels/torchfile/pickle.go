@@ -290,7 +290,7 @@ func (m *machine) persistent() error {
 	}
 	id, _ := v.(tuple)
 	if len(id) < 5 || id[0] != "storage" {
-		return fmt.Errorf("broken program: wanted a storage, got %v", v)
+		return fmt.Errorf("broken program: wanted a storage, got a %T", v)
 	}
 	class, _ := id[1].(global)
 	key, _ := id[2].(string)
@@ -300,7 +300,7 @@ func (m *machine) persistent() error {
 		return fmt.Errorf("numbers of class %q: wanted a storage of numbers", class)
 	}
 	if n < 0 || n > maxBytes/8 || len(id) > 5 && id[5] != nil {
-		return fmt.Errorf("storage %s of %d numbers", key, n)
+		return fmt.Errorf("storage %q of %d numbers", key, n)
 	}
 	if m.storages[key] == nil {
 		m.storages[key] = &storage{kind: kind, n: n}
@@ -341,6 +341,9 @@ func (m *machine) call() error {
 		}
 		return m.push(&view{s, offset, dims, stride})
 	default:
+		if _, ok := f.(global); !ok {
+			return fmt.Errorf("broken program: calls a %T", f)
+		}
 		return fmt.Errorf("calls %v: wanted a dictionary of tensors alone; save model.state_dict()", f)
 	}
 	return fmt.Errorf("broken program: %v with %d arguments", f, len(in))

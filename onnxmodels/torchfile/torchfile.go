@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path"
@@ -46,17 +47,23 @@ func read(file string) (map[string]*graphs.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readFrom(f, info.Size())
+}
+
+func readFrom(f io.ReaderAt, size int64) (map[string]*graphs.Tensor, error) {
 	var root any
-	if archive, zipErr := zip.NewReader(f, info.Size()); zipErr == nil {
+	archive, err := zip.NewReader(f, size)
+	if err == nil {
 		root, err = readZip(archive)
 	} else {
-		root, err = readPlain(bufio.NewReaderSize(f, 1<<20))
+		root, err = readPlain(bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 1<<16))
 	}
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]*graphs.Tensor{}
-	if err := collect(out, "", root, 0); err != nil {
+	c := collector{out: out, entries: maxEntries, bytes: maxGrowth*size + 1<<20}
+	if err := c.collect("", root, 0); err != nil {
 		return nil, err
 	}
 	if len(out) == 0 {
@@ -78,8 +85,19 @@ func readZip(z *zip.Reader) (any, error) {
 		return nil, errors.New("a ZIP file without data.pkl")
 	}
 	dir := path.Dir(program.Name)
+	files := map[string]*zip.File{}
+	for _, f := range z.File {
+		files[f.Name] = f
+	}
 	content := func(name string) ([]byte, error) {
-		r, err := z.Open(name)
+		f := files[name]
+		if f == nil {
+			return nil, fmt.Errorf("%q: %w", name, fs.ErrNotExist)
+		}
+		if f.Method != zip.Store { // as PyTorch writes them; nothing grows
+			return nil, fmt.Errorf("%q is compressed", name)
+		}
+		r, err := f.Open()
 		if err != nil {
 			return nil, err
 		}
@@ -129,14 +147,14 @@ func readPlain(in *bufio.Reader) (any, error) {
 		key, _ := k.(string)
 		s := m.storages[key]
 		if s == nil {
-			return nil, fmt.Errorf("a storage %v that no tensor has", k)
+			return nil, fmt.Errorf("a storage %q that no tensor has", key)
 		}
 		var n int64
 		if err := binary.Read(in, binary.LittleEndian, &n); err != nil {
-			return nil, fmt.Errorf("storage %s: %w", key, err)
+			return nil, fmt.Errorf("storage %q: %w", key, err)
 		}
 		if n != s.n {
-			return nil, fmt.Errorf("storage %s: wanted %d numbers, got %d", key, s.n, n)
+			return nil, fmt.Errorf("storage %q: wanted %d numbers, got %d", key, s.n, n)
 		}
 		raw, err := io.ReadAll(io.LimitReader(in, n*int64(s.kind.Bits()/8)))
 		if err != nil {
@@ -167,25 +185,46 @@ type view struct {
 	dims, stride []int64
 }
 
-// collect turns the views of a dictionary into tensors.
-func collect(out map[string]*graphs.Tensor, prefix string, v any, depth int) error {
+// Bounds of what a small file may become: entries of dictionaries within one another,
+// and bytes of tensors for each byte of the file (tensors may share a storage).
+const (
+	maxEntries = 1 << 20
+	maxGrowth  = 16
+)
+
+// A collector turns the views of dictionaries into tensors.
+type collector struct {
+	out            map[string]*graphs.Tensor
+	entries, bytes int64 // that may still come
+}
+
+func (c *collector) collect(prefix string, v any, depth int) error {
 	switch v := v.(type) {
 	case *view:
 		t, err := v.tensor()
 		if err != nil {
-			return fmt.Errorf("%s: %w", prefix, err)
+			return fmt.Errorf("%q: %w", prefix, err)
 		}
-		out[prefix] = t
+		if c.bytes -= int64(t.Len()) * int64(t.Type.Bits()/8); c.bytes < 0 {
+			return fmt.Errorf("%q: the tensors are larger than %d times the file", prefix, maxGrowth)
+		}
+		c.out[prefix] = t
 	case *dict:
 		if depth > 8 {
 			return errors.New("dictionaries within one another without end")
 		}
 		for i, key := range v.keys {
-			name := fmt.Sprint(key)
+			if c.entries--; c.entries < 0 {
+				return errors.New("dictionaries within one another without end")
+			}
+			name, err := nameOf(key)
+			if err != nil {
+				return err
+			}
 			if prefix != "" {
 				name = prefix + "/" + name
 			}
-			if err := collect(out, name, v.values[i], depth+1); err != nil {
+			if err := c.collect(name, v.values[i], depth+1); err != nil {
 				return err
 			}
 		}
@@ -193,9 +232,21 @@ func collect(out map[string]*graphs.Tensor, prefix string, v any, depth int) err
 	return nil // numbers and texts beside the tensors, such as an epoch
 }
 
+// nameOf is the text of a key.
+func nameOf(key any) (string, error) {
+	switch key.(type) {
+	case string, int64, bool, nil, float:
+		return fmt.Sprint(key), nil
+	}
+	return "", fmt.Errorf("a key that is a %T, wanted a name", key)
+}
+
 func (v *view) tensor() (*graphs.Tensor, error) {
 	if len(v.dims) != len(v.stride) {
 		return nil, fmt.Errorf("%d sizes and %d strides", len(v.dims), len(v.stride))
+	}
+	if len(v.dims) > 64 {
+		return nil, fmt.Errorf("a tensor of %d axes", len(v.dims))
 	}
 	last, count, dims := v.offset, int64(1), make([]int, len(v.dims))
 	for i, d := range v.dims {

@@ -1,10 +1,13 @@
 package torchfile_test
 
 import (
+	"bytes"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -93,6 +96,66 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestSmallFilesStaySmall: programs of a few bytes that stand for much more.
+func TestSmallFilesStaySmall(t *testing.T) {
+	const head = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}."
+	doubled := "K\x01" + strings.Repeat("q\x00h\x00\x86", 60) // a pair of pairs of pairs
+	itself := "}q\x00("                                       // a dictionary that holds itself often
+	for i := range 100 {
+		itself += "K" + string([]byte{byte(i)}) + "h\x00"
+	}
+	for name, c := range map[string]struct{ program, want string }{
+		"a storage of pairs":    {"\x80\x02" + doubled + "Q.", "broken program"},
+		"calls pairs":           {"\x80\x02" + doubled + ")R.", "broken program"},
+		"a key of pairs":        {"\x80\x02}" + doubled + "K\x01s.\x80\x02].", "wanted a name"},
+		"dictionary in itself":  {"\x80\x02" + itself + "u.\x80\x02].", "without end"},
+		"storages of no tensor": {"\x80\x02}.\x80\x02](" + doubled + "e.", "no tensor has"},
+	} {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(head+c.program), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := torchfile.Read(path); err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 300 {
+			t.Errorf("%s: wanted %q, got %.300v", name, c.want, err)
+		}
+	}
+}
+
+// TestMutated reads files with random bytes changed, doubled or lost.
+func TestMutated(t *testing.T) {
+	rounds := 300
+	if n, err := strconv.Atoi(os.Getenv("EBM_MUTATIONS")); err == nil {
+		rounds = n
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, name := range []string{"zip.pth", "plain.pth", "nested.pth", "module.pth"} {
+		whole, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rounds {
+			b := slices.Clone(whole)
+			for range 1 + r.IntN(6) {
+				at := r.IntN(len(b))
+				switch r.IntN(4) {
+				case 0:
+					b[at] = byte(r.Uint32())
+				case 1:
+					b[at] ^= 1 << r.IntN(8)
+				case 2:
+					from := r.IntN(len(b))
+					b = slices.Insert(b, at, slices.Clone(b[from:min(from+r.IntN(40), len(b))])...)
+				case 3:
+					b = slices.Delete(b, at, min(at+r.IntN(20), len(b)-1))
+				}
+			}
+			if _, err := torchfile.ReadFrom(bytes.NewReader(b), int64(len(b))); err != nil && strings.Contains(err.Error(), "\n") {
+				t.Fatalf("more than one line: %q", err)
+			}
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	for _, name := range []string{"zip.pth", "plain.pth", "nested.pth", "module.pth"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name))
@@ -102,10 +165,6 @@ func FuzzRead(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		path := filepath.Join(t.TempDir(), "file")
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		torchfile.Read(path) // may refuse, must not panic
+		torchfile.ReadFrom(bytes.NewReader(b), int64(len(b))) // may refuse, must not panic
 	})
 }

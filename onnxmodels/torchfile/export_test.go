@@ -1,0 +1,3 @@
+package torchfile
+
+var ReadFrom = readFrom
