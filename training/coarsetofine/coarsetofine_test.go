@@ -86,6 +86,9 @@ func TestStages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := s.Draw(t.Context(), 1, 2); err != nil { // as between two iterations that are judged
+			t.Fatal(err)
+		}
 		side, alpha := 8.0, 1.0
 		if i >= 8 {
 			side, alpha = 16, min(1, float64(i-8)/6)
@@ -132,7 +135,7 @@ func TestExpansion(t *testing.T) {
 	want := score(nets[0], pyramid.Shrink(set.X(), 16, 16, 2))
 	for _, alpha := range []float32{0, 1} {
 		weight(nets[1], energy.Fade)[0] = alpha
-		if err := nets[1].Restore(nets[1].State()); err != nil { // takes the weight, without another step towards the spectral norms
+		if err := pyramid.Renew(nets[1]); err != nil {
 			t.Fatal(err)
 		}
 		worst := 0.0

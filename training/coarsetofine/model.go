@@ -65,12 +65,14 @@ func NewModel(c Config, energies []training.Energy, channels, h, w int) (*Model,
 func (m *Model) top() *pyramid.Level { return m.Stages[len(m.Stages)-1] }
 
 // fade sets α of a stage's energy.
-func fade(e training.Energy, alpha float32) {
+func fade(e training.Energy, alpha float32) error {
 	for _, p := range e.Params() {
-		if p.Name == energy.Fade {
+		if p.Name == energy.Fade && p.W[0] != alpha {
 			p.W[0] = alpha
+			return pyramid.Renew(e)
 		}
 	}
+	return nil
 }
 
 // start is the uniform noise that coarsest chains begin with, made of normal numbers.

@@ -10,6 +10,7 @@ package coarsetofine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,8 +76,9 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		}
 	}
 	if k > 0 {
-		fade(s.Stages[k-1].Energy, 1)
-		fade(v.Energy, alpha)
+		if err := errors.Join(fade(s.Stages[k-1].Energy, 1), fade(v.Energy, alpha)); err != nil {
+			return nil, err
+		}
 	}
 	s.reached = k
 	observed, err := s.observe(k)

@@ -297,6 +297,16 @@ func Carry(to, from training.Energy) error {
 	return target.Restore(mine)
 }
 
+// Renew makes weights that were set take effect. Unlike [training.Energy]'s Refresh, which
+// goes on towards the spectral norms of weights that were learned, it leaves the norms.
+func Renew(e training.Energy) error {
+	if s, ok := e.(optim.Stateful); ok {
+		return s.Restore(s.State())
+	}
+	e.Refresh()
+	return nil
+}
+
 // Complete fills in what a mask hides of pictures x of the last level's size. Chains
 // begin at the mean of what is visible, each level at the pixels of the one before.
 // Blocks that are wholly visible go along the level's chain from their value on the
