@@ -27,14 +27,7 @@ func TestAsConvolutions(t *testing.T) {
 		"at stride 1": {[]*graphs.Attr{graphs.IntsAttr("strides", 1, 1), graphs.IntsAttr("dilations", 1, 1)}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(1, 1))
-			normal := func(dims ...int) *graphs.Tensor {
-				x := graphs.NewTensor(graphs.Float32, dims...)
-				for i := range x.F32() {
-					x.F32()[i] = float32(r.NormFloat64())
-				}
-				return x
-			}
+			normal := normals()
 			m := enginetest.Build(t, func(b *graphs.Builder) {
 				x, bias := b.Input("x", graphs.Float32, graphs.MakeShape(2, 3, 6, 5)), b.Const(normal(channels))
 				b.Output("y", b.Op("ConvTranspose", []*graphs.Value{x, b.Weight("w", normal(3, channels, 3, 4)), bias}, c.attrs...))
@@ -47,19 +40,38 @@ func TestAsConvolutions(t *testing.T) {
 				t.Error("the model was changed")
 			}
 			in := []*graphs.Tensor{normal(2, 3, 6, 5)}
-			run := func(m *graphs.Model) *graphs.Tensor {
-				p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				out, err := p.Run(t.Context(), in)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return out[0]
-			}
-			want, _ := run(m).AsFloats()
-			enginetest.Close(t, "y", run(form), 1e-5, want...)
+			alike(t, form, m, in, 1e-5)
 		})
 	}
+}
+
+// normals gives tensors of normal numbers, the same in every test.
+func normals() func(dims ...int) *graphs.Tensor {
+	r := rand.New(rand.NewPCG(1, 1))
+	return func(dims ...int) *graphs.Tensor {
+		x := graphs.NewTensor(graphs.Float32, dims...)
+		for i := range x.F32() {
+			x.F32()[i] = float32(r.NormFloat64())
+		}
+		return x
+	}
+}
+
+// alike has the interpreter compare a form of a model with the model, and gives the model's output.
+func alike(t *testing.T, form, m *graphs.Model, in []*graphs.Tensor, tolerance float64) []float64 {
+	t.Helper()
+	run := func(m *graphs.Model) *graphs.Tensor {
+		p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := p.Run(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	want, _ := run(m).AsFloats()
+	enginetest.Close(t, "y", run(form), tolerance, want...)
+	return want
 }

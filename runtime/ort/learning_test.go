@@ -3,12 +3,10 @@
 package ort
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/refeval"
 	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 )
@@ -44,14 +42,7 @@ func TestLearningForms(t *testing.T) {
 		"pixels turned":        {"Einsum", []int{3, 4, 8, 16}, []int{3, 5, 16, 8}, 0, sum("nohw,niwh->oi"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rand.New(rand.NewPCG(1, 1))
-			normal := func(dims ...int) *graphs.Tensor {
-				x := graphs.NewTensor(graphs.Float32, dims...)
-				for i := range x.F32() {
-					x.F32()[i] = float32(r.NormFloat64())
-				}
-				return x
-			}
+			normal := normals()
 			m := enginetest.Build(t, func(b *graphs.Builder) {
 				in := []*graphs.Value{b.Input("a", graphs.Float32, graphs.MakeShape(c.a...)), b.Input("b", graphs.Float32, graphs.MakeShape(c.b...))}
 				if c.bias > 0 {
@@ -72,19 +63,7 @@ func TestLearningForms(t *testing.T) {
 				t.Error("the model was changed")
 			}
 			in := []*graphs.Tensor{normal(c.a...), normal(c.b...)}
-			run := func(m *graphs.Model) *graphs.Tensor {
-				p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				out, err := p.Run(t.Context(), in)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return out[0]
-			}
-			want, _ := run(m).AsFloats()
-			enginetest.Close(t, "y", run(form), 1e-4, want...)
+			want := alike(t, form, m, in, 1e-4)
 
 			e := engineFor(t)
 			p, err := e.compile(t.Context(), m, runtime.Options{Threads: 1}, "")
