@@ -44,6 +44,16 @@ func (e Env) solver(ctx context.Context, c *conditionalcoopnets.Config, set *dat
 	return e.BindConditional(ctx, em, gm, c.Sigma)
 }
 
+// taughtBySolver are the settings of an arm whose initialiser learns from the solver alone.
+func taughtBySolver(arm string, set *data.Set) (conditionalcoopnets.Config, error) {
+	c, err := conditionalcoopnets.For("pictures-16", set.Dims(), 0)
+	c.Truth, c.TruthEnd = 0, 0
+	if c.Steps = 500; arm != Works {
+		c.Steps /= 5
+	}
+	return c, err
+}
+
 // conditionalArm learns an arm and hands the system to use.
 func (e Env) conditionalArm(ctx context.Context, what, arm string, c conditionalcoopnets.Config, set *data.Set, use func(*conditionalcoopnets.System, error) error) error {
 	c.Sabotage = map[string]string{Works: "", Flipped: conditionalcoopnets.Flip, blind: conditionalcoopnets.Blind}[arm]
@@ -79,13 +89,9 @@ func conditionalFill(ctx context.Context, e Env, it *Item) error {
 	outlines := training.MSE(held.Given.X(), held.X())
 	it.Check("", "squared error of outlines as they are", outlines, Reported, "")
 	for _, arm := range []string{Works, Flipped} {
-		c, err := conditionalcoopnets.For("pictures-16", train.Dims(), 0)
+		c, err := taughtBySolver(arm, train)
 		if err != nil {
 			return err
-		}
-		c.Truth, c.TruthEnd = 0, 0 // the initialiser learns from the solver alone
-		if c.Steps = 500; arm != Works {
-			c.Steps /= 5
 		}
 		if err := e.conditionalArm(ctx, "fill", arm, c, train, func(s *conditionalcoopnets.System, ended error) error {
 			if ended != nil {
@@ -151,13 +157,9 @@ func conditionalInpaint(ctx context.Context, e Env, it *Item) error {
 	}
 	const what, fair = "PSNR in holes of 8×8 above that of the visible mean, dB", 0.3
 	for _, arm := range []string{Works, Flipped} {
-		c, err := conditionalcoopnets.For("pictures-16", train.Dims(), 0)
+		c, err := taughtBySolver(arm, train)
 		if err != nil {
 			return err
-		}
-		c.Truth, c.TruthEnd = 0, 0 // the initialiser learns from the solver alone
-		if c.Steps = 500; arm != Works {
-			c.Steps /= 5
 		}
 		if err := e.conditionalArm(ctx, "inpaint", arm, c, train, func(s *conditionalcoopnets.System, ended error) error {
 			if ended != nil {
