@@ -14,9 +14,7 @@ func branches(b *graphs.Builder, cond val, yes, no func(*graphs.Builder) []val) 
 	for i, build := range []func(*graphs.Builder) []val{yes, no} {
 		g := &graphs.Graph{}
 		c := graphs.NewBuilder(g)
-		for _, v := range build(c) {
-			g.Outputs = append(g.Outputs, v)
-		}
+		g.Outputs = append(g.Outputs, build(c)...)
 		prefix := b.Target().Fresh([]string{"then", "else"}[i])
 		renameAll(g, func(s string) string { return prefix + "/" + s })
 		n.Attrs = append(n.Attrs, graphs.G([]string{"then_branch", "else_branch"}[i], g))

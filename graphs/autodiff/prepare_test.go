@@ -31,9 +31,7 @@ func body(inputs []*graphs.Value, f func(b *graphs.Builder, x []val) []val) *gra
 	for _, v := range inputs {
 		x = append(x, b.Input(v.Name, v.Type, v.Shape))
 	}
-	for _, v := range f(b, x) {
-		g.Outputs = append(g.Outputs, v)
-	}
+	g.Outputs = append(g.Outputs, f(b, x)...)
 	return g
 }
 

@@ -22,7 +22,6 @@ type layer interface {
 type net struct {
 	*nn.Net
 	seed    uint64
-	init    nn.Init
 	codes   []*graphs.Value // what has left on the way to the codes, in this order
 	context *graphs.Value   // [batch, A, H, W] that couplings see besides their own half, nil for none
 	measure bool            // normalisations measure what they are given, see start

@@ -1,7 +1,6 @@
 package generativeconvnet
 
 import (
-	"sort"
 
 	"ebmrun/training"
 	"ebmrun/training/data"
@@ -124,13 +123,4 @@ func For(name string, dims []int, examples int) (Config, error) {
 	}
 	p, err := training.Preset("generative-convnet", Presets, pick, name, dims)
 	return p.Config, err
-}
-
-func presetNames() []string {
-	var names []string
-	for n := range Presets {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return names
 }

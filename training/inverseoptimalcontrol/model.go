@@ -258,13 +258,6 @@ const (
 	Touch = 1.0
 )
 
-// places are x and y of agent a after moment t in a trace.
-func (m *Model) places(trace []float32, t, a int) (x, y float64) {
-	s := m.config.Net
-	at := trace[(t*s.Agents+a)*s.Traced():]
-	return float64(at[0]), float64(at[1])
-}
-
 // Paths are the places [n, T, agents, 2] to which normalised controls lead.
 func (m *Model) Paths(ctx context.Context, x, scenes []float32) ([]float32, error) {
 	trace, err := m.Follow(ctx, x, scenes)

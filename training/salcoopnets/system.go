@@ -32,7 +32,6 @@ const (
 type Model struct {
 	*conditionalcoopnets.Model
 	config Config
-	noise  sampler.Noise
 }
 
 var _ training.Doubter = (*Model)(nil)
