@@ -1,7 +1,6 @@
 package generativeconvnet
 
 import (
-
 	"ebmrun/training"
 	"ebmrun/training/data"
 )
