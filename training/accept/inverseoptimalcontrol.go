@@ -22,6 +22,7 @@ var InverseOptimalControl = Suite{"inverse-optimal-control", []Part{
 	{"regulator", "controls of a linear-quadratic problem are Gaussian", true, regulatorSampled},
 	{"cost", "both weights of that problem from 2,000 experts, by sampling", false, regulatorLearned},
 	{"descent", "what descending without noise can learn of them, and what not", true, regulatorDescended},
+	{"planner", "iLQR on that problem against the solution of its Riccati equation", true, regulatorPlanned},
 	{"drive", "vehicles that keep a lane past an obstacle: paths and weights", false, drive},
 	{"convoy", "three vehicles together, and each for itself", false, convoy},
 }}
@@ -47,6 +48,17 @@ func (e Env) steered(ctx context.Context, c *inverseoptimalcontrol.Config, set *
 			return nil, nil, err
 		}
 		m, err := inverseoptimalcontrol.NewModel(*c, net, trace, experts.H)
+		if err == nil && c.ILQR > 0 {
+			energy := free
+			var tangent func() error
+			if em, err = c.Net.Tangent(experts.H, c.Reference.Sigma, e.Seed); err == nil {
+				m.Tangent, _, tangent, err = e.BindConditional(ctx, em, tm, 1)
+			}
+			free = func() error { return errors.Join(tangent(), energy()) }
+			if err != nil {
+				return nil, nil, errors.Join(err, energy())
+			}
+		}
 		if err != nil || !c.Normalise || c.Net.Norm != nil {
 			return m, free, err
 		}
@@ -71,6 +83,7 @@ func (e Env) controlArm(ctx context.Context, what, arm string, c inverseoptimalc
 	if err != nil {
 		return errors.Join(err, free())
 	}
+	s.Tangent = m.Tangent
 	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
 	if err == nil {
 		err = use(s, ended)
@@ -246,6 +259,78 @@ func regulatorLearned(ctx context.Context, e Env, it *Item) error {
 	return nil
 }
 
+// expert is a set of one example with these controls.
+func expert(like *data.Set, controls []float64) *data.Set {
+	one := like.Head(1)
+	one.Floats = make([]float32, len(controls))
+	for i, v := range controls {
+		one.Floats[i] = float32(v)
+	}
+	return one
+}
+
+// riccati are the best controls from x = 1 by the backward recursion of the cost to go p·x²:
+//
+//	p ← a + p − p²/(b + p),  u = −p/(b + p)·x
+func (q quadratic) riccati() []float64 {
+	gains := make([]float64, data.Regulator.T)
+	p := q.a
+	for t := range gains {
+		gains[len(gains)-1-t] = p / (q.b + p)
+		p = q.a + p - p*p/(q.b+p)
+	}
+	x := 1.0
+	for t, k := range gains {
+		gains[t] = -k * x
+		x += gains[t]
+	}
+	return gains
+}
+
+// regulatorPlanned: iLQR finds the best controls, and learning by it what descent learns of experts who are best.
+func regulatorPlanned(ctx context.Context, e Env, it *Item) error {
+	set, err := data.Load(ctx, "synthetic/regulator", data.Options{Seed: e.Seed, Limit: 1})
+	if err != nil {
+		return err
+	}
+	c := controlConfig("regulator")
+	c.Langevin.Noise, c.Predict.Noise, c.Draws, c.ILQR = 0, 0, 1, 3
+	c.Optim = training.Optim{Name: "sgd", LR: 0.05}
+	c.Batch, c.Steps = 1, 400
+	experts, err := c.Experts(set)
+	if err != nil {
+		return err
+	}
+	m, free, err := e.steered(ctx, &c, set)
+	if err != nil {
+		return err
+	}
+	defer free()
+	best := quadratic{data.Regulator.A, data.Regulator.B}.riccati()
+	for _, arm := range []string{Works, Untrained} {
+		w, limit := []float64{data.Regulator.A, data.Regulator.B}, AtMost(1e-4)
+		if arm == Untrained {
+			w, limit = []float64{c.Net.Start, c.Net.Start}, AtLeast(0.05)
+		}
+		weigh(m, w...)
+		x, err := m.Predict(ctx, experts.Given.X(), 1, e.Seed)
+		if err != nil {
+			return err
+		}
+		off := 0.0
+		for i, u := range best {
+			off = max(off, math.Abs(float64(x[i])-u))
+		}
+		it.Check(arm, "largest difference of a control from the Riccati solution", off, limit, fmt.Sprintf("%.4f … %.4f", x[0], x[len(x)-1]))
+	}
+	return e.controlArm(ctx, "planner, best experts", Works, c, expert(set, best), func(s *inverseoptimalcontrol.System, ended error) error {
+		w := s.Weights()
+		it.Check(Works, "ratio of the weights learned from the best controls", w[0]/w[1], Within(1.99, 2.01), fmt.Sprintf("%.4f, %.4f %s", w[0], w[1], endedBy(ended)))
+		it.Check(Works, "the first of them, from 0.3", w[0], Within(0.369, 0.371), "")
+		return nil
+	})
+}
+
 // regulatorDescended: experts who are the minimisers teach the ratio of the weights alone; experts
 // who are not drive a weight to 0 at once.
 func regulatorDescended(ctx context.Context, e Env, it *Item) error {
@@ -259,11 +344,7 @@ func regulatorDescended(ctx context.Context, e Env, it *Item) error {
 	}
 	it.Check("", "Σx² of the best controls", of[0], Within(0.0773, 0.0775), "")
 	it.Check("", "Σu² of the best controls", of[1], Within(0.5773, 0.5775), "")
-	perfect := random.Head(1)
-	perfect.Floats = make([]float32, len(best))
-	for i, v := range best {
-		perfect.Floats[i] = float32(v)
-	}
+	perfect := expert(random, best)
 	c := controlConfig("regulator")
 	c.Langevin = training.Langevin{Steps: 200, Step: 0.25}
 	c.Optim = training.Optim{Name: "sgd", LR: 0.05}
