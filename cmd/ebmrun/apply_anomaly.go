@@ -16,13 +16,18 @@ func anomalyTask(c *common) *cobra.Command {
 	var name string
 	var limit int
 	var classes []int
-	cmd, _ := c.task("anomaly", "Tell how well the model finds classes that it has not seen",
+	var at float64
+	var cmd *cobra.Command
+	cmd, _ = c.task("anomaly", "Tell how well the model finds classes that it has not seen",
 		`Judge every held-out example by what the system finds likely, its own judgement or
 else minus the energy, and tell the area under the curve of precision and recall with
 which the least likely are those of the anomalous classes. These are the classes that
 were left out in learning ("train --classes"), or those that --anomalous names. A guess
-gets the share of anomalies, which stands beside the area; where the judgement is a sum,
-so do the areas by each of its parts. OUT.csv has a row for every example: its number,
+gets the share of anomalies, which stands beside the area, and so does the area under the
+ROC curve, the probability that an anomaly is judged less likely than another example. Areas
+of precision and recall compare only at one share of anomalies: --share tells them for
+another than that of the examples. Where the judgement is a sum, the same is told of each of
+its parts. OUT.csv has a row for every example: its number,
 its class, 1 for an anomaly, its judgement and the parts.`,
 		"ebmrun apply anomaly runs/mnist-without-1 --anomalous 1 -o judged.csv",
 		func(ctx context.Context, a *applied) error {
@@ -62,21 +67,30 @@ its class, 1 for an anomaly, its judgement and the parts.`,
 				for i, v := range p.Values {
 					surprise[i], rows[i] = -v, append(rows[i], v)
 				}
-				area, err := diag.AveragePrecision(surprise, positive)
+				if !cmd.Flags().Changed("share") {
+					at = share
+				}
+				roc, err := diag.ROCArea(surprise, positive)
 				if err != nil {
 					return badInput(err)
 				}
-				if k == 0 {
-					fmt.Fprintf(c.out, "%d examples of %s, %.1f %% anomalous: average precision %.3f of a guess's %.3f, by %s\n", set.N, set.Name, 100*share, area, share, p.Name)
-				} else {
-					fmt.Fprintf(c.out, "  by its part %s: %.3f\n", p.Name, area)
+				area, err := diag.AveragePrecisionAt(surprise, positive, at)
+				if err != nil {
+					return badInput(err)
 				}
+				by := "by its part " + p.Name
+				if k == 0 {
+					fmt.Fprintf(c.out, "%d examples of %s, %.1f %% anomalous; areas where %.1f %% are:\n", set.N, set.Name, 100*share, 100*at)
+					by = "by " + p.Name
+				}
+				fmt.Fprintf(c.out, "  average precision %.3f of a guess's %.3f, ROC %.3f of 0.5, %s\n", area, at, roc, by)
 			}
 			return a.table(a.out, head, rows)
 		})
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "a name, folder or file (default: held-out examples of the run's data, of all classes)")
 	fl.IntVar(&limit, "limit", 1000, "at most so many examples, 0 for all")
+	fl.Float64Var(&at, "share", 0, "share of anomalies that areas of precision and recall are for, such as 0.35 (default: that of the examples)")
 	fl.IntSliceVar(&classes, "anomalous", nil, "classes that are anomalies (default: those that were left out)")
 	return cmd
 }

@@ -44,6 +44,8 @@ func TestLatent(t *testing.T) {
 			if len(rows) != 20 || len(head) != columns || odd == 0 || odd == 20 {
 				t.Errorf("%d rows of %v, %d anomalies", len(rows), head, odd)
 			}
+			ebmrun(t, "apply", "anomaly", run, "--provider", "ref", "--limit", "20", "--share", "0.4", "-o", out).wantOut(t, "areas where 40.0 %", "of a guess's 0.400", "ROC")
+			ebmrun(t, "apply", "anomaly", run, "--provider", "ref", "--limit", "20", "--share", "1.4", "-o", out).wantError(t, statusBadInput, "share of positives 1.4")
 			ebmrun(t, "apply", "anomaly", run, "--provider", "ref", "--limit", "20", "--anomalous", "7", "-o", out).wantError(t, statusBadInput, "positives")
 			ebmrun(t, "sample", run, "--provider", "ref", "--n", "4", "-o", filepath.Join(dir, "s.png"), "--quiet").wantOut(t)
 			for _, task := range []string{"reconstruct", "interpolate"} {

@@ -66,34 +66,79 @@ func klTerm(k, n int, q float64) float64 {
 // positive: the mean, over the positives, of the precision at their scores. Equal scores are taken
 // together, so that their order does not matter.
 func AveragePrecision(scores []float64, positive []bool) (float64, error) {
+	r, err := rank("average precision", scores, positive)
+	return r.precision(1), err
+}
+
+// AveragePrecisionAt is what AveragePrecision comes to where another share of all examples is positive,
+// 0 < share < 1. The area grows with that share, so that areas compare only at one.
+func AveragePrecisionAt(scores []float64, positive []bool, share float64) (float64, error) {
+	r, err := rank("average precision", scores, positive)
+	if err == nil && !(share > 0 && share < 1) {
+		err = fmt.Errorf("diag: average precision: share of positives %g, wanted one between 0 and 1", share)
+	}
+	return r.precision(share / (1 - share) * float64(r.negatives) / float64(r.positives)), err
+}
+
+// ROCArea is the probability that a positive has a higher score than a negative, equal scores counting
+// half: 0.5 for a guess, whatever the share of positives.
+func ROCArea(scores []float64, positive []bool) (float64, error) {
+	r, err := rank("ROC area", scores, positive)
+	sum, below := 0.0, float64(r.negatives)
+	for _, l := range r.levels {
+		below -= float64(l.negatives)
+		sum += float64(l.positives) * (below + float64(l.negatives)/2)
+	}
+	return sum / float64(r.positives) / float64(r.negatives), err
+}
+
+// count is how many there are of each kind.
+type count struct{ positives, negatives int }
+
+// A ranking has the examples of every distinct score, from the highest down, and all of them.
+type ranking struct {
+	levels []count
+	count
+}
+
+func rank(what string, scores []float64, positive []bool) (r ranking, err error) {
 	if len(scores) != len(positive) {
-		return 0, fmt.Errorf("diag: average precision: %d scores, %d labels", len(scores), len(positive))
+		return r, fmt.Errorf("diag: %s: %d scores, %d labels", what, len(scores), len(positive))
 	}
 	order := make([]int, len(scores))
-	total := 0
 	for i, s := range scores {
 		if math.IsNaN(s) {
-			return 0, fmt.Errorf("diag: average precision: score %d is NaN", i)
+			return ranking{}, fmt.Errorf("diag: %s: score %d is NaN", what, i)
 		}
 		order[i] = i
-		if positive[i] {
-			total++
-		}
-	}
-	if total == 0 || total == len(scores) {
-		return 0, fmt.Errorf("diag: average precision: %d positives among %d, want some of each kind", total, len(scores))
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-	sum, hits := 0.0, 0
-	for i := 0; i < len(order); {
-		j, before := i, hits
-		for ; j < len(order) && scores[order[j]] == scores[order[i]]; j++ {
-			if positive[order[j]] {
-				hits++
+	for k, i := range order {
+		if k == 0 || scores[i] != scores[order[k-1]] {
+			r.levels = append(r.levels, count{})
+		}
+		for _, c := range []*count{&r.count, &r.levels[len(r.levels)-1]} {
+			if positive[i] {
+				c.positives++
+			} else {
+				c.negatives++
 			}
 		}
-		sum += float64(hits-before) * float64(hits) / float64(j)
-		i = j
 	}
-	return sum / float64(total), nil
+	if r.positives == 0 || r.negatives == 0 {
+		return r, fmt.Errorf("diag: %s: %d positives among %d, want some of each kind", what, r.positives, len(scores))
+	}
+	return r, nil
+}
+
+// precision is the mean precision at the positives, each of which counts as so many.
+func (r ranking) precision(weight float64) float64 {
+	sum, hits, misses := 0.0, 0.0, 0.0
+	for _, l := range r.levels {
+		hits, misses = hits+weight*float64(l.positives), misses+float64(l.negatives)
+		if l.positives > 0 {
+			sum += float64(l.positives) * hits / (hits + misses)
+		}
+	}
+	return sum / float64(r.positives)
 }

@@ -374,6 +374,30 @@ func TestAveragePrecision(t *testing.T) {
 	if _, err := AveragePrecision([]float64{1}, []bool{true}); err == nil {
 		t.Error("one class alone is accepted")
 	}
+
+	// At another share of positives the area is that of the same negatives, each twice.
+	scores, odd := []float64{5, 4, 4, 3, 2, 1}, []bool{false, true, false, true, false, false}
+	var twice []float64
+	var kinds []bool
+	for i, s := range scores {
+		twice, kinds = append(twice, s), append(kinds, odd[i])
+		if !odd[i] {
+			twice, kinds = append(twice, s), append(kinds, odd[i])
+		}
+	}
+	near(t, "own share", must(AveragePrecisionAt(scores, odd, 2.0/6)), must(AveragePrecision(scores, odd)), 1e-12)
+	near(t, "share of a fifth", must(AveragePrecisionAt(scores, odd, 0.2)), must(AveragePrecision(twice, kinds)), 1e-12)
+	near(t, "by hand at a fifth", must(AveragePrecisionAt(scores, odd, 0.2)), (1.0/5+2.0/6)/2, 1e-12)
+	for _, share := range []float64{0, 1, -1, math.NaN()} {
+		if _, err := AveragePrecisionAt(scores, odd, share); err == nil {
+			t.Errorf("a share of %g is accepted", share)
+		}
+	}
+	near(t, "ROC area by hand", must(ROCArea(scores, odd)), (2.5+2)/8, 1e-12)
+	near(t, "ROC area of ties", must(ROCArea([]float64{1, 1, 1}, []bool{true, false, true})), 0.5, 1e-12)
+	if _, err := ROCArea([]float64{1, math.NaN()}, []bool{true, false}); err == nil {
+		t.Error("a score that is NaN is accepted")
+	}
 }
 
 // autoregressive draws x ← φ·x + ε from its stationary law.
