@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -104,10 +106,36 @@ func (r *openedRun) files(form string, meta onnxfile.Meta, unroll int) (files []
 				return onnxfile.Network(path, m, meta, fmt.Sprintf("The %s of a learned %s.", name, meta.System))
 			})
 		case "safetensors", "npz":
-			weights(m, name+"-weights")
+			if !repeated(name, others) {
+				weights(m, name+"-weights")
+			}
 		}
 	}
 	return files
+}
+
+// repeated tells whether another network has all weights of this one, name by name: a larger one
+// that it is a part of, or one of as many weights and fewer nodes that it is made from.
+func repeated(name string, nets map[string]*graphs.Model) bool {
+	m, mine := nets[name], weightfile.Of(nets[name])
+	for other, o := range nets {
+		theirs := weightfile.Of(o)
+		first := cmp.Or(cmp.Compare(len(mine), len(theirs)), cmp.Compare(len(o.Graph.Nodes), len(m.Graph.Nodes)), cmp.Compare(other, name))
+		if len(mine) > 0 && first < 0 && within(mine, theirs) {
+			return true
+		}
+	}
+	return false
+}
+
+// within tells whether b has every tensor of a, under the same name.
+func within(a, b weightfile.Tensors) bool {
+	for name, t := range a {
+		if u := b[name]; u == nil || t.Type != u.Type || !slices.Equal(t.Dims, u.Dims) || !reflect.DeepEqual(t.Data, u.Data) {
+			return false
+		}
+	}
+	return true
 }
 
 type exportFlags struct {
@@ -133,7 +161,7 @@ func exportCommand(c *common) *cobra.Command {
                                  steps, k being whatever the noise holds; given
                                  too, of energies under conditions
   safetensors  weights.safetensors of the energy, NAME-weights.safetensors of others
-  npz          weights.npz, NAME-weights.npz
+  npz          weights.npz, NAME-weights.npz; once where several networks share them
 
 The reference density, the clip of the gradient and the clamp of the samples are
 inside the graphs; step size, noise multiplier and the scale of the data are in

@@ -41,6 +41,13 @@ func TestGenerativeSwin(t *testing.T) {
 		}
 		files := filepath.Join(t.TempDir(), "x")
 		exported(t, run, "-o", files, "--check").wantOut(t, "generator-given.onnx", "prior.onnx", "encoder.onnx", "decoder.onnx", "codes.onnx")
+		weights, err := filepath.Glob(filepath.Join(files, "*-weights.safetensors")) // once: of the networks that the others are parts of
+		for i := range weights {
+			weights[i] = strings.TrimSuffix(filepath.Base(weights[i]), "-weights.safetensors")
+		}
+		if err != nil || !slices.Equal(weights, []string{"generator-given", "prior"}) {
+			t.Errorf("%s: weights of %v (%v)", from, weights, err)
+		}
 		if from != "synthetic/salient" {
 			continue
 		}
