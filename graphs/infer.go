@@ -31,7 +31,7 @@ type inferer struct {
 // shapeRules is the op table: an op is known to this module if and only if it
 // has an entry here. Each op family has a file and a table of its own.
 var shapeRules = join(elementwiseShapes(), layoutShapes(), reductionShapes(), convolutionShapes(),
-	samplingShapes(), recurrentShapes(), compositeShapes())
+	samplingShapes(), regionShapes(), recurrentShapes(), compositeShapes())
 
 func join(tables ...map[string]func(*inferer) error) map[string]func(*inferer) error {
 	all := map[string]func(*inferer) error{}

@@ -2,7 +2,7 @@ package autodiff
 
 import "ebmrun/graphs"
 
-func init() { cases = append(cases, compositeCases...) }
+func init() { cases = append(append(cases, compositeCases...), regionCases...) }
 
 // op builds a node whose later inputs are constants made by more.
 func withConsts(op string, more func(b *graphs.Builder) []val, attrs ...*graphs.Attr) func(b *graphs.Builder, x []val) val {

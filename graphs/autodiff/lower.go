@@ -162,7 +162,7 @@ func one(f func(b *graphs.Builder, n *graphs.Node, x val) val) Lowering {
 }
 
 // lowerings is the table of composite ops.
-var lowerings = joinLowerings(basicLowerings, samplingLowerings(), recurrentLowerings(), compositeLowerings())
+var lowerings = joinLowerings(basicLowerings, samplingLowerings(), regionLowerings(), recurrentLowerings(), compositeLowerings())
 
 func joinLowerings(tables ...map[string]Lowering) map[string]Lowering {
 	all := map[string]Lowering{}

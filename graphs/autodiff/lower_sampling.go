@@ -40,24 +40,23 @@ type gridTap struct{ index, weight val }
 // and adds them up, weighted by what depends on the point's coordinates.
 func lowerGridSample(b *graphs.Builder, n *graphs.Node, x val) val {
 	grid := n.In(1)
-	if x.Shape == nil || grid.Shape == nil || !x.Shape[2:].Known() {
-		return b.Fail("the size of the image %s must be known", x)
+	if x.Shape == nil || grid.Shape == nil {
+		return b.Fail("%w", errRank(x))
 	}
 	mode, padding := n.Str("mode", "linear"), n.Str("padding_mode", "zeros")
 	if !slices.Contains([]string{"linear", "nearest", "cubic"}, mode) || !slices.Contains([]string{"zeros", "border", "reflection"}, padding) {
 		return b.Fail("mode %q with padding_mode %q", mode, padding)
 	}
 	rank := len(x.Shape) - 2
-	spatial := x.Shape[2:].Ints()
 	coords := b.ReshapeTo(grid, 0, -1, int64(rank))
 	axes := make([]gridAxis, rank)
 	taps := make([][]gridTap, rank)
 	for i := range taps {
-		axes[i] = gridAxis{b, float64(spatial[i]), padding, n.Int("align_corners", 0) != 0}
+		axes[i] = gridAxis{b, axisSize{b, x, 2 + i}, padding, n.Int("align_corners", 0) != 0}
 		c := b.Gather(coords, b.Const(graphs.Of([]int64{int64(rank - 1 - i)})), 2) // x is the last image axis
 		taps[i] = axes[i].taps(c, mode)
 	}
-	flat := b.ReshapeTo(x, 0, 0, int64(graphs.Size(spatial)))
+	flat := b.ReshapeTo(x, 0, 0, -1)
 	one := b.Ints(1)
 	channels := b.Concat(0, one, size(b, x, 1), one)
 	pick := make([]int, rank)
@@ -69,7 +68,7 @@ func lowerGridSample(b *graphs.Builder, n *graphs.Node, x val) val {
 			if at == nil {
 				at = t.index
 			} else {
-				at = b.Add(b.Mul(at, b.Const(graphs.Of([]int64{int64(spatial[i])}))), t.index)
+				at = b.Add(b.Mul(at, size(b, x, 2+i)), t.index)
 			}
 			switch {
 			case weight == nil:
@@ -105,10 +104,30 @@ func lowerGridSample(b *graphs.Builder, n *graphs.Node, x val) val {
 	return reshapeBy(b, sum, sizes...)
 }
 
+// An axisSize is the size n of an axis of x, which may be known at run time only.
+type axisSize struct {
+	b    *graphs.Builder
+	x    val
+	axis int
+}
+
+// linear is scale·n + shift as a scalar of the type of like.
+func (s axisSize) linear(like val, scale, shift float64) val {
+	b := s.b
+	if b.Err() != nil {
+		return like
+	}
+	if d := s.x.Shape[s.axis]; d.Known() {
+		return b.Scalar(like, scale*float64(d.N)+shift)
+	}
+	n := b.CastLike(b.Squeeze(size(b, s.x, s.axis), 0), like)
+	return b.Add(b.Scale(n, scale), b.Scalar(like, shift))
+}
+
 // A gridAxis turns coordinates along an image axis of n elements into taps.
 type gridAxis struct {
 	b       *graphs.Builder
-	n       float64
+	n       axisSize
 	padding string
 	corners bool
 }
@@ -152,11 +171,11 @@ func (a gridAxis) taps(c val, mode string) []gridTap {
 
 // place maps [−1, 1] to element coordinates.
 func (a gridAxis) place(c val) val {
-	b, scale := a.b, a.n
+	b, less := a.b, 0.0
 	if a.corners {
-		scale = a.n - 1
+		less = -0.5
 	}
-	return b.Add(b.Scale(c, scale/2), b.Scalar(c, (a.n-1)/2))
+	return b.Add(b.Mul(c, a.n.linear(c, 0.5, less)), a.n.linear(c, 0.5, -0.5))
 }
 
 // fold brings coordinates outside the image into it.
@@ -166,29 +185,30 @@ func (a gridAxis) fold(x val) val {
 	case "zeros":
 		return x
 	case "reflection":
-		lo, span := -0.5, a.n
+		lo, less := -0.5, 0.0
 		if a.corners {
-			lo, span = 0, a.n-1
+			lo, less = 0, -1
 		}
-		if span > 0 {
-			t := b.Sub(x, b.Scalar(x, lo))
-			t = b.Sub(t, b.Scale(b.Op("Floor", []val{b.Scale(t, 1/(2*span))}), 2*span))
-			t = b.Op("Abs", []val{b.Sub(t, b.Scalar(t, span))})
-			x = b.Sub(b.Scalar(t, span+lo), t)
-		}
+		span, twice := a.n.linear(x, 1, less), a.n.linear(x, 2, 2*less)
+		t := b.Sub(x, b.Scalar(x, lo))
+		// an image of one element has no span, whatever is then divided by
+		period := b.Op("Max", []val{twice, b.Scalar(x, 1)})
+		t = b.Sub(t, b.Mul(b.Op("Floor", []val{b.Div(t, period)}), twice))
+		t = b.Op("Abs", []val{b.Sub(t, span)})
+		x = b.Sub(a.n.linear(t, 1, less+lo), t)
 	}
 	return a.within(x)
 }
 
 func (a gridAxis) within(x val) val {
-	return a.b.Op("Clip", []val{x, a.b.Scalar(x, 0), a.b.Scalar(x, a.n-1)})
+	return a.b.Op("Clip", []val{x, a.b.Scalar(x, 0), a.n.linear(x, 1, -1)})
 }
 
 // tap is the element at coordinate k, of weight 0 outside the image.
 func (a gridAxis) tap(k, weight val) gridTap {
 	b := a.b
 	if a.padding == "zeros" {
-		in := b.Op("And", []val{b.Op("GreaterOrEqual", []val{k, b.Scalar(k, 0)}), b.Op("LessOrEqual", []val{k, b.Scalar(k, a.n-1)})})
+		in := b.Op("And", []val{b.Op("GreaterOrEqual", []val{k, b.Scalar(k, 0)}), b.Op("LessOrEqual", []val{k, a.n.linear(k, 1, -1)})})
 		if weight == nil {
 			weight = b.CastLike(in, k)
 		} else {

@@ -20,7 +20,7 @@ func init() {
 	for _, t := range []map[string]kernel{
 		elementwiseKernels(), normKernels(), reductionKernels(), productKernels(), windowKernels(),
 		layoutKernels(), indexKernels(), controlKernels(),
-		samplingKernels(), recurrentKernels(), compositeKernels(),
+		samplingKernels(), regionKernels(), recurrentKernels(), compositeKernels(),
 	} {
 		for op, k := range t {
 			kernels[op] = k

@@ -137,7 +137,7 @@ func randomNode(r *rand.Rand, op string) (*graphs.Node, []*graphs.Tensor) {
 			return graphs.S("auto_pad", []string{"VALID", "SAME_UPPER", "SAME_LOWER", "?"}[r.IntN(4)])
 		},
 		func() *graphs.Attr {
-			return graphs.S("mode", []string{"constant", "reflect", "edge", "wrap", "CRD", "?"}[r.IntN(6)])
+			return graphs.S("mode", []string{"constant", "reflect", "edge", "wrap", "CRD", "max", "?"}[r.IntN(7)])
 		},
 		func() *graphs.Attr {
 			return graphs.S("reduction", []string{"add", "mul", "max", "min", "?"}[r.IntN(5)])
@@ -187,6 +187,10 @@ func randomNode(r *rand.Rand, op string) (*graphs.Node, []*graphs.Tensor) {
 	usual(graphs.I("q_num_heads", 1+r.Int64N(2)))
 	usual(graphs.I("kv_num_heads", 1))
 	usual(graphs.I("num_heads", 1+r.Int64N(2)))
+	usual(graphs.I("offset_group", r.Int64N(3)))
+	usual(graphs.I("output_height", r.Int64N(3)))
+	usual(graphs.I("sampling_ratio", r.Int64N(4)-1))
+	usual(graphs.IntsAttr("pooled_shape", ints(2, 0, 3)...))
 	fitted(r, n, in)
 	outputs := 1
 	if multiple := map[string]int{"MaxPool": 2, "TopK": 2, "Split": 3, "LayerNormalization": 3, "BatchNormalization": 3, "Dropout": 2, "Attention": 4, "LSTM": 3, "GRU": 2, "RNN": 2}[op]; multiple > 0 {
@@ -243,6 +247,21 @@ func fitted(r *rand.Rand, n *graphs.Node, in []*graphs.Tensor) {
 		if len(in) > 1 {
 			in[1] = small(2, 1, r.Int64N(4), 3)
 		}
+	case n.Op == "RoiAlign":
+		set(0, 2, 1, 4, 3)
+		set(1, 3, 4)
+		if len(in) > 2 {
+			in[2] = small(0, r.Int64N(3), 1)
+		}
+	case n.Op == "MaxRoiPool":
+		set(0, 2, 1, 4, 3)
+		set(1, 3, 5)
+	case n.Op == "DeformConv":
+		set(0, 2, 2, 4, 3)
+		set(1, 2, 2, 1, 1)
+		set(2, 2, 2, 4, 3)
+		set(3, 2)
+		set(4, 2, 1, 4, 3)
 	case n.Op == "Col2Im":
 		set(0, 1, 4, 4)
 		if len(in) > 2 {
