@@ -35,6 +35,9 @@ type Energy struct {
 	learns map[int]*call
 	curves map[int]*call
 	chains map[chainKey]*call
+
+	ahead int       // evaluations that a chain has said will come
+	long  constants // programs of field for chains that are long
 }
 
 var (
@@ -204,6 +207,7 @@ func (e *Energy) renew() {
 	for _, c := range e.fields {
 		runtime.Renew(c.program)
 	}
+	e.long.stale = true
 }
 
 // State implements [optim.Stateful]: what spectral normalisation remembers.
@@ -252,9 +256,30 @@ func (e *Energy) EnergyGrad(x, u, g []float32) error {
 	return c.program.Run(e.ctx, c.in, c.out)
 }
 
-// slope is the program of U and ∂U/∂x for n examples, which keeps the weights where it computes
-// until Refresh.
+// Expect implements [sampler.Planner].
+func (e *Energy) Expect(steps int) { e.ahead = steps }
+
+// slope is the program of U and ∂U/∂x for n examples: the one that a long chain is worth,
+// or else the one that is fed the weights.
 func (e *Energy) slope(n int) (*call, error) {
+	c, err := e.fed(n)
+	if err != nil || e.frozen {
+		return c, err
+	}
+	if pay, err := e.long.pay(&e.network, e.field, n, e.ahead, c); !pay {
+		return c, err
+	}
+	score := c.out[1]
+	if c, err = e.long.of(&e.network, e.field, n); err != nil {
+		return nil, err
+	}
+	c.out[1] = score
+	return c, nil
+}
+
+// fed is the program that takes the weights as inputs, which it keeps where it computes
+// until Refresh.
+func (e *Energy) fed(n int) (*call, error) {
 	if c := e.fields[n]; c != nil {
 		return c, nil
 	}
@@ -399,7 +424,7 @@ func (e *Energy) sizes(n int, of ...[]float32) error {
 
 // Close frees the compiled programs.
 func (e *Energy) Close() error {
-	return errors.Join(closeAll(e.fields, e.learns, e.curves), closeAll(e.chains))
+	return errors.Join(closeAll(e.fields, e.learns, e.curves), closeAll(e.chains), e.long.close())
 }
 
 // Reports tells what the compiled programs run on, one line of facts per kind.
@@ -407,6 +432,9 @@ func (e *Energy) Reports() map[string]runtime.Report {
 	out := map[string]runtime.Report{}
 	for n, c := range e.fields {
 		out[fmt.Sprintf("energy gradient, batch %d", n)] = runtime.Describe(c.program)
+	}
+	for n, c := range e.long.calls {
+		out[fmt.Sprintf("energy gradient of long chains, batch %d", n)] = runtime.Describe(c.program)
 	}
 	for n, c := range e.learns {
 		out[fmt.Sprintf("parameter gradient, batch %d", n)] = runtime.Describe(c.program)

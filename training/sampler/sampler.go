@@ -23,6 +23,10 @@ type Field interface {
 	EnergyGrad(x, u, g []float32) error
 }
 
+// A Planner is a Field that gains from knowing how many evaluations of the same function
+// follow. [Run] tells it before its steps, and 0 after them.
+type Planner interface{ Expect(evaluations int) }
+
 // State is all that changes while chains move. X, Chain and T are enough to save and resume one.
 type State struct {
 	X     []float32 // positions [n*dim], row by row
@@ -187,6 +191,10 @@ func finite(v float32) bool { return v-v == 0 }
 func Run(ctx context.Context, n Noise, k Kernel, f Field, s *State, steps int, each func(step int, i Info)) (Info, error) {
 	var mean Info
 	s.Invalidate()
+	if p, ok := f.(Planner); ok {
+		p.Expect(steps)
+		defer p.Expect(0)
+	}
 	for step := 1; step <= steps; step++ {
 		if ctx.Err() != nil {
 			return mean, fmt.Errorf("sampler: stopped after %d of %d steps: %w", step-1, steps, context.Cause(ctx))
