@@ -28,6 +28,7 @@ func TestDescribing(t *testing.T) {
 	ebmrun(t, "train", "hierarchical-sparse-frame", "--resume", "--out", parts, "--steps", "3", "--quiet").wantOut(t)
 	sparse := learned(t, "sparse-frame", append([]string{"--data", "synthetic/shape", "--size", "20"}, append(small, "atoms=4", "--set", "chains=2", "--set", "scales=[0.3]")...)...)
 	texture := learned(t, "frame", append([]string{"--data", "synthetic/tex-a", "--size", "24"}, small[:2]...)...)
+	object := learned(t, "deep-frame", append([]string{"--data", "synthetic/shape", "--size", "16"}, append(small, "chains={number: 2}", "--set", "langevin.steps=1")...)...)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 
@@ -57,12 +58,13 @@ func TestDescribing(t *testing.T) {
 	apply(t, "classify", parts, "--data", "synthetic/shape", "--labelled", "8", "--tested", "8", "-o", at("k.csv")).wantOut(t, "accuracy")
 	apply(t, "classify", sparse, "--data", "synthetic/face", "-o", at("k.csv")).wantError(t, 2, "no labels")
 	apply(t, "classify", sparse, "--layer", "nosuch", "-o", at("k.csv")).wantError(t, 2, "nosuch")
-	for _, run := range []string{sparse, texture} {
+	for _, run := range []string{sparse, object, texture} {
 		apply(t, "statistics", run, "--limit", "2", "-o", at("h.csv")).wantOut(t, "statistics of")
 	}
 	if text, err := os.ReadFile(at("h.csv")); err != nil || !strings.HasPrefix(string(text), "statistic,observed,drawn\n") {
 		t.Errorf("%.40q, %v", text, err)
 	}
+	apply(t, "statistics", object, "-o", at("o.csv")).wantOut(t, "64 statistics of 16 examples")
 	apply(t, "detect", sparse, "-o", at("d.png")).wantError(t, 2, "detect", "sketch")
 	exported(t, parts, "-o", at("x")).wantOut(t, "energy-template1.onnx", "energy-template2.onnx")
 }

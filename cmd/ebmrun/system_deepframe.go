@@ -4,26 +4,38 @@ import (
 	"context"
 	"fmt"
 
-	"ebmrun/onnxmodels"
+	"ebmrun/graphs"
 	"ebmrun/onnxmodels/backbone"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training/bind"
 	"ebmrun/training/deepframe"
 )
 
-// deepFRAMEOf builds the energy on the network that the settings name, for
-// pictures whose values lie between lo and hi.
-func deepFRAMEOf(ctx context.Context, e environment, c *deepframe.Config, lo, hi float32) (*onnxmodels.Model, error) {
+// deepFRAMEOf binds the energy on the network that the settings name, for pictures whose values
+// lie between lo and hi, and says which layers it has.
+func deepFRAMEOf(ctx context.Context, e environment, c *deepframe.Config, lo, hi float32) (*bind.Energy, []deepframe.Layer, error) {
 	net, err := backbone.Load(c.Backbone, weightsOf(ctx, e.say))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	pixels := backbone.Pixels{Lo: float64(lo), Hi: float64(hi)}
-	m, err := energy.Linear(e.dims, c.Reference.Sigma, c.Stationary, net.Features(pixels))
+	var layers []deepframe.Layer
+	features := net.Features(backbone.Pixels{Lo: float64(lo), Hi: float64(hi)})
+	m, err := energy.Linear(e.dims, c.Reference.Sigma, c.Stationary, func(b *graphs.Builder, x *graphs.Value) []*graphs.Value {
+		maps := features(b, x)
+		for i, h := range maps {
+			d := h.Shape[1:].Ints()
+			layers = append(layers, deepframe.Layer{Name: c.Backbone.Cut[i], Units: d[0], Places: graphs.Size(d[1:])})
+		}
+		return maps
+	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m, net.Record(m)
+	if err := net.Record(m); err != nil {
+		return nil, nil, err
+	}
+	bound, err := bind.New(ctx, m, e.engine, e.bind)
+	return bound, layers, err
 }
 
 func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, error) {
@@ -31,11 +43,7 @@ func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, err
 	if err := c.Check(); err != nil {
 		return nil, badInput(err)
 	}
-	m, err := deepFRAMEOf(ctx, e, c, e.set.Lo, e.set.Hi)
-	if err != nil {
-		return nil, badInput(err)
-	}
-	net, err := bind.New(ctx, m, e.engine, e.bind)
+	net, _, err := deepFRAMEOf(ctx, e, c, e.set.Lo, e.set.Hi)
 	if err != nil {
 		return nil, badInput(err)
 	}
@@ -67,22 +75,17 @@ func startDeepFRAME(ctx context.Context, e environment, settings any) (*job, err
 
 func openDeepFRAME(ctx context.Context, e environment, settings any, r *openedRun) error {
 	c := settings.(*deepframe.Config)
-	m, err := deepFRAMEOf(ctx, e, c, r.Lo, r.Hi)
+	net, layers, err := deepFRAMEOf(ctx, e, c, r.Lo, r.Hi)
 	if err != nil {
 		return err
 	}
-	net, err := bind.New(ctx, m, e.engine, e.bind)
+	r.release = net.Close
+	m, err := deepframe.Open(*c, net, layers, r.State, graphs.Size(r.Dims))
 	if err != nil {
 		return err
 	}
-	defer net.Close()
-	if err := deepframe.RestoreEnergy(net, r.State); err != nil {
-		return err
-	}
-	if r.Model, err = net.Model(nil); err != nil {
-		return err
-	}
-	r.Langevin, r.Sigma, r.Gaussian = c.Langevin, c.Reference.Sigma, true
-	r.Bank, err = deepframe.Chains(*c, r.State, r.Model.Size())
+	r.Learned, r.Bank, r.Langevin = m, m.Chains(), m.Langevin()
+	r.Sigma, r.Gaussian = c.Reference.Sigma, true
+	r.Model, err = net.Model(nil)
 	return err
 }

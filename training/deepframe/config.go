@@ -26,7 +26,12 @@ type Config struct {
 	Steps    int               `yaml:"steps"` // learning iterations
 	Batch    int               `yaml:"batch"` // examples seen at once when the data's statistics are taken
 	Langevin training.Langevin `yaml:"langevin"`
-	Chains   struct {
+
+	// Drift is the longest drift of a step, in lengths of its noise (see [Drift]): steps become
+	// shorter as slopes become steeper, never longer than langevin.step. 0 leaves them as they are.
+	Drift float64 `yaml:"drift"`
+
+	Chains struct {
 		Number int    `yaml:"number"` // persistent chains, all revised in every iteration
 		Start  string `yaml:"start"`  // gaussian (default) or zero
 	} `yaml:"chains"`
@@ -50,6 +55,8 @@ func (c *Config) Check() error {
 		check.AtLeast("batch", c.Batch, 1),
 		check.AtLeast("chains.number", c.Chains.Number, 1),
 		check.OneOf("chains.start", c.Chains.Start, "", Gaussian, Zero),
+		check.AtLeast("drift", c.Drift, 0),
+		check.If(c.Drift > 0 && c.Langevin.Noise == 0, "drift: wanted 0 where langevin.noise is 0, there are no lengths of it"),
 		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
 		check.OneOf("data.scale", c.Data.Scale, "", data.Unit, data.Bytes),
 		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),

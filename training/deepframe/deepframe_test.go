@@ -194,6 +194,68 @@ func TestStrides(t *testing.T) {
 	}
 }
 
+// TestDrift: steps become shorter where slopes would carry chains too far, and longer again, up to
+// what they began with.
+func TestDrift(t *testing.T) {
+	set := load(t, "synthetic/shape", data.Options{Size: 12, Limit: 5, Seed: 1})
+	c := preset(t, "object-random", 1, 12, 12)
+	c.Sabotage = deepframe.Freeze // the reference density alone: a step of s drifts s/2σ as far as its noise
+	c.Reference.Sigma, c.Langevin.Steps, c.Chains.Number, c.Backbone.Cut = 2, 20, 3, []string{"relu1"}
+	c.Langevin.Step, c.Drift = 3, 0.25
+	e := onBackbone(t, ref.New(), c, set)
+	m := systemtest.Steps(t, system(t, c, e, set), 20)
+	if got := m[deepframe.Drift]; math.Abs(got-c.Drift) > 0.05 || math.Abs(m["stride"]-1) > 0.15 {
+		t.Errorf("wanted drifts of %g and steps of 1, got %g and %g", c.Drift, got, m["stride"])
+	}
+	c.Drift = 5 // never reached
+	if m := systemtest.Steps(t, system(t, c, e, set), 3); m["stride"] != 3 {
+		t.Errorf("wanted steps of 3, got %g", m["stride"])
+	}
+	c.Drift = 0
+	if m := systemtest.Steps(t, system(t, c, e, set), 3); m["stride"] != 3 || m[deepframe.Drift] < 0.6 {
+		t.Errorf("without a limit: wanted steps of 3 and drifts of 0.7 or more, got %g and %g", m["stride"], m[deepframe.Drift])
+	}
+}
+
+// TestStatistics: where the pixels themselves are the features, their means are the statistics.
+func TestStatistics(t *testing.T) {
+	set := load(t, "synthetic/shape", data.Options{Size: 8, Limit: 5, Seed: 1})
+	for _, stationary := range []bool{true, false} {
+		c := preset(t, "object-random", 1, 8, 8)
+		c.Stationary, c.Batch, c.Chains.Number, c.Sabotage = stationary, 2, 3, deepframe.Freeze
+		net, err := energy.Linear([]int{1, 8, 8}, c.Reference.Sigma, stationary, func(b *graphs.Builder, x *graphs.Value) []*graphs.Value {
+			return []*graphs.Value{x, b.Concat(1, x, b.Scale(x, 2))}
+		})
+		e := bound(t, ref.New(), net, err)
+		s := system(t, c, e, set)
+		systemtest.Steps(t, s, 2)
+		st, err := s.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := deepframe.Open(c, e, []deepframe.Layer{{Name: "a", Units: 1, Places: 64}, {Name: "b", Units: 2, Places: 64}}, st, set.Dim())
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, observed, drawn, err := m.Statistics(t.Context(), set.X(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"a unit 1", "b unit 1", "b unit 2"}; !reflect.DeepEqual(names, want) {
+			t.Errorf("wanted %v, got %v", want, names)
+		}
+		mean, _ := training.Moments(set.X())
+		for i, unit := range []float64{1, 1, 2} {
+			if math.Abs(observed[i]-unit*mean) > 1e-3 || math.Abs(drawn[i]-unit*drawn[0]) > 1e-3 {
+				t.Errorf("stationary %v: %s: wanted %g, and %g drawn; got %g, %g", stationary, names[i], unit*mean, unit*drawn[0], observed[i], drawn[i])
+			}
+		}
+		if _, _, _, err := m.Statistics(t.Context(), set.X()[1:], 1); err == nil {
+			t.Error("pictures of another size are taken")
+		}
+	}
+}
+
 // TestFloor: all examples have the statistics of the data, a few have others.
 func TestFloor(t *testing.T) {
 	set := load(t, "synthetic/shape", data.Options{Size: 12, Limit: 6, Seed: 1})
@@ -269,6 +331,7 @@ func TestResume(t *testing.T) {
 	set := load(t, "synthetic/shape", data.Options{Size: 12, Limit: 5, Seed: 1})
 	c := preset(t, "object-random", 1, 12, 12)
 	c.Steps, c.Langevin.Steps, c.Chains.Number, c.Backbone.Cut = 6, 3, 3, []string{"relu1"}
+	c.Drift = 0.05 // which is reached
 	fresh := func() *deepframe.System { return system(t, c, onBackbone(t, ref.New(), c, set), set) }
 	save := func(s *deepframe.System) any {
 		st, err := s.Save()
@@ -316,6 +379,7 @@ func TestConfig(t *testing.T) {
 		"sabotage":        func(c *deepframe.Config) { c.Sabotage = "flop" },
 		"backbone.train":  func(c *deepframe.Config) { c.Backbone.Train = []string{"*"} },
 		"langevin.step":   func(c *deepframe.Config) { c.Langevin.Step = 0 },
+		"drift":           func(c *deepframe.Config) { c.Drift, c.Langevin.Noise = 1, 0 },
 	} {
 		c := preset(t, "", 1, 32, 32)
 		change(&c)

@@ -23,6 +23,7 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
+	"ebmrun/training/maxent"
 	"ebmrun/training/optim"
 	"ebmrun/training/record"
 	"ebmrun/training/sampler"
@@ -50,6 +51,7 @@ type System struct {
 	chains   *sampler.State
 	w, score []float32 // 1/n for each chain, and its score
 	least    float64   // gap so far
+	stride   float64   // share of langevin.step that steps have now
 }
 
 // New assembles the system over an energy and a data set, and takes the
@@ -83,7 +85,7 @@ func assemble(c Config, e training.Energy, set *data.Set, seed uint64) (*System,
 	n, dim := c.Chains.Number, set.Dim()
 	s := &System{
 		Config: c, Energy: e, Data: loader, set: set, origin: training.OriginOf("deep-frame", seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
-		w: make([]float32, n), score: make([]float32, n), least: math.Inf(1),
+		w: make([]float32, n), score: make([]float32, n), least: math.Inf(1), stride: 1,
 	}
 	for i := range s.w {
 		s.w[i] = 1 / float32(n)
@@ -111,39 +113,11 @@ func Begin(c Config, x []float32, seed uint64) {
 }
 
 // observe takes the mean statistics of all examples, a batch at a time.
-func (s *System) observe(ctx context.Context) error {
-	n, dim := min(s.Config.Batch, s.set.N), s.set.Dim()
-	s.observed = make([][]float32, len(s.Energy.Params()))
-	sum := make([][]float64, len(s.observed))
-	x, w, score := make([]float32, n*dim), make([]float32, n), make([]float32, n)
-	for at := 0; at < s.set.N; at += n {
-		for i := range n {
-			w[i] = 0
-			if at+i < s.set.N {
-				copy(x[i*dim:], s.set.At(at+i))
-				w[i] = 1 / float32(s.set.N)
-			}
-		}
-		if err := s.Energy.Learn(ctx, x, w, 0, score); err != nil {
-			return err
-		}
-		for k, p := range s.Energy.Params() {
-			if sum[k] == nil {
-				sum[k] = make([]float64, len(p.G))
-			}
-			for j, g := range p.G {
-				sum[k][j] += float64(g)
-			}
-		}
+func (s *System) observe(ctx context.Context) (err error) {
+	if s.observed, err = maxent.Observe(ctx, s.Energy, s.set.X(), s.set.N, min(s.Config.Batch, s.set.N)); err == nil {
+		s.prepare()
 	}
-	for k, values := range sum {
-		s.observed[k] = make([]float32, len(values))
-		for j, v := range values {
-			s.observed[k][j] = float32(v)
-		}
-	}
-	s.prepare()
-	return nil
+	return err
 }
 
 // prepare makes the optimizer's view of the weights, θ in units that suit a step
@@ -193,7 +167,7 @@ func (s *System) Slow(factor float64) { s.opt.Slow(factor) }
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	m := training.Metrics{}
 	clock := time.Now()
-	l := s.Config.Langevin
+	l := shortened(s.Config.Langevin, s.stride)
 	s.chains.T = uint64(s.iter * l.Steps)
 	s.chains.Invalidate() // θ has changed
 	info, err := sampler.Run(ctx, s.noise, l.Kernel(), s.Energy, s.chains, l.Steps, nil)
@@ -206,6 +180,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		return nil, err
 	}
 	m[Gap], m[training.Value] = s.compare()
+	m["stride"] = l.Step
 	if m[Drift], err = s.strides(info.Drift, m[Gap]); err != nil {
 		return nil, err
 	}
@@ -237,19 +212,30 @@ const Drift = "drift_over_noise"
 // least that it had.
 const farthest, lost = 4, 1.1
 
+// shortened are the settings of a sampler with a share of its step.
+func shortened(l training.Langevin, stride float64) training.Langevin {
+	l.Step *= stride
+	return l
+}
+
 // strides is [Drift] for drifts of a mean length, and an error where it has carried
-// chains away from the data.
+// chains away from the data. It sets the length of the next steps: half of the way, in
+// logarithms, to where the same slopes would drift as far as they may.
 func (s *System) strides(drift, gap float64) (float64, error) {
 	s.least = min(s.least, gap)
-	l := s.Config.Langevin
+	l := shortened(s.Config.Langevin, s.stride)
 	noise := l.Noise * l.Step * math.Sqrt(float64(s.set.Dim()))
 	if noise == 0 {
 		return 0, nil
 	}
-	if drift > farthest*noise && gap > lost*s.least {
-		return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, and %s has risen from %.3g to %.3g", training.ErrGuard, l.Step, drift/noise, Gap, s.least, gap))
+	drift /= noise
+	if drift > farthest && gap > lost*s.least {
+		return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, and %s has risen from %.3g to %.3g", training.ErrGuard, l.Step, drift, Gap, s.least, gap))
 	}
-	return drift / noise, nil
+	if s.Config.Drift > 0 && drift > 0 {
+		s.stride = min(1, s.stride*math.Sqrt(s.Config.Drift/drift))
+	}
+	return drift, nil
 }
 
 // Gap names the metric of learning: Σ|samples − data|/Σ|data| over the statistics
@@ -347,11 +333,14 @@ func (s *System) Save() (*checkpoint.State, error) {
 		st.Tensors["observed/"+p.Name] = checkpoint.Tensor{Shape: []int{len(s.observed[k])}, Data: s.observed[k]}
 	}
 	st.Tensors[leastTensor] = checkpoint.Scalar(s.least)
+	if s.Config.Drift > 0 {
+		st.Tensors[strideTensor] = checkpoint.Scalar(s.stride)
+	}
 	st.Tensors[chainsTensor] = checkpoint.Tensor{Shape: []int{s.Config.Chains.Number, s.set.Dim()}, Data: s.chains.X}
 	return st, s.origin.Save(st, s.Data, s.Config)
 }
 
-const chainsTensor, leastTensor = "chains/x", "gap/least"
+const chainsTensor, leastTensor, strideTensor = "chains/x", "gap/least", "langevin/stride"
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
@@ -376,30 +365,25 @@ func (s *System) Restore(st *checkpoint.State) error {
 	if err != nil {
 		return err
 	}
-	x, err := Chains(s.Config, st, s.set.Dim())
+	m, err := Open(s.Config, s.Energy, nil, st, s.set.Dim())
 	if err != nil {
 		return err
 	}
-	s.least = least[0]
-	copy(s.chains.X, x)
+	s.least, s.stride = least[0], m.stride
+	copy(s.chains.X, m.chains)
 	s.chains.Invalidate()
-	if err := RestoreEnergy(s.Energy, st); err != nil {
-		return err
-	}
 	s.iter = st.Step
 	return s.Data.Seek(position)
 }
 
-// RestoreEnergy puts the weights of a checkpoint into an energy.
-func RestoreEnergy(e training.Energy, st *checkpoint.State) error {
-	if err := training.RestoreParams(st, "weights", e.Params()); err != nil {
-		return err
+// stride is the share of langevin.step that steps had come to in a checkpoint.
+func stride(c Config, st *checkpoint.State) (float64, error) {
+	if c.Drift == 0 {
+		return 1, nil
 	}
-	e.Refresh()
-	return nil
-}
-
-// Chains are the persistent chains [chains.number, dim] of a checkpoint.
-func Chains(c Config, st *checkpoint.State, dim int) ([]float32, error) {
-	return checkpoint.Values[float32](st, chainsTensor, c.Chains.Number, dim)
+	v, err := checkpoint.Values[float64](st, strideTensor)
+	if err != nil {
+		return 0, err
+	}
+	return v[0], nil
 }
