@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels"
@@ -14,9 +15,31 @@ import (
 type walk struct {
 	*Report
 	step   chain.Step
-	ours   *reader // x → energy, score, grad/x
-	theirs *reader // the file, x0, noise → x, energy
-	others *copies // of ours, nil if slopes do not jump
+	steps  []string // the file's values of x to compare, the last at its end
+	ours   *reader  // x → energy, score, grad/x
+	theirs *reader  // the file, x0, noise → x, energy, and the steps between
+	others *copies  // of ours, nil if slopes do not jump
+}
+
+// tap makes outputs of what x is between the steps of an unrolled chain, and returns the
+// names of x after each. It is the end alone where there is nothing between, or the
+// file gives it other names.
+func tap(g *graphs.Graph) []string {
+	noise, end := g.Input(chain.Noise), []string{chain.X}
+	if noise == nil || len(noise.Shape) == 0 || !noise.Shape[0].Known() {
+		return end
+	}
+	var between []*graphs.Value
+	var names []string
+	for t := range max(0, int(noise.Shape[0].N)-1) {
+		v := g.Find(chain.After(t))
+		if v == nil || v.From == nil || slices.Contains(g.Outputs, v) {
+			return end
+		}
+		between, names = append(between, v), append(names, v.Name)
+	}
+	g.Outputs = append(g.Outputs, between...)
+	return append(names, end...)
 }
 
 // run compares some rounds of the file, of one step each where it takes any number of
@@ -30,7 +53,7 @@ func (w *walk) run(ctx context.Context, noise graphs.Shape, x *graphs.Tensor, ra
 		n, k = 1, int(noise[0].N)
 	}
 	for _, v := range w.theirs.Outputs() {
-		if v.Name != chain.X && v.Name != chain.Energy {
+		if v.Name != chain.Energy && !slices.Contains(w.steps, v.Name) {
 			return fmt.Errorf("verify: %s: %w: it has an output %q", w.File, ErrDiffers, v.Name)
 		}
 	}
@@ -44,39 +67,34 @@ func (w *walk) run(ctx context.Context, noise graphs.Shape, x *graphs.Tensor, ra
 }
 
 // round compares what the file moves x by without noise, what noise adds to that, and
-// the energy where it ends. It returns where that is.
+// the energy where it ends. It returns where that is. Of a file that shows them every step is
+// compared, without noise and with it, each from where the file's own last one ended.
 func (w *walk) round(ctx context.Context, x, z *graphs.Tensor) (*graphs.Tensor, error) {
-	silence := graphs.NewTensor(graphs.Float32, z.Dims...)
-	still, err := w.follow(ctx, w.ours, x, silence)
+	each, after := z.Dims[0]/len(w.steps), ""
+	if each > 1 {
+		after = fmt.Sprintf(" after all %d steps", each)
+	}
+	silence := graphs.NewTensor(graphs.Float32, append([]int{each}, x.Dims...)...)
+	rest, _, err := w.file(ctx, x, graphs.NewTensor(graphs.Float32, z.Dims...))
 	if err != nil {
 		return nil, err
 	}
-	stirred, err := w.follow(ctx, w.ours, x, z)
+	noisy, energy, err := w.file(ctx, x, z)
 	if err != nil {
 		return nil, err
 	}
-	rest, _, err := w.file(ctx, x, silence)
-	if err != nil {
-		return nil, err
-	}
-	end, energy, err := w.file(ctx, x, z)
-	if err != nil {
-		return nil, err
-	}
-	blur := 4 * 0x1p-24 * max(most(x), most(still), most(stirred)) // differences of rounded numbers are no more exact
-	for _, c := range []struct {
-		what      string
-		got, want *graphs.Tensor
-		again     func(r *reader) (*graphs.Tensor, error)
-	}{
-		{"drift", minus(rest, x), minus(still, x), func(r *reader) (*graphs.Tensor, error) {
-			still, err := w.follow(ctx, r, x, silence)
+	// where chains go from x, and what of that the noise is for
+	move := func(x, z *graphs.Tensor) func(*reader) (*graphs.Tensor, error) {
+		return func(r *reader) (*graphs.Tensor, error) {
+			y, err := w.follow(ctx, r, x, z)
 			if err != nil {
 				return nil, err
 			}
-			return minus(still, x), nil
-		}},
-		{"noise", minus(end, rest), minus(stirred, still), func(r *reader) (*graphs.Tensor, error) {
+			return minus(y, x), nil
+		}
+	}
+	stir := func(x, z *graphs.Tensor) func(*reader) (*graphs.Tensor, error) {
+		return func(r *reader) (*graphs.Tensor, error) {
 			still, err := w.follow(ctx, r, x, silence)
 			if err != nil {
 				return nil, err
@@ -86,11 +104,23 @@ func (w *walk) round(ctx context.Context, x, z *graphs.Tensor) (*graphs.Tensor, 
 				return nil, err
 			}
 			return minus(stirred, still), nil
-		}},
-	} {
-		if err := w.near(ctx, Check{Reader: w.theirs.name, What: c.what}, c.got, c.want, blur, w.others, c.again); err != nil {
+		}
+	}
+	quiet, end := x, x
+	for t := range w.steps {
+		dz := graphs.Of(z.F32()[t*silence.Len():(t+1)*silence.Len()], silence.Dims...)
+		if err := w.compare(ctx, "drift"+after, minus(rest[t], quiet), move(quiet, silence), x, quiet, rest[t]); err != nil {
 			return nil, err
 		}
+		if t == 0 {
+			err = w.compare(ctx, "noise"+after, minus(noisy[t], rest[t]), stir(x, dz), x, rest[t], noisy[t])
+		} else {
+			err = w.compare(ctx, "drift and noise", minus(noisy[t], end), move(end, dz), end, noisy[t])
+		}
+		if err != nil {
+			return nil, err
+		}
+		quiet, end = rest[t], noisy[t]
 	}
 	out, err := w.ours.on(ctx, end)
 	if err != nil {
@@ -99,16 +129,33 @@ func (w *walk) round(ctx context.Context, x, z *graphs.Tensor) (*graphs.Tensor, 
 	return end, w.add(Check{Reader: w.theirs.name, What: chain.Energy, Off: distance(energy, out[onnxmodels.Energy], 0)}, Tolerance)
 }
 
-// file runs the file from x.
-func (w *walk) file(ctx context.Context, x, z *graphs.Tensor) (end, energy *graphs.Tensor, err error) {
+// compare holds a difference of the given rounded numbers, which is no more exact than
+// they are, to what a reader makes of the same.
+func (w *walk) compare(ctx context.Context, what string, got *graphs.Tensor, wanted func(*reader) (*graphs.Tensor, error), of ...*graphs.Tensor) error {
+	want, err := wanted(w.ours)
+	if err != nil {
+		return err
+	}
+	blur := 0.0
+	for _, x := range of {
+		blur = max(blur, 4*0x1p-24*most(x))
+	}
+	return w.near(ctx, Check{Reader: w.theirs.name, What: what}, got, want, blur, w.others, wanted)
+}
+
+// file runs the file from x and returns what x is after its steps.
+func (w *walk) file(ctx context.Context, x, z *graphs.Tensor) (after []*graphs.Tensor, energy *graphs.Tensor, err error) {
 	out, err := w.theirs.run(ctx, map[string]*graphs.Tensor{chain.X0: x, chain.Noise: z})
 	if err != nil {
 		return nil, nil, fmt.Errorf("verify: %s: %w", w.File, err)
 	}
-	if !sameDims(out[chain.X], x) {
-		return nil, nil, fmt.Errorf("verify: %s: %w: output %q: wanted %v, got %v", w.File, ErrDiffers, chain.X, x.Dims, out[chain.X])
+	for _, name := range w.steps {
+		if !sameDims(out[name], x) {
+			return nil, nil, fmt.Errorf("verify: %s: %w: output %q: wanted %v, got %v", w.File, ErrDiffers, name, x.Dims, out[name])
+		}
+		after = append(after, out[name])
 	}
-	return out[chain.X], out[chain.Energy], nil
+	return after, out[chain.Energy], nil
 }
 
 // follow takes the Langevin steps that the noise z [k, batch, …] is for, each

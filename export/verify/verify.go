@@ -5,7 +5,9 @@
 // runs the file on random inputs; its outputs are compared with those of the
 // model in memory on the pure-Go interpreter. A sampler is run a step at a time, each
 // from where its own last one ended, with noise and with none: what it moves by must be
-// the drift and the noise of a Langevin step from there. onnx-go parses the file with its own protobuf code; the
+// the drift and the noise of a Langevin step from there. So are the steps of an unrolled sampler,
+// whose values between them become outputs; of a file without those names only the end is
+// compared, and the report says so. onnx-go parses the file with its own protobuf code; the
 // weights that it finds are compared bit by bit, and where all ops are among the
 // few that [gorgonia.org/tensor] can do, such as those of a multi-layer
 // perceptron, the energy that it computes as well. [Weights] takes safetensors
@@ -91,8 +93,15 @@ type Report struct {
 	Checks []Check `json:"checks"`
 }
 
+// add takes a comparison, the worst of those of the same thing.
 func (r *Report) add(c Check, tolerance float64) error {
-	r.Checks = append(r.Checks, c)
+	same := slices.IndexFunc(r.Checks, func(o Check) bool { return o.Reader == c.Reader && o.What == c.What })
+	switch {
+	case same < 0:
+		r.Checks = append(r.Checks, c)
+	case !(c.Off <= r.Checks[same].Off):
+		r.Checks[same] = c
+	}
 	if !(c.Off <= tolerance) {
 		return fmt.Errorf("verify: %s: %s: %w: %s is off by %.2g, want at most %.2g", r.File, c.Reader, ErrDiffers, c.What, c.Off, tolerance)
 	}
@@ -116,6 +125,7 @@ func ONNX(ctx context.Context, path string, m *onnxmodels.Model, s chain.Step, e
 		return r, fmt.Errorf("verify: %s: %w", path, err)
 	}
 	defer ours.Close()
+	steps := tap(file.Graph)
 	theirs, err := compile(ctx, file, e, o)
 	if err != nil {
 		return r, fmt.Errorf("verify: %s: %w", path, err)
@@ -131,7 +141,7 @@ func ONNX(ctx context.Context, path string, m *onnxmodels.Model, s chain.Step, e
 	x := starts(random, file, m.Dims)
 	in, want := map[string]*graphs.Tensor{onnxmodels.X: x}, map[string]*graphs.Tensor(nil)
 	if noise := file.Graph.Input(chain.Noise); noise != nil {
-		err = (&walk{Report: &r, step: s, ours: ours, theirs: theirs, others: others}).run(ctx, noise.Shape, x, random)
+		err = (&walk{Report: &r, step: s, steps: steps, ours: ours, theirs: theirs, others: others}).run(ctx, noise.Shape, x, random)
 	} else if want, err = ours.run(ctx, in); err == nil {
 		err = r.outputs(ctx, theirs, in, want, others)
 	}

@@ -72,7 +72,7 @@ func TestGoodFiles(t *testing.T) {
 			loop[0]:  {"engine energy": true, "engine score": true, weights: true, "onnx-go energy": mlp, "onnx-go score": mlp},
 			loop[1]:  {"engine energy": true, "engine score": true, "engine grad/x": true, weights: true},
 			loop[2]:  {"engine drift": true, "engine noise": true, "engine energy": true, weights: true, "onnx-go outputs": false},
-			fixed[2]: {"engine drift": true, "engine noise": true, "engine energy": true, weights: true},
+			fixed[2]: {"engine drift": true, "engine noise": true, "engine drift and noise": true, "engine energy": true, weights: true},
 		} {
 			r, err := check(t, file, m)
 			if err != nil {
@@ -135,6 +135,47 @@ func TestBadFiles(t *testing.T) {
 	}
 	if _, err := check(t, file, m); err == nil {
 		t.Error("no model passed")
+	}
+}
+
+// TestUnrolled: every step of an unrolled sampler is compared, or the report says that the end alone is.
+func TestUnrolled(t *testing.T) {
+	m := build(t, "swish", 2)
+	change := func(do func(b *graphs.Builder, between *graphs.Value)) string {
+		file := filepath.Join(t.TempDir(), "sampler.onnx")
+		if err := onnxfile.Sampler(file, m, meta, 4); err != nil {
+			t.Fatal(err)
+		}
+		c, err := onnxio.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(graphs.NewBuilder(c.Graph), c.Graph.Find(chain.After(1)))
+		if err := onnxio.Write(file, c); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	r, err := check(t, change(func(_ *graphs.Builder, between *graphs.Value) { between.Name = "renamed" }), m)
+	if got := checks(r); err != nil || !got["engine drift after all 4 steps"] || !got["engine noise after all 4 steps"] || got["engine drift"] {
+		t.Errorf("without names: %v, %v", r.Checks, err)
+	}
+	// one step that ends where the next one brings x back
+	r, err = check(t, change(func(b *graphs.Builder, between *graphs.Value) {
+		users := slices.Clone(b.Target().Nodes)
+		moved := b.Op("Add", []*graphs.Value{between, b.Scalar(between, 0.01)})
+		moved.Name, between.Name = between.Name, "before"
+		back := b.Op("Sub", []*graphs.Value{moved, b.Scalar(between, 0.01)})
+		for _, n := range users {
+			for i, v := range n.Inputs {
+				if v == between {
+					n.Inputs[i] = back
+				}
+			}
+		}
+	}), m)
+	if !errors.Is(err, verify.ErrDiffers) || !strings.Contains(err.Error(), "drift is off") {
+		t.Errorf("a step that goes elsewhere passed: %v, %v", r.Checks, err)
 	}
 }
 

@@ -120,6 +120,9 @@ func Unroll(m *onnxmodels.Model, s Step, k int) (*graphs.Model, error) {
 		if x, u, g, err = s.append(b, f, given, x, eps, "step"+strconv.Itoa(t)); err != nil {
 			return nil, fmt.Errorf("chain: %w", err)
 		}
+		if t < k-1 {
+			x.Name = b.Target().Fresh(After(t))
+		}
 	}
 	b.Output(X, x)
 	b.Output(Energy, u)
@@ -130,6 +133,9 @@ func Unroll(m *onnxmodels.Model, s Step, k int) (*graphs.Model, error) {
 	b.Output(Slope, b.Sqrt(b.Sum(b.Mul(g, g), false, axes...)))
 	return finish(b, s)
 }
+
+// After is the name of x after step t = 0, 1, … of an unrolled chain, but for the last.
+func After(t int) string { return fmt.Sprintf("step%d/x", t) }
 
 // Sampler returns the model x0, noise [k, batch, …] → x, energy for any k ≥ 0:
 // the step in a Loop. Energy is that of the returned x.
