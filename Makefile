@@ -3,7 +3,7 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo setup python ort-training print-python test test-pure fuzz bench acceptance lint generate clean
+.PHONY: help build demo setup python ort-training print-python test test-pure test-real fuzz bench acceptance lint generate clean
 
 GO       ?= go
 FUZZTIME ?= 10m
@@ -56,6 +56,10 @@ test: setup python ort-training ## obtain ONNX Runtime (set EBM_NO_SETUP=1 not t
 
 test-pure: ## run the tests that need neither a C compiler nor a native library
 	env -u EBM_REQUIRE_ORT CGO_ENABLED=0 $(GO) test $(TESTFLAGS) ./graphs/... ./training/...
+
+test-real: setup ## networks on their real weights against PyTorch and differences, and files exported from them (obtains 180 MB once)
+	EBMRUN_TEST_DATA=1 EBM_REQUIRE_ORT=1 $(GO) test $(TESTFLAGS) -count=1 -run Networks ./training/data
+	EBMRUN_TEST_DATA=1 EBM_REQUIRE_ORT=1 $(GO) test $(TESTFLAGS) -count=1 ./onnxmodels/backbone ./export/verify
 
 fuzz: ## fuzz every reader, FUZZTIME (10m) each
 	@grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's|^\./(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*|\1 \2|' | sort | \

@@ -97,9 +97,10 @@ func frame(net string, stationary bool, chains int, cut ...string) Config {
 // hot is a reference density of more grey levels, and Langevin steps to match. Samples
 // keep a grain, which wears off what a colder one freezes: rings, lattices of single
 // pixels. The deeper the layers and the flatter the pictures, the steeper the slopes
-// that are learned and the shorter the steps that they allow: see [Drift].
+// that are learned and the shorter the steps that they allow. So they are held to a
+// [Drift] of 1.
 func hot(c Config, sigma float64, steps int, step float64) Config {
-	c.Reference.Sigma, c.Langevin.Steps, c.Langevin.Step = sigma, steps, step
+	c.Reference.Sigma, c.Langevin.Steps, c.Langevin.Step, c.Drift = sigma, steps, step, 1
 	return c
 }
 

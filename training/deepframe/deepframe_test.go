@@ -133,27 +133,28 @@ func TestLinear(t *testing.T) {
 	}
 }
 
-// TestLearnedMean: with the pixels themselves as features, learning ends where
-// σ²·θ is the mean of the data. The flipped arm goes the other way.
-func TestLearnedMean(t *testing.T) {
-	set := load(t, "synthetic/shape", data.Options{Size: 8, Limit: 16, Seed: 1})
-	var mean []float64
+// pixels are the features of an energy, and what they come to in the mean of a set.
+func pixels(t *testing.T) (c deepframe.Config, e *bind.Energy, set *data.Set, mean []float64) {
+	set = load(t, "synthetic/shape", data.Options{Size: 8, Limit: 16, Seed: 1})
+	mean = make([]float64, set.Dim())
 	for i, v := range set.X() {
-		if i < set.Dim() {
-			mean = append(mean, 0)
-		}
 		mean[i%set.Dim()] += float64(v) / float64(set.N)
 	}
-	c := preset(t, "object-random", 1, 8, 8)
-	c.Steps, c.Batch, c.Reference.Sigma = 150, 5, 10
+	c = preset(t, "object-random", 1, 8, 8)
+	c.Steps, c.Batch, c.Reference.Sigma, c.Drift = 150, 5, 10, 0
 	c.Langevin = training.Langevin{Steps: 5, Step: 8, Noise: 1}
 	c.Optim = training.Optim{LR: 0.3, Decay: 0.01}
 	c.Chains.Number = 40
+	m, err := energy.Linear([]int{1, 8, 8}, c.Reference.Sigma, false, func(_ *graphs.Builder, x *graphs.Value) []*graphs.Value { return []*graphs.Value{x} })
+	return c, bound(t, ref.New(), m, err), set, mean
+}
+
+// TestLearnedMean: with the pixels themselves as features, learning ends where
+// σ²·θ is the mean of the data. The flipped arm goes the other way.
+func TestLearnedMean(t *testing.T) {
 	apart := func(sabotage string) float64 {
-		c := c
+		c, e, set, mean := pixels(t)
 		c.Sabotage = sabotage
-		m, err := energy.Linear([]int{1, 8, 8}, c.Reference.Sigma, false, func(_ *graphs.Builder, x *graphs.Value) []*graphs.Value { return []*graphs.Value{x} })
-		e := bound(t, ref.New(), m, err)
 		systemtest.Steps(t, system(t, c, e, set), c.Steps)
 		var d, size float64
 		for i, w := range e.Params()[0].W {
@@ -172,11 +173,27 @@ func TestLearnedMean(t *testing.T) {
 	}
 }
 
+// TestAhead: weights that run ahead of chains whose steps become shorter and shorter end a run.
+func TestAhead(t *testing.T) {
+	c, e, set, _ := pixels(t)
+	c.Drift = 0.8
+	s := system(t, c, e, set)
+	for range c.Steps {
+		if _, err := s.Step(t.Context()); err != nil {
+			if !errors.Is(err, training.ErrGuard) || !strings.Contains(err.Error(), "optim.lr") {
+				t.Errorf("wanted a guard that names the rate, got %v", err)
+			}
+			return
+		}
+	}
+	t.Error("no guard")
+}
+
 // TestStrides: a step that is too long for the slopes ends a run, and is named.
 func TestStrides(t *testing.T) {
 	set := load(t, "synthetic/shape", data.Options{Size: 12, Limit: 5, Seed: 1})
 	c := preset(t, "object-random", 1, 12, 12)
-	c.Chains.Number, c.Backbone.Cut, c.Langevin.Steps = 3, []string{"relu1"}, 20
+	c.Chains.Number, c.Backbone.Cut, c.Langevin.Steps, c.Drift = 3, []string{"relu1"}, 20, 0
 	s := system(t, c, onBackbone(t, ref.New(), c, set), set)
 	m, err := s.Step(t.Context())
 	if err != nil || !(m[deepframe.Drift] > 0 && m[deepframe.Drift] < 1) {

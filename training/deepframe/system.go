@@ -208,9 +208,10 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 // and fro; in the end statistics move away from the data's, and weights grow further.
 const Drift = "drift_over_noise"
 
-// A run does not come back once its [Drift] is farthest and its [Gap] so many times the
+// A run does not come back once its [Drift] is farthest, or its steps are so small a share of
+// what they were that chains do not follow the weights, and its [Gap] so many times the
 // least that it had.
-const farthest, lost = 4, 1.1
+const farthest, shortest, lost = 4, 1. / 16, 1.1
 
 // shortened are the settings of a sampler with a share of its step.
 func shortened(l training.Langevin, stride float64) training.Langevin {
@@ -229,8 +230,14 @@ func (s *System) strides(drift, gap float64) (float64, error) {
 		return 0, nil
 	}
 	drift /= noise
-	if drift > farthest && gap > lost*s.least {
-		return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, and %s has risen from %.3g to %.3g", training.ErrGuard, l.Step, drift, Gap, s.least, gap))
+	if gap > lost*s.least {
+		risen := fmt.Sprintf("and %s has risen from %.3g to %.3g", Gap, s.least, gap)
+		if drift > farthest {
+			return 0, training.Blame("chains", "a shorter langevin.step", fmt.Errorf("%w: a step of %g drifts %.3g times as far as its noise moves chains, %s", training.ErrGuard, l.Step, drift, risen))
+		}
+		if s.stride < shortest {
+			return 0, training.Blame("chains", "a smaller optim.lr", fmt.Errorf("%w: slopes allow steps of %.3g, %.2g of langevin.step, %s", training.ErrGuard, l.Step, s.stride, risen))
+		}
 	}
 	if s.Config.Drift > 0 && drift > 0 {
 		s.stride = min(1, s.stride*math.Sqrt(s.Config.Drift/drift))
