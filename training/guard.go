@@ -48,7 +48,7 @@ func (g *Guard) Check(m Metrics) error {
 // Blame says in which part of a system numbers went bad and what may cure it.
 // Other errors stay as they are.
 func Blame(part, cure string, err error) error {
-	if err == nil || !numeric(err) {
+	if err == nil || !Numeric(err) {
 		return err
 	}
 	return fmt.Errorf("the %s went wrong: %w; try %s", part, err, cure)
@@ -71,9 +71,9 @@ func orDefault(v, def float64) float64 {
 	return v
 }
 
-// numeric reports whether an error means that numbers have gone bad, which a
+// Numeric reports whether an error means that numbers have gone bad, which a
 // smaller learning rate may cure.
-func numeric(err error) bool {
+func Numeric(err error) bool {
 	var bad *sampler.NonFiniteError
 	return errors.As(err, &bad) || errors.Is(err, optim.ErrNonFinite) || errors.Is(err, ErrGuard)
 }

@@ -108,7 +108,7 @@ func (r *runner) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			// An interrupted iteration leaves no trace: what was saved last is intact.
 			return ctx.Err()
-		case numeric(err):
+		case Numeric(err):
 			if err := r.rollback(err); err != nil {
 				return err
 			}

@@ -58,3 +58,20 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// TestDivergesAtOnce: a run whose first iteration goes wrong tries again more slowly, then
+// stops as a later one does: its folder stays, and its status is that of the guard.
+func TestDivergesAtOnce(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	r := ebmrun(t, "train", "abp", "--data", "synthetic/shape", "--size", "8", "--limit", "40", "--preset", "pictures-32", "--provider", "ref", "--quiet", "--steps", "2",
+		"--set", "spec={codes: 3, start: 4, filters: 2, activation: leaky, tanh: true, layers: [{kernel: 4, stride: 2, pad: 1}]}",
+		"--set", "batch=4", "--set", "langevin.step=1e8", "--out", run)
+	for _, want := range []string{"3 rollbacks", "chains of codes", "langevin.step"} {
+		if r.status != statusGuard || !strings.Contains(r.errOut, want) {
+			t.Errorf("wanted status %d and %q, got %d: %s", statusGuard, want, r.status, r.errOut)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(run, "checkpoints")); err != nil {
+		t.Error(err)
+	}
+}

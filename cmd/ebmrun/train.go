@@ -386,14 +386,15 @@ func (p *pace) estimate(steps int) string {
 }
 
 // warmUp does one iteration and takes it back, so that every program has
-// settled on a provider before the manifest says which.
+// settled on a provider before the manifest says which. Numbers that go bad in it are
+// for the run to meet, which can try again more slowly.
 func warmUp(ctx context.Context, jb *job) error {
 	st, err := jb.Save()
 	if err != nil {
 		return err
 	}
 	st = training.CopyState(st)
-	if _, err := jb.Step(ctx); err != nil {
+	if _, err := jb.Step(ctx); err != nil && !training.Numeric(err) {
 		return err
 	}
 	return jb.Restore(st)

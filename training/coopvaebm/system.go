@@ -140,7 +140,10 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	m := s.measure(observed, revised)
 	if s.Config.Sabotage != Freeze {
-		if m["vae/grad_norm"], err = s.teach.Update(s.Drafts.Net.Params()); err != nil {
+		if m["vae/grad_norm"], err = s.teach.Update(s.Drafts.Net.Params()); err == nil {
+			err = training.Finite(s.divergence)
+		}
+		if err != nil {
 			return nil, training.Blame("encoder or the generator", "a smaller teach.lr, or teach.clip", err)
 		}
 	}
