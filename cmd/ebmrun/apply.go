@@ -30,7 +30,7 @@ import (
 )
 
 // tasks is everything that apply can do.
-var tasks = []func(*common) *cobra.Command{energyTask, anomalyTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, predictTask, explainTask, longrunTask,
+var tasks = []func(*common) *cobra.Command{energyTask, anomalyTask, likelihoodTask, interpolateTask, reconstructTask, inpaintTask, recoverTask, manifoldTask, translateTask, predictTask, explainTask, longrunTask,
 	featuresTask, classifyTask, clusterTask, detectTask, sketchTask, partsTask, statisticsTask, superresTask}
 
 func applyCommand(c *common) *cobra.Command {

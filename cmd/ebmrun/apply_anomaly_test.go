@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -50,6 +51,19 @@ func TestLatent(t *testing.T) {
 			ebmrun(t, "sample", run, "--provider", "ref", "--n", "4", "-o", filepath.Join(dir, "s.png"), "--quiet").wantOut(t)
 			for _, task := range []string{"reconstruct", "interpolate"} {
 				ebmrun(t, "apply", task, run, "--provider", "ref", "-o", filepath.Join(dir, task+".png"), "--quiet").wantOut(t)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "reconstruct-z.npy")); err != nil {
+				t.Errorf("codes of the reconstructions: %v", err)
+			}
+			likelihood := []string{"apply", "likelihood", run, "--provider", "ref", "--limit", "2", "--chains", "3", "--levels", "5", "-o", out}
+			if system != "latent-ebm" {
+				ebmrun(t, likelihood...).wantError(t, statusBadInput, "has not what likelihood needs")
+			} else {
+				ebmrun(t, likelihood...).wantOut(t, "log Z", "2 examples", "nats")
+				if _, rows := readCSV(t, out); len(rows) != 2 || !(rows[0][2] < 0) || !(rows[0][3] > 0) {
+					t.Errorf("likelihoods %v", rows)
+				}
+				ebmrun(t, append(likelihood, "--chains", "1")...).wantError(t, statusBadInput, "--chains")
 			}
 			ebmrun(t, "apply", "recover", run, "--provider", "ref", "--n", "3", "-o", filepath.Join(dir, "r.png"), "--hidden", "0.5").wantOut(t, "missing")
 			ebmrun(t, "export", run, "--to", "onnx", "-o", filepath.Join(dir, "onnx"), "--quiet").wantOut(t)

@@ -23,7 +23,7 @@ func (a *applied) explain(ctx context.Context, l training.Reconstructor, set *da
 	var err error
 	if coder, ok := a.Learned.(interface {
 		training.Encoder
-		training.Decoder
+		Decode(ctx context.Context, z []float32) ([]float32, error)
 	}); ok {
 		if z, err = coder.Encode(ctx, set.X(), nil, a.c.seed); err == nil {
 			y, err = coder.Decode(ctx, z)

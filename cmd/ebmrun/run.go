@@ -197,6 +197,7 @@ var abilities = []struct {
 	{"sample", func(r *openedRun) bool { return r.Model != nil || r.Generator != nil || is[training.Drawer](r) }},
 	{"energy", func(r *openedRun) bool { return r.Model != nil || is[training.Scorer](r) }},
 	{"anomaly", func(r *openedRun) bool { return r.Model != nil || is[training.Scorer](r) }},
+	{"likelihood", is[annealed]},
 	{"interpolate", func(r *openedRun) bool { return r.Model != nil || is[training.Interpolator](r) }},
 	{"reconstruct", func(r *openedRun) bool { return r.Model != nil || is[training.Reconstructor](r) }},
 	{"inpaint", func(r *openedRun) bool { return r.Model != nil || is[training.Reconstructor](r) }},
