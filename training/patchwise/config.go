@@ -23,7 +23,8 @@ type Config struct {
 	Scales   int `yaml:"scales"`   // sizes in geometric steps up to the picture's
 	Coarsest int `yaml:"coarsest"` // pixels of the shorter side of the coarsest scale
 
-	Steps     int               `yaml:"steps"` // iterations in all: a share for each scale, coarse to fine
+	Steps     int               `yaml:"steps"`  // iterations in all: a share for each scale, coarse to fine
+	Favour    float64           `yaml:"favour"` // how many times as many a scale has as the next finer one; 0 is 1
 	Chains    int               `yaml:"chains"`
 	First     int               `yaml:"first"`      // Langevin steps on the coarsest scale; 0 is langevin.steps
 	Langevin  training.Langevin `yaml:"langevin"`   // on the others
@@ -36,6 +37,7 @@ type Config struct {
 	Paint int `yaml:"paint"` // scale at which translation takes a painting in
 
 	Optim    training.Optim `yaml:"optim"`    // one for each scale
+	EMA      float64        `yaml:"ema"`      // decay of the averaged weights that draw and that finer scales build on; 0 takes the last
 	Spectral bool           `yaml:"spectral"` // spectral normalisation of all layers but the last
 	ScoreL2  float64        `yaml:"score_l2"`
 	Guard    training.Guard `yaml:"guard"`
@@ -56,6 +58,8 @@ func (c *Config) Check() error {
 		check.AtLeast("recover.weight", c.Recover.Weight, 0),
 		check.AtLeast("recover.steps", c.Recover.Steps, 0),
 		check.If(!(c.Recover.Shrink > 0 && c.Recover.Shrink <= 1), "recover.shrink: wanted a share above 0 and up to 1, got %g", c.Recover.Shrink),
+		check.If(!(c.EMA >= 0 && c.EMA < 1), "ema: wanted a decay from 0 to below 1, got %g", c.EMA),
+		check.AtLeast("favour", c.Favour, 0),
 		check.AtLeast("score_l2", c.ScoreL2, 0),
 		check.If(c.Langevin.Clamp == [2]float64{}, "langevin.clamp is off: nothing keeps samples in range"),
 		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
@@ -88,7 +92,16 @@ func (c *Config) Sizes(h, w int) ([][2]int, error) {
 }
 
 // begins is the iteration at which a scale's learning begins.
-func (c *Config) begins(scale int) int { return scale * c.Steps / c.Scales }
+func (c *Config) begins(scale int) int {
+	if c.Favour == 0 || c.Favour == 1 {
+		return scale * c.Steps / c.Scales
+	}
+	part := func(n int) float64 { return 1 - math.Pow(c.Favour, -float64(n)) }
+	return int(math.Round(float64(c.Steps) * part(scale) / part(c.Scales)))
+}
+
+// length is how many iterations a scale learns.
+func (c *Config) length(scale int) int { return c.begins(scale+1) - c.begins(scale) }
 
 // small uses the temperature of the generative ConvNet's presets.
 func small(net string, scales, steps int) Config {

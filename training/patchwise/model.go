@@ -47,16 +47,20 @@ func NewModel(c Config, energies []training.Energy, channels, h, w int) (*Model,
 	if len(energies) != len(sizes) {
 		return nil, fmt.Errorf("patchwise: wanted %d energies, got %d", len(sizes), len(energies))
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = max(c.Steps/c.Scales, 1)
-	}
 	m := &Model{config: c, other: map[[3]int]*pyramid.Level{}, reached: c.Scales - 1}
 	for k, e := range energies {
 		l := c.Langevin
 		if k == 0 && c.First > 0 {
 			l.Steps = c.First
 		}
-		v, err := pyramid.NewLevel(e, channels, sizes[k][0], sizes[k][1], l, c.Optim)
+		o := c.Optim
+		if o.Over == 0 {
+			o.Over = max(c.length(k), 1)
+		}
+		v, err := pyramid.NewLevel(e, channels, sizes[k][0], sizes[k][1], l, o)
+		if err == nil && c.EMA > 0 {
+			err = v.Average(c.EMA)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("patchwise: %w", err)
 		}
@@ -84,7 +88,7 @@ func (m *Model) at(scale, h, w int) (*pyramid.Level, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o, err = pyramid.NewLevel(e, v.C, h, w, v.Langevin, m.config.Optim); err != nil {
+		if o, err = pyramid.NewLevel(e, v.C, h, w, v.Langevin, training.Optim{LR: 1}); err != nil {
 			return nil, err
 		}
 		m.other[key] = o
@@ -118,8 +122,16 @@ func descend(ctx context.Context, v *pyramid.Level, steps int, x []float32, keep
 }
 
 // run takes pictures x, which have the size of scale `from`, through the scales up
-// to `to`. The picture's height and width are scaled by fh and fw.
-func (m *Model) run(ctx context.Context, x []float32, from, to int, fh, fw float64, keep func(v *pyramid.Level) func([]float32)) ([]float32, error) {
+// to `to`, with averaged weights where they are kept. The picture's height and width are scaled by fh and fw.
+func (m *Model) run(ctx context.Context, x []float32, from, to int, fh, fw float64, keep func(v *pyramid.Level) func([]float32)) (out []float32, err error) {
+	err = pyramid.Averaged(m.Scales[from:to+1], func() error {
+		out, err = m.cascade(ctx, x, from, to, fh, fw, keep)
+		return err
+	})
+	return out, err
+}
+
+func (m *Model) cascade(ctx context.Context, x []float32, from, to int, fh, fw float64, keep func(v *pyramid.Level) func([]float32)) ([]float32, error) {
 	var below *pyramid.Level
 	for k := from; k <= to; k++ {
 		v, err := m.at(k, scaled(m.Scales[k].H, fh), scaled(m.Scales[k].W, fw))
@@ -223,8 +235,16 @@ func (m *Model) Translate(ctx context.Context, x []float32, _ uint64) ([]float32
 
 // Enlarge makes pictures of h×w larger by a factor: again and again one step of the
 // pyramid up, and noise-free steps of the energy that is two scales below the top.
-func (m *Model) Enlarge(ctx context.Context, x []float32, h, w int, factor float64) ([]float32, error) {
+func (m *Model) Enlarge(ctx context.Context, x []float32, h, w int, factor float64) (out []float32, err error) {
 	scale := max(len(m.Scales)-3, 0)
+	err = pyramid.Averaged(m.Scales[scale:scale+1], func() error {
+		out, err = m.enlarge(ctx, x, h, w, factor, scale)
+		return err
+	})
+	return out, err
+}
+
+func (m *Model) enlarge(ctx context.Context, x []float32, h, w int, factor float64, scale int) ([]float32, error) {
 	step := 2.0
 	if n := len(m.Scales); n > 1 {
 		step = math.Pow(float64(m.top().H)/float64(m.Scales[0].H), 1/float64(n-1))
@@ -256,7 +276,7 @@ func (m *Model) blurred(x []float32) []float32 {
 // what only learning needs.
 func (m *Model) Restore(st *checkpoint.State) error {
 	for k, v := range m.Scales {
-		if err := pyramid.RestoreEnergy(v.Energy, st, k+1); err != nil {
+		if err := v.RestoreLearned(st, k+1); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,7 @@
 package patchwise_test
 
 import (
-	"fmt"
 	"math"
-	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,9 +12,9 @@ import (
 	"ebmrun/runtime/ort"
 	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/patchwise"
+	"ebmrun/training/systemtest"
 )
 
 func config(change func(*patchwise.Config)) patchwise.Config {
@@ -144,35 +141,11 @@ func TestScales(t *testing.T) {
 
 // TestResume: a run broken off in any scale, also where one begins, goes on bit for bit.
 func TestResume(t *testing.T) {
-	fresh := func() *patchwise.System { s, _ := networks(t, config(nil)); return s }
-	o := training.Options{Steps: 18, Checkpoints: t.TempDir(), SaveEvery: 1 << 30}
-	whole := fresh()
-	if err := training.Run(t.Context(), whole, o); err != nil {
-		t.Fatal(err)
-	}
-	want, err := checkpoint.Load(o.Checkpoints, checkpoint.Last)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, at := range []int{3, 6, 7, 14} {
-		o.Checkpoints, o.Steps = filepath.Join(t.TempDir(), fmt.Sprint(at)), at
-		if err := training.Run(t.Context(), fresh(), o); err != nil {
-			t.Fatal(err)
-		}
-		s := fresh()
-		if _, _, err := training.Resume(s, o.Checkpoints); err != nil {
-			t.Fatal(err)
-		}
-		o.Steps = 18
-		if err := training.Run(t.Context(), s, o); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := checkpoint.Load(o.Checkpoints, checkpoint.Last); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("broken off at %d, the checkpoints differ (%v)", at, err)
-		}
-	}
+	averaged := config(func(c *patchwise.Config) { c.EMA, c.Favour = 0.5, 2 })
+	fresh := func() *patchwise.System { s, _ := networks(t, averaged); return s }
+	whole, end := systemtest.Broken(t, fresh, 18, 3, 10, 11, 16) // scales begin at 10 and 15
 	bare := fresh().Model
-	if err := bare.Restore(want); err != nil {
+	if err := bare.Restore(end); err != nil {
 		t.Fatal(err)
 	}
 	a, err := whole.Draw(t.Context(), 3, 4)
@@ -182,12 +155,51 @@ func TestResume(t *testing.T) {
 	if b, err := bare.Draw(t.Context(), 3, 4); err != nil || !slices.Equal(a, b) {
 		t.Errorf("the model without its picture draws otherwise (%v)", err)
 	}
-	for _, name := range []string{"weights3/layer1.weight", "recovery2", "energy1/layer1.weight/u"} {
-		part := training.CopyState(want)
+	for _, name := range []string{"weights3/layer1.weight", "recovery2", "energy1/layer1.weight/u", "average3/w/layer1.weight"} {
+		part := training.CopyState(end)
 		delete(part.Tensors, name)
 		if err := whole.Restore(part); err == nil || !strings.Contains(err.Error(), strings.TrimPrefix(name, "energy1/")) {
 			t.Errorf("wanted an error about %s, got %v", name, err)
 		}
+	}
+}
+
+// TestAverage: the averaged weights draw and recover, finer scales build on them, and a step goes on
+// from the last ones.
+func TestAverage(t *testing.T) {
+	plain, nets := networks(t, config(nil))
+	s, averaged := networks(t, config(func(c *patchwise.Config) { c.EMA = 0.9 }))
+	systemtest.Steps(t, plain, 6)
+	systemtest.Steps(t, s, 6)
+	if !slices.Equal(weights(nets)[0], weights(averaged)[0]) {
+		t.Error("the average changes how the first scale learns")
+	}
+	last, err := plain.Draw(t.Context(), 2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := s.Draw(t.Context(), 2, 1)
+	if err != nil || slices.Equal(x, last) || !slices.Equal(weights(nets)[0], weights(averaged)[0]) {
+		t.Errorf("draws are not of the average, or it stays (%v)", err)
+	}
+	systemtest.Steps(t, s, 1)
+	if slices.Equal(weights(nets)[0], weights(averaged)[0]) {
+		t.Error("the second scale does not build on the average of the first")
+	}
+	if again, err := s.Draw(t.Context(), 2, 1); err != nil || slices.Equal(again, x) {
+		t.Errorf("the second scale draws nothing (%v)", err)
+	}
+}
+
+// TestFavour: coarser scales have as many times the iterations as they are favoured by.
+func TestFavour(t *testing.T) {
+	s, _ := networks(t, config(func(c *patchwise.Config) { c.Favour, c.Steps = 2, 14 }))
+	var got [3]int
+	for range 14 {
+		got[int(systemtest.Steps(t, s, 1)["scale"])]++
+	}
+	if got != [3]int{8, 4, 2} {
+		t.Errorf("iterations of the scales: wanted 8, 4, 2, got %v", got)
 	}
 }
 
@@ -259,6 +271,8 @@ func TestCheck(t *testing.T) {
 		"clamp":      func(c *patchwise.Config) { c.Langevin.Clamp = [2]float64{} },
 		"shrink":     func(c *patchwise.Config) { c.Recover.Shrink = 0 },
 		"noise_over": func(c *patchwise.Config) { c.NoiseOver = 2 },
+		"favour":     func(c *patchwise.Config) { c.Favour = -1 },
+		"ema":        func(c *patchwise.Config) { c.EMA = 1 },
 		"flip":       func(c *patchwise.Config) { c.Sabotage = "no" },
 	} {
 		c := config(change)

@@ -101,6 +101,9 @@ func (s *System) Slow(factor float64) {
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	k := s.Config.scaleAt(s.iter)
 	v := s.Scales[k]
+	if k > s.reached { // what finer scales build on stays as its average is
+		s.Scales[k-1].Settle()
+	}
 	s.reached = k
 	clock := time.Now()
 	// Chains begin at noise, or at samples of the scale below.
@@ -157,7 +160,7 @@ func (s *System) start(ctx context.Context, k int) ([]float32, error) {
 
 // heat is how much of the noise is left in an iteration at a scale.
 func (s *System) heat(k int) float32 {
-	over := s.Config.NoiseOver * float64(s.Config.Steps) / float64(s.Config.Scales)
+	over := s.Config.NoiseOver * float64(s.Config.length(k))
 	if over == 0 {
 		return 1
 	}
@@ -190,7 +193,9 @@ func (s *System) Recovery(ctx context.Context) (ends [][]float32, psnr []float64
 			break
 		}
 		x := append([]float32(nil), from...)
-		if err := descend(ctx, s.Scales[k], s.Config.Recover.Steps, x, nil); err != nil {
+		if err := pyramid.Averaged(s.Scales[k:k+1], func() error {
+			return descend(ctx, s.Scales[k], s.Config.Recover.Steps, x, nil)
+		}); err != nil {
 			return nil, nil, err
 		}
 		p, err := diag.PSNR(s.image[k], x, 2)
@@ -268,5 +273,8 @@ func (s *System) Restore(st *checkpoint.State) error {
 		s.from[k] = append([]float32(nil), x...)
 	}
 	s.iter, s.reached = st.Step, s.Config.scaleAt(max(st.Step-1, 0))
+	for _, v := range s.Scales[:s.reached] {
+		v.Settle()
+	}
 	return s.data.Seek(position)
 }

@@ -2,6 +2,7 @@ package pyramid
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -18,11 +19,12 @@ type Level struct {
 	Langevin training.Langevin
 	Frozen   bool // Learn updates nothing
 
-	opt    *training.Optimizer
-	ema    *optim.EMA // nil without an average
-	fused  *sampler.Fused
-	state  *sampler.State
-	params []optim.Param // those that are learned
+	opt     *training.Optimizer
+	ema     *optim.EMA // nil without an average
+	settled bool       // the average has become the last weights
+	fused   *sampler.Fused
+	state   *sampler.State
+	params  []optim.Param // those that are learned
 }
 
 // NewLevel is a level whose weights an optimizer of the given settings updates,
@@ -51,26 +53,44 @@ func (v *Level) Average(decay float64) error {
 	return v.ema.Update(v.params)
 }
 
-// Averaged calls do with averaged weights, where they are kept, in place of the last.
-func Averaged(levels []*Level, do func() error) error {
-	swap(levels)
-	defer swap(levels)
+// Averaged calls do with averaged weights, where they are kept, in place of the last. What
+// normalisation remembers of those is put back after.
+func Averaged(levels []*Level, do func() error) (err error) {
+	for _, v := range levels {
+		if v.ema == nil || v.settled {
+			continue
+		}
+		last := remembered(v.Energy)
+		v.swap()
+		v.Energy.Refresh()
+		defer func() {
+			v.swap()
+			err = errors.Join(err, last())
+		}()
+	}
 	return do()
 }
 
-func swap(levels []*Level) {
-	for _, v := range levels {
-		if v.ema == nil {
-			continue
+func (v *Level) swap() {
+	for _, p := range v.params {
+		mean := v.ema.Weights(p.Name)
+		for j := range mean {
+			p.W[j], mean[j] = mean[j], p.W[j]
 		}
-		for _, p := range v.params {
-			mean := v.ema.Weights(p.Name)
-			for j := range mean {
-				p.W[j], mean[j] = mean[j], p.W[j]
-			}
-		}
-		v.Energy.Refresh()
 	}
+}
+
+// remembered returns what gives an energy back what it remembers beside its weights.
+func remembered(e training.Energy) func() error {
+	s, ok := e.(optim.Stateful)
+	if !ok {
+		return func() error { e.Refresh(); return nil }
+	}
+	st := optim.State{Tensors: map[string][]float32{}, Counts: s.State().Counts}
+	for name, t := range s.State().Tensors {
+		st.Tensors[name] = slices.Clone(t)
+	}
+	return func() error { return s.Restore(st) }
 }
 
 // Dim is the number of values of one picture.
@@ -147,6 +167,7 @@ func (v *Level) Save(st *checkpoint.State, number int) {
 
 // Restore takes them back.
 func (v *Level) Restore(st *checkpoint.State, number int) error {
+	v.settled = false
 	if err := v.opt.Restore(st, fmt.Sprintf("optim%d", number)); err != nil {
 		return err
 	}
@@ -175,11 +196,24 @@ func (v *Level) RestoreLearned(st *checkpoint.State, number int) error {
 	if err := v.restoreAverage(st, number); err != nil {
 		return err
 	}
-	for _, p := range v.params {
-		copy(p.W, v.ema.Weights(p.Name))
-	}
-	v.Energy.Refresh()
+	v.Settle()
 	return nil
+}
+
+// Settle makes the averaged weights the last ones, where they are kept, for a level that learns no more.
+func (v *Level) Settle() {
+	if v.ema == nil {
+		return
+	}
+	same := true
+	for _, p := range v.params {
+		mean := v.ema.Weights(p.Name)
+		same = same && slices.Equal(p.W, mean)
+		copy(p.W, mean)
+	}
+	if v.settled = true; !same {
+		v.Energy.Refresh()
+	}
 }
 
 // RestoreEnergy puts the weights of a level into an energy.
