@@ -7,6 +7,25 @@ import (
 	"strings"
 )
 
+// Pictures are the kinds of presets for pictures, for [Sized].
+var Pictures = map[string]string{"": "pictures", "small": "pictures", "paper": "published"}
+
+// Sized is [Preset] for presets named by a kind and the side of what they are for, as "pictures-28" is: kinds are the
+// kinds that names ask for, any other name is a key of the table. Pictures of one pixel are "points".
+func Sized[T any](system string, table map[string]T, kinds map[string]string, asked string, dims []int) (T, error) {
+	pick := asked
+	if kind, ok := kinds[asked]; ok {
+		side := 0
+		if n := len(dims); n > 1 && dims[n-1] == dims[n-2] {
+			side = dims[n-1]
+		}
+		if pick = fmt.Sprintf("%s-%d", kind, side); pick == "pictures-1" {
+			pick = "points"
+		}
+	}
+	return Preset(system, table, pick, asked, dims)
+}
+
 // Preset is the entry pick of a system's table of presets. Where there is none the
 // error says what was asked for, for examples of what dimensions, and what there
 // is.

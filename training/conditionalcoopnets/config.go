@@ -1,8 +1,6 @@
 package conditionalcoopnets
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -131,17 +129,6 @@ var Presets = map[string]struct {
 // For returns the settings for data of the given dimensions: "small" and "paper" pick
 // the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	side := 0
-	if len(dims) == 3 {
-		side = dims[1]
-	}
-	pick := name
-	switch name {
-	case "", "small":
-		pick = fmt.Sprintf("pictures-%d", side)
-	case "paper":
-		pick = fmt.Sprintf("published-%d", side)
-	}
-	p, err := training.Preset("conditional-coopnets", Presets, pick, name, dims)
+	p, err := training.Sized("conditional-coopnets", Presets, training.Pictures, name, dims)
 	return p.Config, err
 }

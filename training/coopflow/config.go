@@ -1,8 +1,6 @@
 package coopflow
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/energy"
 	nets "ebmrun/onnxmodels/flow"
 	"ebmrun/training"
@@ -167,16 +165,6 @@ var Presets = map[string]struct {
 // For returns the settings for data of the given dimensions: "small" and "paper"
 // pick the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := name
-	switch name {
-	case "", "small":
-		pick = fmt.Sprintf("pictures-%d", dims[1])
-		if dims[1] == 1 && dims[2] == 1 {
-			pick = "points"
-		}
-	case "paper":
-		pick = fmt.Sprintf("published-%d", dims[1])
-	}
-	p, err := training.Preset("coopflow", Presets, pick, name, dims)
+	p, err := training.Sized("coopflow", Presets, training.Pictures, name, dims)
 	return p.Config, err
 }

@@ -1,8 +1,6 @@
 package coopvaebm
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -130,13 +128,6 @@ var Presets = map[string]struct {
 // For returns the settings for data of the given dimensions: "small" and
 // "paper" pick the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := name
-	switch name {
-	case "", "small":
-		pick = fmt.Sprintf("pictures-%d", dims[1])
-	case "paper":
-		pick = fmt.Sprintf("published-%d", dims[1])
-	}
-	p, err := training.Preset("coopvaebm", Presets, pick, name, dims)
+	p, err := training.Sized("coopvaebm", Presets, training.Pictures, name, dims)
 	return p.Config, err
 }

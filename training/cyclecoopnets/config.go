@@ -1,8 +1,6 @@
 package cyclecoopnets
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -137,17 +135,6 @@ var Presets = map[string]struct {
 // For returns the settings for data of the given dimensions: "small" and "paper" pick
 // the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	side := 0
-	if len(dims) == 3 {
-		side = dims[1]
-	}
-	pick := name
-	switch name {
-	case "", "small":
-		pick = fmt.Sprintf("pictures-%d", side)
-	case "paper":
-		pick = fmt.Sprintf("published-%d", side)
-	}
-	p, err := training.Preset("cycle-coopnets", Presets, pick, name, dims)
+	p, err := training.Sized("cycle-coopnets", Presets, training.Pictures, name, dims)
 	return p.Config, err
 }

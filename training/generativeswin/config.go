@@ -1,7 +1,6 @@
 package generativeswin
 
 import (
-	"fmt"
 	"math"
 
 	"ebmrun/onnxmodels/swin"
@@ -125,14 +124,6 @@ var Presets = map[string]struct {
 // For returns the settings for maps of the given dimensions: "small" and "paper" pick
 // the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	side := 0
-	if len(dims) == 3 {
-		side = dims[1]
-	}
-	pick := name
-	if kind, ok := map[string]string{"": "maps", "small": "maps", "paper": "published"}[name]; ok {
-		pick = fmt.Sprintf("%s-%d", kind, side)
-	}
-	p, err := training.Preset("generative-swin", Presets, pick, name, dims)
+	p, err := training.Sized("generative-swin", Presets, map[string]string{"": "maps", "small": "maps", "paper": "published"}, name, dims)
 	return p.Config, err
 }

@@ -1,8 +1,6 @@
 package salcoopnets
 
 import (
-	"fmt"
-
 	"ebmrun/training"
 	"ebmrun/training/check"
 	"ebmrun/training/conditionalcoopnets"
@@ -118,14 +116,6 @@ var Presets = map[string]struct {
 // For returns the settings for data of the given dimensions: "small", "scribbles" and
 // "paper" pick the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	side := 0
-	if len(dims) == 3 {
-		side = dims[1]
-	}
-	pick := name
-	if kind, ok := map[string]string{"": "maps", "small": "maps", "scribbles": "scribbles", "paper": "published"}[name]; ok {
-		pick = fmt.Sprintf("%s-%d", kind, side)
-	}
-	p, err := training.Preset("salcoopnets", Presets, pick, name, dims)
+	p, err := training.Sized("salcoopnets", Presets, map[string]string{"": "maps", "small": "maps", "scribbles": "scribbles", "paper": "published"}, name, dims)
 	return p.Config, err
 }

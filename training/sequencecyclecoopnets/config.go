@@ -3,7 +3,6 @@ package sequencecyclecoopnets
 import (
 	"ebmrun/training"
 	"ebmrun/training/check"
-	"fmt"
 
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/training/cyclecoopnets"
@@ -85,17 +84,6 @@ var Presets = map[string]struct {
 // For returns the settings for clips of the given dimensions: "small" and "paper" pick
 // the preset that fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	side := 0
-	if len(dims) == 4 {
-		side = dims[2]
-	}
-	pick := name
-	switch name {
-	case "", "small":
-		pick = fmt.Sprintf("clips-%d", side)
-	case "paper":
-		pick = fmt.Sprintf("published-%d", side)
-	}
-	p, err := training.Preset("sequence-cycle-coopnets", Presets, pick, name, dims)
+	p, err := training.Sized("sequence-cycle-coopnets", Presets, map[string]string{"": "clips", "small": "clips", "paper": "published"}, name, dims)
 	return p.Config, err
 }

@@ -1,8 +1,6 @@
 package vae
 
 import (
-	"fmt"
-
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -127,13 +125,6 @@ func points() Config {
 // pick the preset that fits (this baseline has no published settings for pictures
 // of its own), any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := name
-	if name == "" || name == "small" || name == "paper" {
-		pick = fmt.Sprintf("pictures-%d", dims[1])
-		if dims[1] == 1 && dims[2] == 1 {
-			pick = "points"
-		}
-	}
-	p, err := training.Preset("vae", Presets, pick, name, dims)
+	p, err := training.Sized("vae", Presets, map[string]string{"": "pictures", "small": "pictures", "paper": "pictures"}, name, dims)
 	return p.Config, err
 }
