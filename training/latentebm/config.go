@@ -89,6 +89,19 @@ func small(gen string, hidden, batch, steps int) Config {
 	return c
 }
 
+// anomalies has few codes and a wide residual, by which log p(x, z) is not the residual's
+// alone: what the prior thinks of a code counts as much as how well it explains the example.
+func anomalies() Config {
+	c := small("", 200, 50, 2500)
+	g := generator.Nets["deconv28"].Spec
+	g.Codes = 8
+	c.GenSpec, c.Sigma = &g, 1
+	c.Prior, c.Posterior, c.Infer = bounded(40, 0.4), bounded(10, 0.2), 40
+	c.Prior.Fused = true
+	c.Optim.LR, c.Optim.Decay, c.Teach.Decay = 3e-4, 0.1, 0.1
+	return c
+}
+
 // published has the settings of the authors' released code. Its first layer is a
 // convolution of 1×1, here a dense layer with a bias for every position; the
 // rates, which the authors multiply by 0.998 every epoch, fall along a cosine to
@@ -125,6 +138,7 @@ var Presets = map[string]struct {
 	"pictures-32":   {"32×32 pictures, 32 codes", small("deconv32", 100, 64, 1500)},
 	"pictures-64":   {"64×64 pictures, 100 codes", small("deconv64", 200, 50, 1500)},
 	"points":        {"points in the plane, 2 codes", small("mlp", 64, 200, 1500)},
+	"anomalies-28":  {"28×28 pictures, 8 codes, to tell what is unlike the data", anomalies()},
 	"published-32":  {"released code for SVHN, 32×32", published(60, 20, 100, 200, 73257, 201, 512, 256, 128)},
 	"published-128": {"released code for faces, 128×128", published(80, 40, 400, 1000, 30000, 400, 2048, 1024, 512, 256, 128)},
 }
