@@ -101,7 +101,7 @@ func ringOfCoopFlow(ctx context.Context, e Env, it *Item) error {
 
 // ringNats and ringShare tell arms apart: see docs/calibration.md.
 const (
-	ringNats  = 1.75
+	ringNats  = 1.5
 	ringShare = 0.85
 )
 

@@ -118,10 +118,10 @@ func pre(c Config, flow, alone int) Config {
 }
 
 // plane revises with noise, without which points collapse to modes. Steps outside
-// learning are half as long: those of learning scatter points beyond the modes.
+// learning are shorter: those of learning scatter points beyond the modes.
 func plane(net, flow string) Config {
 	c := small(net, flow, 256, 3000)
-	c.Langevin = training.Langevin{Steps: 30, Step: 0.1, Noise: 1, GradClip: 20, Fused: true}
+	c.Langevin = training.Langevin{Steps: 30, Step: 0.07, Noise: 1, GradClip: 20, Fused: true}
 	c.Step = 0.05
 	c.Optim = training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 10, Decay: 0.02}
 	c.Teach = training.Optim{LR: 1e-3, Clip: 100, Warmup: 20, Decay: 0.02}
