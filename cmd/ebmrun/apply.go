@@ -145,7 +145,7 @@ func (a *applied) order(n int) []int { return rand.New(rand.NewPCG(a.c.seed, 0x6
 func (a *applied) part(ctx context.Context, name, part string, limit int) (*data.Set, error) {
 	src := a.Head.Source
 	if name != "" {
-		src = source{Data: name}
+		src = source{Data: name, Stretch: src.Stretch}
 	}
 	if src.Data == "" {
 		return nil, badInput(fmt.Errorf("%s does not say what it was learned from: give --data", a.Name))

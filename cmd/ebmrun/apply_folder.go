@@ -32,7 +32,7 @@ func translated(ctx context.Context, l training.Translator, source []float32, se
 // translateEach writes the translation of every picture of a path, under its name and in
 // its size, into the folder --out, and how far draws deviate, where that is known, into
 // one beside it. A picture is stretched to what the run takes, and what comes of it back.
-func (a *applied) translateEach(ctx context.Context, l training.Translator, path string, most int) error {
+func (a *applied) translateEach(ctx context.Context, l training.Translator, path, depth string, most int) error {
 	from := a.From
 	if from == nil {
 		from = a.Dims
@@ -40,10 +40,16 @@ func (a *applied) translateEach(ctx context.Context, l training.Translator, path
 	switch {
 	case path == "":
 		return badInput(errors.New("--out is a folder: wanted --data, pictures to translate"))
-	case len(from) != 3 || from[0] != 1 && from[0] != 3 || len(a.Dims) != 3:
-		return badInput(fmt.Errorf("--out is a folder: wanted a run on pictures of 1 or 3 channels, got one that takes %v", from))
+	case len(from) != 3 || from[0] != 1 && from[0] != 3 && from[0] != 4 || len(a.Dims) != 3:
+		return badInput(fmt.Errorf("--out is a folder: wanted a run on pictures of 1 or 3 channels, or 4 with depth, got one that takes %v", from))
+	case (depth != "") != (from[0] == 4):
+		return badInput(fmt.Errorf("--depth: wanted for a run that takes depth, and only for one: %s takes %v", a.Name, from))
 	}
 	files, names, err := data.PictureNames(path)
+	near := make([]string, len(files)) // how far what they show is away, where the run looks at it
+	if err == nil && depth != "" {
+		near, err = data.DepthOf(path, depth)
+	}
 	if err != nil {
 		return badInput(err)
 	}
@@ -58,13 +64,13 @@ func (a *applied) translateEach(ctx context.Context, l training.Translator, path
 		taken[names[i]] = file
 	}
 	for i, file := range files {
-		p, err := data.ReadPictures(file, 0, 0, from[0] == 1, 0)
+		h, w, err := data.PictureSize(file)
 		if err != nil {
 			return badInput(err)
 		}
-		h, w := p.H, p.W
-		if p, err = p.Resize(from[1], from[2]); err != nil {
-			return err
+		p, err := data.ReadPicturesAs(file, data.Options{Size: from[1], Width: from[2], Stretch: true, Grey: from[0] == 1, Depth: near[i], Far: a.Head.Source.Far})
+		if err != nil {
+			return badInput(err)
 		}
 		x := shown(a.inScale(p).X(), p.Dims(), from)
 		y, doubts, err := translated(ctx, l, x, a.c.seed)

@@ -317,7 +317,7 @@ func (t returning) Translate(ctx context.Context, source []float32, seed uint64)
 }
 
 func translateTask(c *common) *cobra.Command {
-	var name string
+	var name, depth string
 	var n int
 	var back bool
 	cmd, _ := c.task("translate", "Map examples of one domain to another",
@@ -355,9 +355,9 @@ where it is 0.5. A picture is stretched to the size of learning and what comes o
 				if !a.flags.Changed("n") {
 					n = 0
 				}
-				return a.translateEach(ctx, l, name, n)
+				return a.translateEach(ctx, l, name, depth, n)
 			}
-			source, truth, err := a.sources(ctx, name, n)
+			source, truth, err := a.sources(ctx, name, depth, n)
 			if err != nil {
 				return err
 			}
@@ -380,6 +380,7 @@ where it is 0.5. A picture is stretched to the size of learning and what comes o
 		})
 	fl := cmd.Flags()
 	fl.StringVar(&name, "data", "", "what to translate: a name, folder or file; of pairs, what is given (default: held-out pairs of the run's data)")
+	fl.StringVar(&depth, "depth", "", "folder of how near is what the pictures of --data show, where the run has learned with depth")
 	fl.IntVar(&n, "n", 8, "examples at most (into a folder: all)")
 	fl.BoolVar(&back, "back", false, "from the second domain to the first")
 	return cmd

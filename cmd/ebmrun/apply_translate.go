@@ -13,10 +13,20 @@ import (
 // sources are what a run translates from, [n, From…] in the scale of learning, and the
 // true translations where they are known: the conditions of pairs, of the named data or
 // held out from the run's own; or else the named examples themselves.
-func (a *applied) sources(ctx context.Context, name string, n int) (x, truth []float32, err error) {
+func (a *applied) sources(ctx context.Context, name, depth string, n int) (x, truth []float32, err error) {
 	from := a.From
 	if from == nil {
 		from = a.Dims
+	}
+	if depth != "" {
+		if len(from) != 3 || from[0] != 4 {
+			return nil, nil, a.unused("depth")
+		}
+		set, err := data.ReadPicturesAs(name, data.Options{Size: from[1], Width: from[2], Limit: n, Stretch: a.Head.Source.Stretch, Depth: depth, Far: a.Head.Source.Far})
+		if err != nil {
+			return nil, nil, badInput(err)
+		}
+		return a.inScale(set).X(), nil, nil
 	}
 	if pairs, err := a.pairs(ctx, name, n); err == nil && pairs.Given != nil && slices.Equal(pairs.Given.Dims(), from) && slices.Equal(pairs.Dims(), a.Dims) {
 		return pairs.Given.X(), a.inScale(pairs).X(), nil
@@ -36,7 +46,7 @@ func (a *applied) sources(ctx context.Context, name string, n int) (x, truth []f
 
 // pairs loads data in the sizes of the run's, with what its examples are given.
 func (a *applied) pairs(ctx context.Context, name string, n int) (*data.Set, error) {
-	src, part := source{Data: name}, ""
+	src, part := source{Data: name, Stretch: a.Head.Source.Stretch}, ""
 	if name == "" {
 		src, part = a.Head.Source, "test"
 	}

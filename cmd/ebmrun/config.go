@@ -26,14 +26,17 @@ type source struct {
 	As       data.Kind `yaml:"as,omitempty"`       // video, voxels, points or paths, where a path does not show it
 	Frames   int       `yaml:"frames,omitempty"`   // of clips and trajectories
 	Points   int       `yaml:"points,omitempty"`   // of each point set
+	Stretch  bool      `yaml:"stretch,omitempty"`  // pictures are stretched to the size, nothing is cut off
 	Given    string    `yaml:"given,omitempty"`    // grey, edges, hole, or data aligned with this
+	Depth    string    `yaml:"depth,omitempty"`    // of the pictures given, a folder
+	Far      bool      `yaml:"far,omitempty"`      // depth is brighter where it is farther
 	B        string    `yaml:"b,omitempty"`        // data of a second domain
 	Disjoint bool      `yaml:"disjoint,omitempty"` // learn from every other example, and from the rest in the second domain
 }
 
 func (s source) options(part string, progress func(string)) data.Options {
 	return data.Options{Size: s.Size, Width: s.Width, Grey: s.Grey, Limit: s.Limit, Patches: s.Patches, HeldOut: s.HeldOut,
-		Classes: s.Classes, As: s.As, Frames: s.Frames, Points: s.Points, Given: s.Given, Part: part, Progress: progress}
+		Classes: s.Classes, As: s.As, Frames: s.Frames, Points: s.Points, Stretch: s.Stretch, Given: s.Given, Depth: s.Depth, Far: s.Far, Part: part, Progress: progress}
 }
 
 // runHead is the part of config.yaml that is the same for every system; the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"image"
 	"math"
 	"os"
@@ -131,4 +132,73 @@ class Image:
 	if got := strings.TrimSpace(string(out)); got != "map.png 20 24 uint8\nTrue True" {
 		t.Errorf("docs/saliency.md: %q", got)
 	}
+}
+
+// TestSaliencyFolders: pictures of any shape, with depth, are stretched to the size of learning there and
+// wherever they are translated; folders that do not fit together are refused.
+func TestSaliencyFolders(t *testing.T) {
+	dir := t.TempDir()
+	in := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
+	for k := range 6 {
+		h, w := 16, 16+8*(k%3)
+		picture, mask := image.NewRGBA(image.Rect(0, 0, w, h)), image.NewGray(image.Rect(0, 0, w, h))
+		for i := range mask.Pix {
+			x := uint8(i % w * 255 / w)
+			mask.Pix[i] = 255 * (x / 200)
+			copy(picture.Pix[4*i:], []uint8{x, 255 - x, uint8(40 * k), 255})
+		}
+		near := image.NewGray(image.Rect(0, 0, 2*w, 2*h))
+		for what, m := range map[string]image.Image{"pictures": picture, "maps": mask, "depth": near} {
+			if err := errors.Join(os.MkdirAll(in(what), 0o777), record.WritePNG(in(what, fmt.Sprintf("%d.png", k)), m)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	args := []string{"train", "generative-swin", "--data", in("maps"), "--given", in("pictures"), "--size", "16", "--provider", "ref", "--quiet", "--steps", "1"}
+	for _, s := range []string{"batch=2", "hidden=[4]", "draws=2", "prior.steps=2", "posterior.steps=2",
+		"swin_spec={patch: 4, embed: 4, depths: [2, 1], heads: [1, 2], window: 2, codes: 2, features: 2, reduction: 2, dilations: [1]}"} {
+		args = append(args, "--set", s)
+	}
+	learn := func(out string, more ...string) result {
+		return ebmrun(t, append(append(slices.Clone(args), "--out", in(out)), more...)...)
+	}
+	learn("rgb").wantOut(t)
+	learn("rgbd", "--depth", in("depth"), "--far").wantOut(t)
+	for run, depth := range map[string][]string{"rgb": nil, "rgbd": {"--depth", in("depth")}} {
+		if head, _, err := readConfig(in(run, "config.yaml")); err != nil || !head.Source.Stretch {
+			t.Errorf("%s: config.yaml does not say that pictures are stretched (%v)", run, err)
+		}
+		from := append([]string{"--data", in("pictures")}, depth...)
+		apply(t, "translate", in(run), append(from, "--n", "6", "-o", in(run+".png"))...).wantOut(t)
+		apply(t, "translate", in(run), append(from, "--n", "1", "-o", in(run+"-each")+"/")...).wantOut(t, "1 pictures")
+		maps, err := data.ReadNPY(in(run + ".npy"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		each, err := data.ReadPictures(in(run+"-each", "0.png"), 0, 0, true, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range each.X() {
+			if w := maps.At(0)[i]; math.Abs(float64(v-w)) > 2.0/255 {
+				t.Fatalf("%s: place %d of a map is %g alone, %g with others", run, i, v, w)
+			}
+		}
+	}
+	// what a run of pictures 16×32 sees is the whole of them
+	set, err := data.Load(t.Context(), in("maps"), data.Options{Size: 16, Given: in("pictures"), Depth: in("depth"), Far: true, Stretch: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wide := set.Given.At(2); set.Given.C != 4 || wide[0] > -0.9 || wide[15] < 0.8 || wide[3*256] != 1 {
+		t.Errorf("4 channels, whole from dark to bright and near: got %d, from %g to %g, nearness %g", set.Given.C, wide[0], wide[15], wide[3*256])
+	}
+	apply(t, "translate", in("rgbd"), "--data", in("pictures"), "-o", in("x")+"/").wantError(t, statusBadInput, "--depth")
+	apply(t, "translate", in("rgb"), "--data", in("pictures"), "--depth", in("depth"), "-o", in("x")+"/").wantError(t, statusBadInput, "--depth")
+	if err := os.Remove(in("depth", "4.png")); err != nil {
+		t.Fatal(err)
+	}
+	learn("missing", "--depth", in("depth")).wantError(t, statusBadInput, "4.png")
+	learn("alone", "--depth", in("nowhere")).wantError(t, statusBadInput, "nowhere")
+	ebmrun(t, "train", "generative-swin", "--data", "synthetic/salient", "--depth", in("depth"), "--out", in("drawn")).wantError(t, statusBadInput, "depth")
 }

@@ -13,6 +13,8 @@ type intake struct {
 	kinds []data.Kind // other kinds of examples, or Plain beside them; nil: Plain alone
 	given need        // what examples are drawn from
 	b     need        // a second domain
+
+	whole bool // pictures are stretched to the size of learning, not cut to its shape: so is what is translated
 }
 
 // A need says whether a system has use for something.
@@ -29,8 +31,8 @@ var intakes = map[string]intake{
 	"conditional-coopnets":    {given: allowed},
 	"cycle-coopnets":          {b: wanted},
 	"one-sided-translation":   {b: wanted},
-	"salcoopnets":             {given: wanted},
-	"generative-swin":         {given: wanted},
+	"salcoopnets":             {given: wanted, whole: true},
+	"generative-swin":         {given: wanted, whole: true},
 	"sequence-cycle-coopnets": {kinds: []data.Kind{data.Video}, b: wanted},
 	"video":                   {kinds: []data.Kind{data.Video}},
 	"voxelnet":                {kinds: []data.Kind{data.Voxels}},

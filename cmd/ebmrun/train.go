@@ -73,6 +73,8 @@ goes on from the last one.`,
 	fl.IntVar(&f.source.Frames, "frames", 0, "cut clips and trajectories into pieces of so many moments")
 	fl.IntVar(&f.source.Points, "points", 0, "so many points of each point set")
 	fl.StringVar(&f.source.Given, "given", "", "what examples are drawn from: grey, edges, hole, or data aligned with them")
+	fl.StringVar(&f.source.Depth, "depth", "", "folder of how near is what the pictures of the folder --given show, brighter where it is nearer")
+	fl.BoolVar(&f.source.Far, "far", false, "--depth is brighter where it is farther")
 	fl.StringVar(&f.source.B, "data-b", "", "data of a second domain")
 	fl.BoolVar(&f.source.Disjoint, "disjoint", false, "learn from every other example, and from the rest in the second domain")
 	fl.StringVarP(&f.out, "out", "o", "", "run folder to make")
@@ -243,6 +245,9 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		if file = settings; f.source.Data == "" {
 			f.source = head.Source
 		}
+	}
+	if !f.resume {
+		f.source.Stretch = intakes[row.Name].whole
 	}
 	set, held, b, heldB, err := c.loadSources(ctx, row, f.source)
 	if err != nil {

@@ -2,6 +2,8 @@ package data
 
 import (
 	"bytes"
+	"image"
+	"image/jpeg"
 	"testing"
 )
 
@@ -30,5 +32,23 @@ func BenchmarkLoader(b *testing.B) {
 	}
 	for b.Loop() {
 		l.Next()
+	}
+}
+
+// BenchmarkPicture is a photo as it is read for learning.
+func BenchmarkPicture(b *testing.B) {
+	m := image.NewRGBA(image.Rect(0, 0, 400, 300))
+	for i := range m.Pix {
+		m.Pix[i] = uint8(i * i / 977)
+	}
+	var jpg bytes.Buffer
+	if err := jpeg.Encode(&jpg, m, nil); err != nil {
+		b.Fatal(err)
+	}
+	path := write(b, b.TempDir(), "photo.jpg", jpg.Bytes())
+	for b.Loop() {
+		if _, err := ReadPicturesAs(path, Options{Size: 224, Stretch: true}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

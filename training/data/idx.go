@@ -36,7 +36,7 @@ func readIDX(r io.Reader, where string, limit int) (*idxArray, error) {
 		}
 		a.dims[i] = int(binary.BigEndian.Uint32(b[:]))
 	}
-	if err := checkSize(where, a.dims...); err != nil {
+	if err := checkBytes(where, a.dims...); err != nil {
 		return nil, err
 	}
 	cut := limit > 0 && limit < a.dims[0]

@@ -20,6 +20,9 @@ type Options struct {
 	Width int  // width in pixels, if it is not Size
 	Grey  bool // one channel in place of three
 
+	// Stretch brings pictures to Size by stretching them, and cuts nothing off those of another shape.
+	Stretch bool
+
 	// Part is "train", "test" or "". Data with a test part of its own uses that one; other data is
 	// split at random, the same way every time, HeldOut of it (0 means 0.1) into "test". The empty
 	// part is the training part where the data comes with a test part, otherwise all of it.
@@ -35,11 +38,17 @@ type Options struct {
 	// Given makes data of single examples paired: "grey", "edges" or "hole" derive what each picture is
 	// to be drawn from, and anything else is a name or path of a set aligned with this one.
 	Given string
+	// Depth is a folder of how near is what the pictures of the folder Given show, brighter where it is
+	// nearer, or with Far where it is farther: a fourth channel.
+	Depth string
+	Far   bool
 
 	Classes []int  // only examples with these labels; nil takes all
 	Limit   int    // at most so many examples, of several Classes each in turn, or how many to draw of synthetic data; 0 means all, or the default
 	Patches int    // so many windows of Size×Width cut at random places, instead of resized pictures
 	Seed    uint64 // of synthetic data and of Patches
+
+	rounds bool // pictures are kept as the nearest bytes
 
 	Progress func(line string) // told about downloads; may be nil
 
@@ -54,6 +63,13 @@ func (o Options) width() int {
 		return o.Width
 	}
 	return o.Size
+}
+
+func (o Options) heldOut() float64 {
+	if o.HeldOut > 0 {
+		return o.HeldOut
+	}
+	return 0.1
 }
 
 func (o Options) check() error {
@@ -86,9 +102,14 @@ func unknown(name string) error {
 // AVI file; [Options] As tells of folders and arrays that hold something else. A name goes before a
 // path; ./NAME is always a path.
 func Load(ctx context.Context, nameOrPath string, o Options) (*Set, error) {
+	given, err := o.condition(ctx, nameOrPath)
+	if err != nil {
+		return nil, err
+	}
+	o.Depth, o.rounds = "", given != nil && given.N*given.Dim() > MaxValues // the larger one of a pair decides for both
 	s, err := single(ctx, nameOrPath, o)
 	if err == nil && o.Given != "" {
-		err = s.pair(ctx, nameOrPath, o)
+		err = s.pair(given, o)
 	}
 	if err != nil {
 		return nil, err
@@ -165,19 +186,30 @@ func loadPath(path string, o Options) (*Set, error) {
 			return s.finish(o, true)
 		}
 	}
+	if _, picture := formatOf(path); o.As == Plain && (st.IsDir() || picture) {
+		of := o
+		if of.Limit = limit; o.Patches > 0 {
+			of.Size, of.Width = 0, 0
+		}
+		s, err := ReadPicturesAs(path, of)
+		if err != nil {
+			return nil, err
+		}
+		return s.finish(o, true)
+	}
 	if o.Part != "" {
 		limit = 0
 	}
-	s, err := readPath(path, st.IsDir(), o, limit)
+	s, err := readPath(path, o, limit)
 	if err != nil {
 		return nil, err
 	}
 	return s.finish(o, false)
 }
 
-func readPath(path string, dir bool, o Options, limit int) (*Set, error) {
+// readPath reads what neither is a picture nor a folder of them.
+func readPath(path string, o Options, limit int) (*Set, error) {
 	name := strings.ToLower(filepath.Base(path))
-	_, picture := formatOf(path)
 	_, clip := clipFormatOf(path)
 	switch {
 	case strings.HasSuffix(name, ".npy"):
@@ -190,11 +222,6 @@ func readPath(path string, dir bool, o Options, limit int) (*Set, error) {
 		return ReadMeshes(path, o.As, o.Size, o.Points, limit)
 	case o.As != Plain:
 		return nil, fmt.Errorf("data: %s: %s are read from .npy and .csv files", path, o.As)
-	case dir || picture:
-		if o.Patches > 0 {
-			return ReadPictures(path, 0, 0, o.Grey, limit)
-		}
-		return ReadPictures(path, o.height(), o.width(), o.Grey, limit)
 	case strings.HasSuffix(name, ".csv"):
 		return ReadCSV(path)
 	case name == "digits.csv.gz":
@@ -260,11 +287,7 @@ func (s *Set) evenly(limit int) (*Set, error) {
 func (s *Set) finish(o Options, parted bool) (*Set, error) {
 	var err error
 	if o.Part != "" && !parted {
-		held := o.HeldOut
-		if held == 0 {
-			held = 0.1
-		}
-		train, test, err := s.Split(held, 1)
+		train, test, err := s.Split(o.heldOut(), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -297,7 +320,7 @@ func (s *Set) finish(o Options, parted bool) (*Set, error) {
 	case o.Patches > 0:
 		s, err = s.Patches(o.Patches, o.height(), o.width(), o.Seed)
 	case o.Size > 0:
-		s, err = s.fit(o.height(), o.width())
+		s, err = o.fit(s, o.height(), o.width())
 	}
 	if err != nil {
 		return nil, err

@@ -328,6 +328,6 @@ func ReadMeshes(path string, as Kind, size, points, limit int) (*Set, error) {
 			}
 		})
 	}
-	s.classesFrom(path, files)
+	s.classesFrom(path, files, span(s.N))
 	return s, nil
 }

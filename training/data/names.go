@@ -20,3 +20,9 @@ func PictureNames(path string) (files, names []string, err error) {
 	}
 	return files, names, nil
 }
+
+// PictureSize is the height and width of a picture file in pixels.
+func PictureSize(path string) (h, w int, err error) {
+	head, err := readHeader(path)
+	return head.h, head.w, err
+}

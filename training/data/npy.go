@@ -75,7 +75,13 @@ func readNPY(r io.Reader, size int64, where string, as Kind) (*Set, error) {
 	if form := npyShapes[as]; len(shape) < form.least || len(shape) > form.most {
 		return nil, fmt.Errorf("data: %s: shape %v, want %s%s", where, shape, form.want, otherKinds(as, len(shape)))
 	}
-	if err := checkSize(where, shape...); err != nil {
+	// pictures of bytes stay bytes
+	packed := as == Plain && len(shape) > 2 && strings.HasSuffix(kind, "u1")
+	fits := checkSize
+	if packed {
+		fits = checkBytes
+	}
+	if err := fits(where, shape...); err != nil {
 		return nil, err
 	}
 	if in.Header.Descr.Fortran {
@@ -88,11 +94,16 @@ func readNPY(r io.Reader, size int64, where string, as Kind) (*Set, error) {
 	if want := int64(len(head)) + int64(n)*int64(width); size != want {
 		return nil, fmt.Errorf("data: %s: shape %v of %s wants a file of %d bytes, got %d", where, shape, kind, want, size)
 	}
-	x, err := npyFloats(in, kind)
+	s := &Set{Name: filepath.Base(where), Kind: as, N: shape[0], C: 1, H: 1, W: 1, Gain: 1}
+	if packed {
+		s.bytes, s.level, s.Lo, s.Hi, s.Gain, s.Offset = make([]byte, n), &byteValue, -1, 1, byteGain, byteOffset
+		_, err = io.ReadFull(r, s.bytes)
+	} else {
+		s.Floats, err = npyFloats(in, kind)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("data: %s: %w", where, cutShort(err))
 	}
-	s := &Set{Name: filepath.Base(where), Kind: as, N: shape[0], C: 1, H: 1, W: 1, Floats: x, Gain: 1}
 	axes := []*int{&s.C, &s.H, &s.W}
 	switch {
 	case as.deep():
@@ -115,7 +126,7 @@ func readNPY(r io.Reader, size int64, where string, as Kind) (*Set, error) {
 	switch {
 	case as == Cloud:
 		s.scalePoints()
-	case as != Path && len(shape) > 2:
+	case as != Path && len(shape) > 2 && !packed:
 		return s, s.scalePictures(strings.HasSuffix(kind, "u1"))
 	}
 	return s, nil

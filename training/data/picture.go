@@ -12,8 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // maxPixels bounds one picture file: 2^25 is 5792×5792.
@@ -121,8 +123,12 @@ func planesOf(m image.Image, c int) []float32 {
 		return x
 	}
 	x := make([]float32, 3*p)
+	at := func(x, y int) (r, g, b, a uint32) { return m.At(x, y).RGBA() }
+	if y, ok := m.(*image.YCbCr); ok { // the same, without a colour on the heap for every pixel
+		at = func(x, z int) (r, g, b, a uint32) { return y.YCbCrAt(x, z).RGBA() }
+	}
 	for i := range p {
-		r, g, bl, a := m.At(b.Min.X+i%b.Dx(), b.Min.Y+i/b.Dx()).RGBA()
+		r, g, bl, a := at(b.Min.X+i%b.Dx(), b.Min.Y+i/b.Dx())
 		for k, v := range [3]uint32{r, g, bl} {
 			x[k*p+i] = float32(float64(v+0xffff-a)/257*byteGain + byteOffset)
 		}
@@ -142,21 +148,44 @@ func planesOf(m image.Image, c int) []float32 {
 // set has three, or one if every picture is grey. Where the folder holds only folders, these are the
 // classes. A limit other than zero reads only the first pictures.
 func ReadPictures(path string, height, width int, grey bool, limit int) (*Set, error) {
-	files, err := pictureFiles(path)
+	return ReadPicturesAs(path, Options{Size: height, Width: width, Grey: grey, Limit: limit})
+}
+
+// ReadPicturesAs is [ReadPictures] with more to choose: the part, the only one to be decoded, how pictures
+// are brought to their size, and depth, a file where path is one.
+func ReadPicturesAs(path string, o Options) (*Set, error) {
+	all, err := pictureFiles(path)
 	if err != nil {
 		return nil, err
 	}
-	all := files
-	if limit > 0 && limit < len(files) {
-		files = files[:limit]
+	files, index, depth := all, span(len(all)), []string(nil)
+	if o.Depth != "" {
+		if depth, err = DepthOf(path, o.Depth); err != nil {
+			return nil, err
+		}
+	}
+	if o.Part != "" {
+		train, test, err := parts(path, len(all), o.heldOut(), 1)
+		if err != nil {
+			return nil, err
+		}
+		if index = train; o.Part == "test" {
+			index = test
+		}
+	}
+	if o.Limit > 0 && o.Limit < len(index) {
+		index = index[:o.Limit]
+		if o.Part == "" {
+			files = files[:o.Limit]
+		}
 	}
 	heads := make([]header, len(files))
-	colours := 1
+	colours, height, width := 1, o.height(), o.width()
 	for i, f := range files {
 		if heads[i], err = readHeader(f); err != nil {
 			return nil, err
 		}
-		if !heads[i].grey && !grey {
+		if (!heads[i].grey || depth != nil) && !o.Grey {
 			colours = 3
 		}
 		if height == 0 && (heads[i].w != heads[0].w || heads[i].h != heads[0].h) {
@@ -167,27 +196,106 @@ func ReadPictures(path string, height, width int, grey bool, limit int) (*Set, e
 	if height == 0 {
 		height, width = heads[0].h, heads[0].w
 	}
-	s, err := byteSet(filepath.Base(path), nil, len(files), colours, height, width)
+	channels := colours
+	if depth != nil {
+		channels++
+	}
+	s, err := byteSet(filepath.Base(path), nil, len(index), channels, height, width)
 	if err != nil {
 		return nil, err
 	}
-	s.bytes = make([]byte, s.N*s.Dim())
-	for i, f := range files {
-		x, b, err := readPlanes(f, colours)
-		if err != nil {
-			return nil, err
+	s.bytes, s.rounds = make([]byte, s.N*s.Dim()), o.rounds
+	err = inTurn(len(index), func(k int) ([]float32, error) {
+		i := index[k]
+		x, err := o.planes(files[i], heads[i], colours, height, width)
+		if err != nil || depth == nil {
+			return x, err
 		}
-		if b.Dx() != heads[i].w || b.Dy() != heads[i].h {
-			return nil, fmt.Errorf("data: %s: picture of %d×%d, its header says %d×%d", f, b.Dy(), b.Dx(), heads[i].h, heads[i].w)
-		}
-		one := &Set{Name: f, N: 1, C: colours, H: b.Dy(), W: b.Dx(), Floats: x}
-		if one, err = one.fit(height, width); err != nil {
-			return nil, err
-		}
-		s.put(i, one.Floats)
+		near, err := o.nearness(depth[i], height, width)
+		return append(x, near...), err
+	}, s.put)
+	if err != nil {
+		return nil, err
 	}
-	s.classesFrom(path, all)
+	s.classesFrom(path, all, index)
 	return s, nil
+}
+
+// DepthOf lists the pictures of depth for those of a path, in the same order: files of the same names where
+// both are folders.
+func DepthOf(path, depth string) ([]string, error) {
+	if err := sameNames(path, depth); err != nil {
+		return nil, err
+	}
+	files, err := pictureFiles(path)
+	if err != nil {
+		return nil, err
+	}
+	near, err := pictureFiles(depth)
+	if err == nil && len(near) != len(files) {
+		err = fmt.Errorf("data: depth %s: %d pictures for %d of %s", depth, len(near), len(files), path)
+	}
+	return near, err
+}
+
+// inTurn makes n things, several at a time, and uses them in order, up to the first error.
+func inTurn(n int, load func(k int) ([]float32, error), use func(k int, x []float32)) error {
+	most := runtime.GOMAXPROCS(0)
+	made, errs := make([][]float32, most), make([]error, most)
+	for first := 0; first < n; first += most {
+		var w sync.WaitGroup
+		some := min(most, n-first)
+		for k := range some {
+			w.Go(func() { made[k], errs[k] = load(first + k) })
+		}
+		w.Wait()
+		for k := range some {
+			if errs[k] != nil {
+				return errs[k]
+			}
+			use(first+k, made[k])
+		}
+	}
+	return nil
+}
+
+// planes is a picture as c planes of h×w.
+func (o Options) planes(path string, head header, c, h, w int) ([]float32, error) {
+	x, b, err := readPlanes(path, c)
+	if err != nil {
+		return nil, err
+	}
+	if b.Dx() != head.w || b.Dy() != head.h {
+		return nil, fmt.Errorf("data: %s: picture of %d×%d, its header says %d×%d", path, b.Dy(), b.Dx(), head.h, head.w)
+	}
+	one, err := o.fit(&Set{Name: path, N: 1, C: c, H: b.Dy(), W: b.Dx(), Floats: x}, h, w)
+	if err != nil {
+		return nil, err
+	}
+	return one.Floats, nil
+}
+
+// nearness is a picture of depth at h×w, high where it is near.
+func (o Options) nearness(path string, h, w int) ([]float32, error) {
+	head, err := readHeader(path)
+	if err != nil {
+		return nil, err
+	}
+	x, err := o.planes(path, head, 1, h, w)
+	if o.Far {
+		for i, v := range x {
+			x[i] = -v
+		}
+	}
+	return x, err
+}
+
+// fit brings a set to h×w as the options say.
+func (o Options) fit(s *Set, h, w int) (*Set, error) {
+	if o.Stretch {
+		return s.Resize(h, w)
+	}
+	return s.fit(h, w)
 }
 
 // fit crops to the aspect ratio of h×w around the middle and resizes.
@@ -272,9 +380,9 @@ func digits(s string) int {
 	return n
 }
 
-// classesFrom labels the first s.N of the files with the folder below root that they lie in, if each
-// lies in one and there are two at least.
-func (s *Set) classesFrom(root string, files []string) {
+// classesFrom labels examples, the files of an index, with the folder below root that they lie in, if
+// each of the files lies in one and there are two at least.
+func (s *Set) classesFrom(root string, files []string, index []int) {
 	var names []string
 	labels := make([]int, len(files))
 	for i, f := range files {
@@ -289,6 +397,9 @@ func (s *Set) classesFrom(root string, files []string) {
 		}
 	}
 	if len(names) > 1 {
-		s.Labels, s.Classes = labels[:s.N], names
+		s.Classes = names
+		for _, i := range index {
+			s.Labels = append(s.Labels, labels[i])
+		}
 	}
 }

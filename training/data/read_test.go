@@ -405,6 +405,69 @@ func TestPartsOfAFolder(t *testing.T) {
 	}
 }
 
+// TestPartDecoded: a part of a folder is what splitting all of it yields, and nothing else of it is decoded.
+func TestPartDecoded(t *testing.T) {
+	dir := t.TempDir()
+	for k := range 9 {
+		m := ramp(6+k, 5)
+		m.Pix[0] = uint8(17 * k)
+		write(t, dir, fmt.Sprintf("%c/%d.png", 'a'+k%2, k), pngBytes(t, m))
+	}
+	o := Options{Size: 4, HeldOut: 0.3, Limit: 2}
+	all, err := Load(t.Context(), dir, Options{Size: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	train, test, err := all.Split(0.3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part, want := range map[string]*Set{"train": train.Head(2), "test": test.Head(2)} {
+		o.Part = part
+		got, err := Load(t.Context(), dir, o)
+		if err != nil || got.Hash() != want.Hash() || !slices.Equal(got.Classes, want.Classes) {
+			t.Errorf("%s: %d examples, %v: not those of the whole set", part, got.N, err)
+		}
+	}
+	files, _ := pictureFiles(dir)
+	_, out, _ := parts("", len(files), 0.3, 1)
+	b, err := os.ReadFile(files[out[0]])
+	if err == nil {
+		err = os.WriteFile(files[out[0]], b[:len(b)-20], 0o666) // its header can be read
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Part = "train"
+	if _, err = Load(t.Context(), dir, o); err != nil {
+		t.Error(err)
+	}
+	if o.Part = "test"; err == nil {
+		_, err = Load(t.Context(), dir, o)
+	}
+	if err == nil || !strings.Contains(err.Error(), files[out[0]]) {
+		t.Errorf("a broken picture: %v", err)
+	}
+}
+
+// TestStretch: pictures of another shape are cut to it, or stretched.
+func TestStretch(t *testing.T) {
+	dir := t.TempDir()
+	m := ramp(6, 2) // 0 … 5
+	write(t, dir, "wide.png", pngBytes(t, m))
+	for stretch, want := range map[bool][2]byte{false: {2, 3}, true: {1, 4}} {
+		s, err := Load(t.Context(), dir, Options{Size: 2, Stretch: stretch})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range want {
+			if got := s.Raw(s.X()[k]); math.Abs(got-float64(v)) > 0.4 {
+				t.Errorf("stretched %v: column %d is %.2f, want %d", stretch, k, got, v)
+			}
+		}
+	}
+}
+
 func TestDigits(t *testing.T) {
 	row := "0,16" + strings.Repeat(",8", 62) + ",7\n"
 	path := write(t, t.TempDir(), "digits.csv.gz", zipped([]byte(row)))

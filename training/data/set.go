@@ -13,8 +13,12 @@ import (
 	"slices"
 )
 
-// MaxValues bounds the float32 values of one set (2 GiB of them); readers refuse what would not fit.
-const MaxValues = 1 << 29
+// MaxValues bounds the float32 values of one set (2 GiB of them), and MaxBytes those of a set that keeps
+// bytes; readers refuse what would not fit.
+const (
+	MaxValues = 1 << 29
+	MaxBytes  = 1 << 33
+)
 
 // A Set is N examples of C×H×W values, or C×D×H×W where Kind is Video or Voxels. Points in the plane
 // are examples with C = 2 and H = W = 1; [Set.Dims] is the shape that networks see.
@@ -29,6 +33,7 @@ type Set struct {
 	Floats []float32
 	bytes  []byte        // what Floats would hold, as places in level
 	level  *[256]float32 // the values of bytes
+	rounds bool          // to the nearest bytes, where float32 would have had room too
 
 	// Lo and Hi bound the values: -1 and 1 for pictures. Both are zero where nothing bounds them.
 	Lo, Hi float32
@@ -53,6 +58,9 @@ type Set struct {
 
 // newSet reserves a set of pictures in [-1, 1] whose raw values are 0 … 255.
 func newSet(name string, n, c, h, w int) (*Set, error) {
+	if err := checkSize(name, n, c, h, w); err != nil {
+		return nil, err
+	}
 	s, err := byteSet(name, nil, n, c, h, w)
 	if err == nil {
 		s.Floats = make([]float32, n*c*h*w)
@@ -62,7 +70,7 @@ func newSet(name string, n, c, h, w int) (*Set, error) {
 
 // byteSet is a set of pictures in [-1, 1] that keeps bytes.
 func byteSet(name string, bytes []byte, n, c, h, w int) (*Set, error) {
-	if err := checkSize(name, n, c, h, w); err != nil {
+	if err := checkBytes(name, n, c, h, w); err != nil {
 		return nil, err
 	}
 	return &Set{
@@ -72,18 +80,32 @@ func byteSet(name string, bytes []byte, n, c, h, w int) (*Set, error) {
 }
 
 // checkSize refuses shapes that are empty, overflow or need more than MaxValues.
-func checkSize(where string, dims ...int) error {
-	n := 1
+func checkSize(where string, dims ...int) error { return checkRoom(where, MaxValues, 4, dims) }
+
+// checkBytes is checkSize for values that are kept as bytes.
+func checkBytes(where string, dims ...int) error { return checkRoom(where, MaxBytes, 1, dims) }
+
+// checkRoom refuses shapes of more than so many values of so many bytes.
+func checkRoom(where string, most, width int, dims []int) error {
+	n := 1.0
 	for _, d := range dims {
 		if d <= 0 {
 			return fmt.Errorf("data: %s: shape %v has a size below 1", where, dims)
 		}
-		if n > MaxValues/d {
-			return fmt.Errorf("data: %s: shape %v holds more than %d values", where, dims, MaxValues)
-		}
-		n *= d
+		n *= float64(d)
+	}
+	if n > float64(most) {
+		return fmt.Errorf("data: %s: shape %v holds more than %d values: %.1f GiB of memory, want at most %d", where, dims, most, n*float64(width)/(1<<30), most*width>>30)
 	}
 	return nil
+}
+
+// checkRoom refuses to keep n examples of h×w as s keeps its own.
+func (s *Set) checkRoom(where string, n, h, w int) error {
+	if s.packed() {
+		return checkBytes(where, n, s.planes(), h, w)
+	}
+	return checkSize(where, n, s.planes(), h, w)
 }
 
 // Dim is the number of values of one example, C·D·H·W without the axes that there are not.
@@ -95,13 +117,13 @@ func (s *Set) Raw(v float32) float64 { return (float64(v) - s.Offset) / s.Gain }
 // Check reports the first inconsistency: sizes that disagree, a value that is not finite or outside
 // the range, a label without example.
 func (s *Set) Check() error {
-	if err := checkSize(s.Name, s.N, s.C, s.H, s.W); err != nil {
+	if err := checkBytes(s.Name, s.N, s.C, s.H, s.W); err != nil {
 		return err
 	}
 	if s.Kind.deep() != (s.D > 0) || s.D < 0 || (s.Kind == Cloud || s.Kind == Path) && s.C != 1 {
 		return fmt.Errorf("data: %s: %s of %d×%d×%d×%d", s.Name, s.Kind, s.C, s.D, s.H, s.W)
 	}
-	if err := checkSize(s.Name, s.N, s.planes(), s.H, s.W); err != nil {
+	if err := s.checkRoom(s.Name, s.N, s.H, s.W); err != nil {
 		return err
 	}
 	n := len(s.Floats)
@@ -228,6 +250,24 @@ func (s *Set) shaped(n, c, h, w int) *Set {
 	return &t
 }
 
+// room is shaped for as many examples of c×h×w, or alike where float32 would be more than MaxValues and s
+// keeps bytes: what is put there is rounded then.
+func (s *Set) room(what string, c, h, w int) (*Set, error) {
+	t := *s
+	t.C, t.H, t.W = c, h, w
+	err := checkSize(s.Name+": "+what, s.N, t.planes(), h, w)
+	switch {
+	case err == nil:
+		return s.shaped(s.N, c, h, w), nil
+	case !s.packed():
+		return nil, err
+	}
+	if err := checkBytes(s.Name+": "+what, s.N, t.planes(), h, w); err != nil {
+		return nil, err
+	}
+	return s.alike(s.N, c, h, w), nil
+}
+
 // alike is shaped, keeping bytes where s does.
 func (s *Set) alike(n, c, h, w int) *Set {
 	if !s.packed() {
@@ -241,7 +281,7 @@ func (s *Set) alike(n, c, h, w int) *Set {
 
 // Subset copies the examples of the given indices, in their order; an index may occur more than once.
 func (s *Set) Subset(index []int) (*Set, error) {
-	if err := checkSize(s.Name+": subset", len(index), s.planes(), s.H, s.W); err != nil {
+	if err := s.checkRoom(s.Name+": subset", len(index), s.H, s.W); err != nil {
 		return nil, err
 	}
 	t := s.alike(len(index), s.C, s.H, s.W)
@@ -297,19 +337,37 @@ func (s *Set) OfClass(classes ...int) (*Set, error) {
 // Split divides the examples at random into a training part and a held-out part of round(heldOut·N)
 // examples. The same seed and N always give the same two parts; inside each the order of s is kept.
 func (s *Set) Split(heldOut float64, seed uint64) (train, held *Set, err error) {
-	k := int(math.Round(heldOut * float64(s.N)))
-	if !(heldOut > 0 && heldOut < 1) || k < 1 || k >= s.N {
-		return nil, nil, fmt.Errorf("data: %s: cannot hold out the share %g of %d examples", s.Name, heldOut, s.N)
+	in, out, err := parts(s.Name, s.N, heldOut, seed)
+	if err != nil {
+		return nil, nil, err
 	}
-	perm := rand.New(rand.NewPCG(seed, splitStream)).Perm(s.N)
-	out, in := perm[:k], perm[k:]
-	slices.Sort(out)
-	slices.Sort(in)
 	if train, err = s.Subset(in); err != nil {
 		return nil, nil, err
 	}
 	held, err = s.Subset(out)
 	return train, held, err
+}
+
+// parts divides the indices of n examples as [Set.Split] does.
+func parts(name string, n int, heldOut float64, seed uint64) (in, out []int, err error) {
+	k := int(math.Round(heldOut * float64(n)))
+	if !(heldOut > 0 && heldOut < 1) || k < 1 || k >= n {
+		return nil, nil, fmt.Errorf("data: %s: cannot hold out the share %g of %d examples", name, heldOut, n)
+	}
+	perm := rand.New(rand.NewPCG(seed, splitStream)).Perm(n)
+	out, in = perm[:k], perm[k:]
+	slices.Sort(out)
+	slices.Sort(in)
+	return in, out, nil
+}
+
+// span is 0 … n − 1.
+func span(n int) []int {
+	index := make([]int, n)
+	for i := range index {
+		index[i] = i
+	}
+	return index
 }
 
 // Streams keep the uses of one seed apart.
@@ -332,9 +390,15 @@ func (s *Set) Grey() (*Set, error) {
 	}
 	t := *s
 	if s.C == 3 {
-		t = *s.shaped(s.N, 1, s.H, s.W)
+		one, err := s.room("grey", 1, s.H, s.W)
+		if err != nil {
+			return nil, err
+		}
+		t = *one
+		y := make([]float32, t.Dim())
 		for i, x := range s.each() {
-			grey(t.At(i), x)
+			grey(y, x)
+			t.put(i, y)
 		}
 	}
 	return t.alongPictures(s, (*Set).Grey)
@@ -351,7 +415,7 @@ func grey(dst, src []float32) {
 // Resize brings every example to h×w with a tent filter that widens when it shrinks (what imaging
 // libraries call anti-aliased bilinear). Values stay within the range they had.
 func (s *Set) Resize(h, w int) (*Set, error) {
-	if err := checkSize(s.Name+": resize", s.N, s.planes(), h, w); err != nil {
+	if err := checkBytes(s.Name+": resize", s.N, s.planes(), h, w); err != nil {
 		return nil, err
 	}
 	if h == s.H && w == s.W {
@@ -360,12 +424,16 @@ func (s *Set) Resize(h, w int) (*Set, error) {
 	if s.Kind != Plain && s.Kind != Video {
 		return nil, fmt.Errorf("data: %s: %s of %v have no other size in pixels", s.Name, s.Kind, s.Dims())
 	}
-	t := s.shaped(s.N, s.C, h, w)
-	r := newResizer(s.H, s.W, h, w)
+	t, err := s.room("resize", s.C, h, w)
+	if err != nil {
+		return nil, err
+	}
+	r, y := newResizer(s.H, s.W, h, w), make([]float32, t.Dim())
 	for i, x := range s.each() {
 		for k := range s.planes() {
-			r.plane(t.At(i)[k*h*w:(k+1)*h*w], x[k*s.H*s.W:(k+1)*s.H*s.W])
+			r.plane(y[k*h*w:(k+1)*h*w], x[k*s.H*s.W:(k+1)*s.H*s.W])
 		}
+		t.put(i, y)
 	}
 	return t.alongPictures(s, func(a *Set) (*Set, error) { return a.Resize(h, w) })
 }
@@ -409,7 +477,7 @@ func (s *Set) Patches(n, h, w int, seed uint64) (*Set, error) {
 	if h < 1 || w < 1 || h > s.H || w > s.W {
 		return nil, fmt.Errorf("data: %s: cannot cut %d×%d out of %d×%d", s.Name, h, w, s.H, s.W)
 	}
-	if err := checkSize(s.Name+": patches", n, s.planes(), h, w); err != nil {
+	if err := s.checkRoom(s.Name+": patches", n, h, w); err != nil {
 		return nil, err
 	}
 	for what, a := range s.aligned() {

@@ -68,13 +68,14 @@ func (s *Set) each() iter.Seq2[int, []float32] {
 }
 
 // put sets the values of example i. A set that keeps bytes goes on doing so while every value is that
-// of a byte.
+// of a byte; one that is too large for float32 takes the nearest bytes.
 func (s *Set) put(i int, x []float32) {
 	if s.packed() {
-		b := s.bytes[i*s.Dim():]
+		b, rounds := s.bytes[i*s.Dim():], s.rounds || len(s.bytes) > MaxValues
+		lo, gain := float64(s.level[0]), float64(s.level[255]-s.level[0])/255
 		for j, v := range x {
-			k := byte(max(0, min(255, (float64(v)-byteOffset)/byteGain+0.5)))
-			if s.level[k] != v {
+			k := byte(max(0, min(255, (float64(v)-lo)/gain+0.5)))
+			if s.level[k] != v && !rounds {
 				s.Floats, s.bytes = s.X(), nil
 				break
 			}

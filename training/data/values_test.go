@@ -3,6 +3,7 @@ package data
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -109,5 +110,30 @@ func TestPut(t *testing.T) {
 	copy(plain.At(2), x)
 	if s.packed() || !slices.Equal(s.X(), plain.Floats) {
 		t.Error("a value between two bytes is lost")
+	}
+}
+
+// TestRounds: a set that is too large for float32 keeps the nearest bytes.
+func TestRounds(t *testing.T) {
+	s, plain := twins(t, 2, 1, 3, 3)
+	s.rounds = true
+	x := slices.Clone(plain.At(1))
+	for j := range x {
+		x[j] = max(-1, min(1, x[j]+byteGain*(0.49-0.11*float32(j)))) // −0.39 to 0.49 of the way to another byte
+	}
+	s.put(1, x)
+	if !s.packed() || !slices.Equal(s.X(), plain.Floats) {
+		t.Error("values between two bytes are not the nearest ones")
+	}
+	for what, err := range map[string]error{
+		"want at most 2": checkSize("maps", 10553, 1, 384, 384),
+		"17.4 GiB":       checkBytes("pictures", 10553, 3, 768, 768),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v: want an error with %q", err, what)
+		}
+	}
+	if err := checkBytes("pictures", 10553, 3, 384, 384); err != nil {
+		t.Error(err)
 	}
 }
