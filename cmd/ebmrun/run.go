@@ -95,7 +95,11 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 		return nil, badInput(err)
 	}
 	// The data's shape and scale; the examples themselves are not needed.
-	set, _, b, _, err := c.loadSources(ctx, row, head.Source)
+	src := head.Source
+	if intakes[row.Name].maps { // their scale is always the same
+		src.Limit = 2
+	}
+	set, _, b, _, err := c.loadSources(ctx, row, src)
 	if err != nil {
 		return nil, err
 	}

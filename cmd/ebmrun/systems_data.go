@@ -14,7 +14,9 @@ type intake struct {
 	given need        // what examples are drawn from
 	b     need        // a second domain
 
-	whole bool // pictures are stretched to the size of learning, not cut to its shape: so is what is translated
+	// maps are what is learned, of large sets of pictures: those are stretched to the size of learning and
+	// not cut to its shape, as what is translated is, and maps have measures of their own in a judge's place
+	maps bool
 }
 
 // A need says whether a system has use for something.
@@ -31,8 +33,8 @@ var intakes = map[string]intake{
 	"conditional-coopnets":    {given: allowed},
 	"cycle-coopnets":          {b: wanted},
 	"one-sided-translation":   {b: wanted},
-	"salcoopnets":             {given: wanted, whole: true},
-	"generative-swin":         {given: wanted, whole: true},
+	"salcoopnets":             {given: wanted, maps: true},
+	"generative-swin":         {given: wanted, maps: true},
 	"sequence-cycle-coopnets": {kinds: []data.Kind{data.Video}, b: wanted},
 	"video":                   {kinds: []data.Kind{data.Video}},
 	"voxelnet":                {kinds: []data.Kind{data.Voxels}},

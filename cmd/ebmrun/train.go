@@ -247,7 +247,7 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		}
 	}
 	if !f.resume {
-		f.source.Stretch = intakes[row.Name].whole
+		f.source.Stretch = intakes[row.Name].maps
 	}
 	set, held, b, heldB, err := c.loadSources(ctx, row, f.source)
 	if err != nil {
@@ -262,9 +262,11 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		return err
 	}
 	set, held = rescale(settings, set, held)
-	j, err := judge.New(set, held)
-	if err != nil {
-		return err
+	j := &judge.Judge{Name: "mae"}
+	if !intakes[row.Name].maps {
+		if j, err = judge.New(set, held); err != nil {
+			return err
+		}
 	}
 	engine, err := c.engine(ctx)
 	if err != nil {
@@ -428,7 +430,10 @@ func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) [
 		fmt.Sprintf("data: %d examples of %s, value = raw·%g %+g", set.N, sizeText(set), set.Gain, set.Offset),
 		fmt.Sprintf("%s between real examples (the floor): %.4g", j.Name, j.Floor),
 	}
-	if j.Floor == 0 {
+	switch {
+	case j.N == 0:
+		notes = notes[:1]
+	case j.Floor == 0:
 		notes[1] = j.Name + ": too few real examples for a floor"
 	}
 	var names []string
