@@ -121,9 +121,12 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	m = asConvolutions(m)
 	switch strings.ToLower(o.Provider) {
 	case "", runtime.CPU:
-		m = learningForms(m)
+		m = learningForms(unpooled(m, byIndex))
 	case runtime.OpenVINO:
 		m = readersApart(m)
+		if o.Precision == graphs.Undefined || o.Precision == graphs.Float32 { // equal numbers are equal bits
+			m = unpooled(m, byRank)
+		}
 	}
 	if err := dump(o.DumpDir, m); err != nil {
 		return nil, err
