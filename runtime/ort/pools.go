@@ -169,30 +169,26 @@ func byIndex(r *rewriting, u *unpooling, slope *graphs.Value) {
 // slope goes to it.
 func byRank(r *rewriting, u *unpooling, slope *graphs.Value) {
 	name, x, y, k := u.result.Name, u.pool.In(0), u.pool.Out(0), u.pool.Ints("kernel_shape")
-	d := y.Shape
-	split := graphs.Shape{graphs.D(int(d[0].N * d[1].N)), d[2], graphs.D(int(k[0])), d[3], graphs.D(int(k[1]))}
-	one := slices.Clone(split)
-	one[2], one[4] = graphs.D(1), graphs.D(1)
-	as := func(v *graphs.Value, s graphs.Shape) *graphs.Value {
-		to := &graphs.Value{Shape: s}
-		return r.op(name, "Reshape", s, []*graphs.Value{v, r.ints(name, sizes(to)...)})
-	}
-	ranks := make([]float32, k[0]*k[1])
-	for i := range ranks {
-		ranks[i] = float32(len(ranks) - i)
-	}
-	rank := r.constant(name, graphs.Of(ranks, 1, 1, int(k[0]), 1, int(k[1])))
 	none := r.constant(name, graphs.Of([]float32{0}))
+	scales := r.constant(name, graphs.Of([]float32{1, 1, float32(k[0]), float32(k[1])}, 4))
+	spread := func(v *graphs.Value) *graphs.Value { // over the windows
+		return r.op(name, "Resize", x.Shape, []*graphs.Value{v, nil, scales}, graphs.S("mode", "nearest"),
+			graphs.S("coordinate_transformation_mode", "asymmetric"), graphs.S("nearest_mode", "floor"))
+	}
 	equal := func(a, b *graphs.Value) *graphs.Value {
-		v := r.op(name, "Equal", split, []*graphs.Value{a, b})
+		v := r.op(name, "Equal", x.Shape, []*graphs.Value{a, b})
 		v.Type = graphs.Bool
 		return v
 	}
-	greatest := r.op(name, "Where", split, []*graphs.Value{equal(as(x, split), as(y, one)), rank, none})
-	highest := r.op(name, "MaxPool", d, []*graphs.Value{as(greatest, x.Shape)}, graphs.IntsAttr("kernel_shape", k...), graphs.IntsAttr("strides", k...))
-	first := equal(greatest, as(highest, one))
-	slopes := r.op(name, "Where", split, []*graphs.Value{first, as(slope, one), none})
-	r.last(u.result, "Reshape", []*graphs.Value{slopes, r.ints(name, sizes(u.result)...)})
+	height, width := int(x.Shape[2].N), int(x.Shape[3].N)
+	ranks := make([]float32, height*width)
+	for i := range ranks {
+		row, column := i/width%int(k[0]), i%width%int(k[1])
+		ranks[i] = float32(int(k[0]*k[1]) - row*int(k[1]) - column)
+	}
+	rank := r.op(name, "Where", x.Shape, []*graphs.Value{equal(x, spread(y)), r.constant(name, graphs.Of(ranks, 1, 1, height, width)), none})
+	highest := r.op(name, "MaxPool", y.Shape, []*graphs.Value{rank}, graphs.IntsAttr("kernel_shape", k...), graphs.IntsAttr("strides", k...))
+	r.last(u.result, "Where", []*graphs.Value{equal(rank, spread(highest)), spread(slope), none})
 	for i, n := range r.nodes { // nobody reads the indices any more
 		if n == u.pool {
 			bare := *n
