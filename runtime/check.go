@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -82,8 +83,25 @@ func (e *checked) Compile(ctx context.Context, m *graphs.Model, o Options) (Prog
 	default:
 		return p, nil
 	}
+	p.release()
 	p.tell()
 	return p, nil
+}
+
+// release lets go of the model when nothing more will be compiled of it: sessions have
+// weights of their own. Heavy ones are given back at once, before a first call takes memory.
+func (p *program) release() {
+	const heavy = 4 << 20 // numbers
+	numbers := 0
+	for _, v := range p.m.Graph.Inits {
+		if v.Const != nil {
+			numbers += v.Const.Len()
+		}
+	}
+	p.m, p.o.Probe, p.o.Split = nil, nil, nil
+	if numbers >= heavy {
+		debug.FreeOSMemory()
+	}
 }
 
 // A program runs on the provider chosen for the dimensions of its inputs.
@@ -312,6 +330,9 @@ func (p *program) choose(ctx context.Context, in, out []*graphs.Tensor) (c *choi
 		c.dims = append(c.dims, slices.Clone(t.Dims))
 	}
 	changed = p.settle(c, reason)
+	if !slices.ContainsFunc(p.sig.Inputs, func(v *graphs.Value) bool { return !v.Shape.Known() }) { // no other dimensions can come
+		p.release()
+	}
 	return c, changed, p.closeUnused()
 }
 

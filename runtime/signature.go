@@ -46,20 +46,26 @@ func NewSignature(g *graphs.Graph) (*Signature, error) {
 		if err := numeric("input", v); err != nil {
 			return nil, err
 		}
-		s.Inputs = append(s.Inputs, v)
+		s.Inputs = append(s.Inputs, edge(v))
 		s.in = append(s.in, axes(v, true))
 	}
 	for _, v := range g.Outputs {
 		if err := numeric("output", v); err != nil {
 			return nil, err
 		}
-		s.Outputs = append(s.Outputs, v)
+		s.Outputs = append(s.Outputs, edge(v))
 		s.out = append(s.out, axes(v, false))
 	}
 	if len(s.Outputs) == 0 {
 		return nil, fmt.Errorf("graph %q has no outputs", g.Name)
 	}
 	return s, nil
+}
+
+// edge is what is to be known of an input or output. It leads to no node, and so does not
+// hold on to a model and its weights.
+func edge(v *graphs.Value) *graphs.Value {
+	return &graphs.Value{Name: v.Name, Type: v.Type, Shape: v.Shape, Doc: v.Doc}
 }
 
 func numeric(role string, v *graphs.Value) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 
 	"ebmrun/graphs"
@@ -327,9 +328,9 @@ func calls(ctx context.Context, e runtime.Engine, o runtime.Options, m *graphs.M
 	if err != nil {
 		return nil, err
 	}
-	out := make([]*graphs.Tensor, len(p.Outputs()))
+	out, name := make([]*graphs.Tensor, len(p.Outputs())), m.Graph.Name
 	r := &rig{steps: 1, close: p.Close, chain: func() error { return p.Run(ctx, in, out) },
-		reports: func() map[string]runtime.Report { return map[string]runtime.Report{m.Graph.Name: runtime.Describe(p)} }}
+		reports: func() map[string]runtime.Report { return map[string]runtime.Report{name: runtime.Describe(p)} }}
 	if work, counted := passes.Work(m.Graph); counted {
 		r.work = float64(work) / 1e9
 	}
@@ -379,7 +380,10 @@ func gradientOf(path string) func(context.Context, runtime.Engine, runtime.Optio
 			sampler.Noise{Seed: uint64(1 + i)}.Normals(t.F32(), sampler.Chains(0, 1), 0)
 			in = append(in, t)
 		}
-		return calls(ctx, e, o, grad, in)
+		r, err := calls(ctx, e, o, grad, in)
+		m, grad = nil, nil
+		debug.FreeOSMemory() // of the model: the sessions have its weights
+		return r, err
 	}
 }
 
