@@ -153,8 +153,31 @@ func unpooled(m *graphs.Model, form func(r *rewriting, u *unpooling, slope *grap
 	}
 	g, model := *m.Graph, *m
 	g.Nodes, g.Inits = r.nodes, slices.Concat(g.Inits, r.inits)
+	// The library does not take large constants that nobody reads.
+	used := map[*graphs.Value]bool{}
+	use(&g, used)
+	g.Inits = slices.DeleteFunc(g.Inits, func(v *graphs.Value) bool { return !used[v] && !slices.Contains(g.Inputs, v) })
 	model.Graph = &g
 	return &model
+}
+
+// use notes all values that a graph's nodes read, in subgraphs too, or that are its outputs.
+func use(g *graphs.Graph, used map[*graphs.Value]bool) {
+	for _, v := range g.Outputs {
+		used[v] = true
+	}
+	for _, n := range g.Nodes {
+		for _, v := range n.Inputs {
+			used[v] = true
+		}
+		for _, a := range n.Attrs {
+			for _, sub := range slices.Concat(a.Graphs, []*graphs.Graph{a.G}) {
+				if sub != nil {
+					use(sub, used)
+				}
+			}
+		}
+	}
 }
 
 // byIndex is the form for the CPU provider: it has a kernel for unpooling.

@@ -51,6 +51,11 @@ func TestUnpooled(t *testing.T) {
 			for provider, form := range map[string]func(*rewriting, *unpooling, *graphs.Value){runtime.CPU: byIndex, runtime.OpenVINO: byRank} {
 				before := len(m.Graph.Nodes)
 				other := unpooled(m, form)
+				for _, v := range other.Graph.Inits {
+					if other != m && !slices.ContainsFunc(other.Graph.Nodes, func(n *graphs.Node) bool { return slices.Contains(n.Inputs, v) }) {
+						t.Errorf("%s: nobody reads %s", provider, v.Name)
+					}
+				}
 				if (other != m) != c.replaced || len(m.Graph.Nodes) != before {
 					t.Fatalf("%s: replaced: %v, wanted %v", provider, other != m, c.replaced)
 				}
