@@ -8,7 +8,7 @@ import (
 // kinds names the attributes that ops of opsets 9 to 23 share, by their kind; the
 // value of Constant and of an old Pad is not among them.
 var kinds = kindsByName(map[AttrKind]string{
-	AttrInt: `align_corners allowzero antialias axis batch_axis batch_dims block_size blocksize ceil_mode count_include_pad detect_negative detect_positive
+	AttrInt: `align_corners allowzero antialias axis batch_axis batch_dims block_size blocksize ceil_mode center_point_box count_include_pad detect_negative detect_positive
 		dtype end exclude_outside exclusive fmod group hidden_size ignore_index input_forget interleaved inverse is_causal k keepdims kv_num_heads largest
 		layout linear_before_reset noop_with_empty_axes num_groups num_heads num_outputs num_scan_inputs offset_group onesided output_dtype output_height output_width p
 		q_num_heads qk_matmul_output_mode reverse rotary_embedding_dim sampling_ratio saturate select_last_index size softmax_precision sorted spatial start

@@ -8,7 +8,7 @@ import (
 // regionShapes: ops that read an image at computed places, by regions or with
 // offsets.
 func regionShapes() map[string]func(*inferer) error {
-	return map[string]func(*inferer) error{"RoiAlign": inferRoiAlign, "MaxRoiPool": inferMaxRoiPool, "DeformConv": inferDeformConv}
+	return map[string]func(*inferer) error{"RoiAlign": inferRoiAlign, "MaxRoiPool": inferMaxRoiPool, "DeformConv": inferDeformConv, "NonMaxSuppression": inferNonMax}
 }
 
 // A Region is the grid that a RoiAlign or MaxRoiPool node lays over each region.
@@ -122,5 +122,20 @@ func inferDeformConv(c *inferer) error {
 			}
 		}
 	}
+	return nil
+}
+
+// inferNonMax: boxes [batch, count, 4], scores [batch, classes, count] → [chosen, 3].
+func inferNonMax(c *inferer) error {
+	for i, name := range []string{"boxes", "scores"} {
+		v, err := c.in(i)
+		if err != nil {
+			return err
+		}
+		if v.Shape != nil && (len(v.Shape) != 3 || i == 0 && v.Shape[2].Known() && v.Shape[2].N != 4) {
+			return fmt.Errorf("%s %s, wanted boxes [batch, count, 4] and scores [batch, classes, count]", name, v)
+		}
+	}
+	c.set(0, Int64, Shape{UnknownDim, D(3)})
 	return nil
 }

@@ -36,9 +36,12 @@ func (b *Back) unbroadcast(d, like *graphs.Value) *graphs.Value {
 	}
 	if runtime {
 		// Summing over an axis of size 1 changes nothing, so all axes on which the
-		// operand has size 1 at run time can be summed over.
-		ones := b.Equal(b.Shape(like), b.Ints(1))
-		d = b.Op("ReduceSum", []*graphs.Value{d, b.ReshapeTo(b.Op("NonZero", []*graphs.Value{ones}), -1)}, graphs.I("keepdims", 1), graphs.I("noop_with_empty_axes", 1))
+		// operand has size 1 at run time can be summed over. There is always one in
+		// front: ONNX Runtime sums an empty slope over all axes if it is given none.
+		sizes := b.Concat(0, b.Ints(1), b.Shape(like))
+		ones := b.ReshapeTo(b.Op("NonZero", []*graphs.Value{b.Equal(sizes, b.Ints(1))}), -1)
+		d = b.Op("ReduceSum", []*graphs.Value{b.Unsqueeze(d, 0), ones}, graphs.I("keepdims", 1))
+		d = b.Squeeze(d, 0)
 		if b.Err() == nil {
 			d.Shape = like.Shape
 		}

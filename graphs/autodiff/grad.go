@@ -38,35 +38,48 @@ const (
 // 21, functions expanded, control flow of known extent unrolled, constants
 // folded, types and shapes inferred.
 func Prepare(m *graphs.Model) (*graphs.Model, error) {
-	m = passes.Clone(m)
+	m, sizes, err := prepare(m)
+	if err == nil {
+		sizes.Forget(m.Graph)
+	}
+	return m, err
+}
+
+// prepare is [Prepare], with names for sizes of which nothing is known.
+func prepare(m *graphs.Model) (*graphs.Model, *passes.Sizes, error) {
+	m, sizes := passes.Clone(m), &passes.Sizes{}
+	fail := func(err error) (*graphs.Model, *passes.Sizes, error) { return nil, nil, err }
 	if err := lowerNew(m); err != nil {
-		return nil, fmt.Errorf("autodiff: %w", err)
+		return fail(fmt.Errorf("autodiff: %w", err))
 	}
 	if err := passes.Raise(m); err != nil {
-		return nil, err
+		return fail(err)
 	}
 	if _, err := passes.InlineFunctions(m); err != nil {
-		return nil, err
+		return fail(err)
 	}
 	// What is folded makes more shapes known, and what is unrolled more constants.
 	budget := maxUnrolled
 	for range 8 {
 		before := shapesKnown(m.Graph)
 		if err := passes.Reinfer(m.Graph); err != nil {
-			return nil, fmt.Errorf("autodiff: %w", err)
+			return fail(fmt.Errorf("autodiff: %w", err))
+		}
+		if err := sizes.Name(m.Graph); err != nil {
+			return fail(fmt.Errorf("autodiff: %w", err))
 		}
 		if err := Tidy(m.Graph); err != nil {
-			return nil, err
+			return fail(err)
 		}
 		unrolled, err := unroll(m.Graph, &budget)
 		if err != nil {
-			return nil, err
+			return fail(err)
 		}
 		if !unrolled && shapesKnown(m.Graph) == before {
 			break
 		}
 	}
-	return m, nil
+	return m, sizes, nil
 }
 
 // shapesKnown sums up how much is known about the values of a graph: the number
@@ -113,7 +126,7 @@ func Tidy(g *graphs.Graph) error {
 // an output of m, the new one is grad/grad/<name>. The model is a graph of standard opset-21 ops; m
 // itself is not changed.
 func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
-	m, err := Prepare(m)
+	m, sizes, err := prepare(m)
 	if err != nil {
 		return nil, err
 	}
@@ -179,6 +192,7 @@ func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
 	if err := Tidy(g); err != nil {
 		return nil, err
 	}
+	sizes.Forget(g)
 	if err := graphs.Check(g); err != nil {
 		return nil, err
 	}

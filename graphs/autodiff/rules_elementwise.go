@@ -13,7 +13,7 @@ type val = *graphs.Value
 var flat = map[string]bool{
 	"Shape": true, "Size": true, "Less": true, "LessOrEqual": true, "Greater": true, "GreaterOrEqual": true, "Equal": true,
 	"Not": true, "And": true, "Or": true, "Xor": true, "Sign": true, "Floor": true, "Ceil": true, "Round": true,
-	"IsNaN": true, "IsInf": true, "ArgMax": true, "ArgMin": true, "NonZero": true, "EyeLike": true,
+	"IsNaN": true, "IsInf": true, "ArgMax": true, "ArgMin": true, "NonZero": true, "NonMaxSuppression": true, "EyeLike": true,
 	"Constant": true, "ConstantOfShape": true, "BitShift": true, "BitwiseAnd": true, "BitwiseOr": true,
 	"BitwiseXor": true, "BitwiseNot": true, "Hardmax": true,
 }

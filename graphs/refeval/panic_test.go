@@ -256,6 +256,12 @@ func fitted(r *rand.Rand, n *graphs.Node, in []*graphs.Tensor) {
 	case n.Op == "MaxRoiPool":
 		set(0, 2, 1, 4, 3)
 		set(1, 3, 5)
+	case n.Op == "NonMaxSuppression":
+		set(0, 2, 3, 4)
+		set(1, 2, 1, 3)
+		for i := 2; i < len(in); i++ {
+			in[i] = graphs.Of([]float32{r.Float32() * 2}, 1)
+		}
 	case n.Op == "DeformConv":
 		set(0, 2, 2, 4, 3)
 		set(1, 2, 2, 1, 1)

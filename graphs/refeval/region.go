@@ -1,14 +1,16 @@
 package refeval
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"ebmrun/graphs"
 )
 
 func regionKernels() map[string]kernel {
-	return map[string]kernel{"RoiAlign": roiAlign, "MaxRoiPool": maxRoiPool, "DeformConv": deformConv}
+	return map[string]kernel{"RoiAlign": roiAlign, "MaxRoiPool": maxRoiPool, "DeformConv": deformConv, "NonMaxSuppression": nonMaxSuppression}
 }
 
 // regional is what both poolings of regions start from.
@@ -265,4 +267,75 @@ func deformConv(c *call) ([]*array, error) {
 		}
 	})
 	return []*array{c.fromFloats(in[0].t, dims, y)}, nil
+}
+
+// nonMaxSuppression keeps the boxes that overlap no box of a higher score too much,
+// for each image and class.
+func nonMaxSuppression(c *call) ([]*array, error) {
+	in, err := c.args(2)
+	if err != nil {
+		return nil, err
+	}
+	boxes, err1 := in[0].floats()
+	scores, err2 := in[1].floats()
+	b, s := in[0].dims, in[1].dims
+	if err1 != nil || err2 != nil || len(b) != 3 || len(s) != 3 || b[2] != 4 || b[0] != s[0] || b[1] != s[2] {
+		return nil, fmt.Errorf("boxes %v and scores %v", in[0], in[1])
+	}
+	limits := []float64{0, 0, math.Inf(-1)} // number of boxes, overlap, score
+	for i := range limits {
+		a := c.opt(2 + i)
+		if a == nil {
+			continue
+		}
+		v, err := a.floats()
+		if err != nil || len(v) != 1 {
+			return nil, fmt.Errorf("input %d is %v, wanted one number (%w)", 2+i, a, err)
+		}
+		limits[i] = v[0]
+	}
+	centred := c.n.Int("center_point_box", 0) != 0
+	ends := func(box []float64, i int) (lo, hi float64) { // of an axis
+		if centred {
+			return box[i] - box[i+2]/2, box[i] + box[i+2]/2
+		}
+		return min(box[i], box[i+2]), max(box[i], box[i+2])
+	}
+	overlap := func(p, q []float64) float64 {
+		shared, areas := 1.0, [2]float64{1, 1}
+		for i := range 2 {
+			a, z := ends(p, i)
+			b, y := ends(q, i)
+			shared *= max(min(z, y)-max(a, b), 0)
+			areas[0], areas[1] = areas[0]*(z-a), areas[1]*(y-b)
+		}
+		if areas[0] <= 0 || areas[1] <= 0 || shared <= 0 {
+			return 0
+		}
+		return shared / (areas[0] + areas[1] - shared)
+	}
+	var chosen []int64
+	for row := range s[0] * s[1] {
+		image := boxes[row/s[1]*b[1]*4:][:b[1]*4]
+		score := scores[row*b[1]:][:b[1]]
+		var order []int
+		for i, v := range score {
+			if v > limits[2] {
+				order = append(order, i)
+			}
+		}
+		slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(score[j], score[i]) })
+		var kept []int
+		for _, i := range order {
+			if float64(len(kept)) >= limits[0] {
+				break
+			}
+			if slices.ContainsFunc(kept, func(j int) bool { return overlap(image[i*4:][:4], image[j*4:][:4]) > limits[1] }) {
+				continue
+			}
+			kept = append(kept, i)
+			chosen = append(chosen, int64(row/s[1]), int64(row%s[1]), int64(i))
+		}
+	}
+	return c.one(graphs.Int64, []int{len(chosen) / 3, 3}, chosen)
 }
