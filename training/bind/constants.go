@@ -27,7 +27,19 @@ type constants struct {
 	models map[int]*graphs.Model // by number of examples, as are the next two
 	least  map[int]int           // evaluations from which on constants pay
 	calls  map[int]*call
-	stale  bool // the weights have changed since
+	stale  bool   // the weights have changed since
+	sum    uint64 // of the weights, where nobody says that they have changed
+}
+
+// check notices that weights have changed without a word.
+func (k *constants) check(b *network) {
+	sum := uint64(14695981039346656037) // FNV-1a, word by word
+	for _, w := range b.weights {
+		for _, v := range w.F32() {
+			sum = (sum ^ uint64(math.Float32bits(v))) * 1099511628211
+		}
+	}
+	k.stale, k.sum = k.stale || sum != k.sum, sum
 }
 
 // pay reports whether it is better to do a number of evaluations of m for n examples with
@@ -80,7 +92,7 @@ func (k *constants) of(b *network, m *graphs.Model, n int) (*call, error) {
 		return c, nil
 	}
 	split := splitOf(m, n)
-	split.In = split.In[:len(m.Graph.Inputs)-len(b.params)]
+	split.In = split.In[:len(split.In)-len(b.fed(m))]
 	split.Model = func(n int) (*graphs.Model, error) { return k.model(b, m, n) }
 	opts := b.options
 	opts.Split, opts.Provider, opts.ProviderOptions, opts.OnReport = split, runtime.CPU, nil, nil
@@ -110,11 +122,7 @@ func (k *constants) model(b *network, m *graphs.Model, n int) (*graphs.Model, er
 	if err != nil {
 		return nil, err
 	}
-	weights := map[string]*graphs.Tensor{}
-	for i, p := range b.params {
-		weights[p.Name] = b.weights[i]
-	}
-	if err := passes.InputsToWeights(m.Graph, weights); err != nil {
+	if err := passes.InputsToWeights(m.Graph, b.fed(m)); err != nil {
 		return nil, err
 	}
 	if k.models == nil {
@@ -122,6 +130,17 @@ func (k *constants) model(b *network, m *graphs.Model, n int) (*graphs.Model, er
 	}
 	k.models[n] = m
 	return m, nil
+}
+
+// fed are the weights that m takes as its last inputs.
+func (b *network) fed(m *graphs.Model) map[string]*graphs.Tensor {
+	weights := map[string]*graphs.Tensor{}
+	for i, p := range b.params {
+		if m.Graph.Input(p.Name) != nil {
+			weights[p.Name] = b.weights[i]
+		}
+	}
+	return weights
 }
 
 func (k *constants) close() error {

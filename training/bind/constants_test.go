@@ -3,10 +3,13 @@ package bind
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 
 	"ebmrun/onnxmodels/energy"
+	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
+	"ebmrun/training"
 	"ebmrun/training/sampler"
 )
 
@@ -44,7 +47,7 @@ func TestConstants(t *testing.T) {
 		apart := 0.0
 		for i, v := range got {
 			near(t, fmt.Sprintf("update %d, element %d", update, i), float64(v), float64(fed[i]), 1e-5)
-			apart = max(apart, float64(v-before[i]))
+			apart = max(apart, math.Abs(float64(v-before[i])))
 		}
 		if update > 0 && apart < 1e-2 {
 			t.Errorf("update %d moves no chain by more than %g", update, apart)
@@ -64,3 +67,70 @@ func TestConstants(t *testing.T) {
 
 // onlyField hides what else an energy can.
 type onlyField struct{ sampler.Field }
+
+// TestConstantsOfPosterior: so does a long chain of codes, under a learned prior too, although nobody says that weights have changed.
+func TestConstantsOfPosterior(t *testing.T) {
+	const n, steps, codes = 9, 4, 5
+	spec := generator.Spec{Codes: codes, Start: 2, Filters: 6, Activation: "swish", Layers: []generator.Layer{{Filters: 4, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}
+	m, err := generator.Build(spec, []int{2, 8, 8}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, o := onnxRuntime(t), runtime.Options{Threads: 2}
+	g, err := NewGenerator(context.Background(), m, engine, o, 0.5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	prior := bound(t, mlp(t, "swish", codes), engine, Options{Runtime: o})
+	target := normals(2, n*2*8*8)
+	chain := func(hide bool) []float32 {
+		st, err := sampler.NewState(normals(1, n*codes), codes, sampler.Chains(0, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := g.Posterior(target, training.Ones(len(target)))
+		if hide {
+			f = onlyField{f}
+		}
+		if _, err = sampler.Run(context.Background(), sampler.Noise{Seed: 1}, sampler.Langevin{Size: 0.05, Noise: 0.1}, f, st, steps, nil); err != nil {
+			t.Fatal(err)
+		}
+		return st.X
+	}
+	before := chain(false)
+	for round := range 4 {
+		if round == 2 {
+			if err := g.Under(prior); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fed := chain(true)
+		g.long.least = map[int]int{n: steps}
+		got, apart := chain(false), 0.0
+		if len(g.long.calls) != 1 {
+			t.Fatalf("round %d: wanted a program with constants, got %d", round, len(g.long.calls))
+		}
+		for i, v := range got {
+			near(t, fmt.Sprintf("round %d, code %d", round, i), float64(v), float64(fed[i]), 1e-5)
+			apart = max(apart, math.Abs(float64(v-before[i])))
+		}
+		if round > 0 && apart < 1e-4 {
+			t.Errorf("round %d moves no chain by more than %g", round, apart)
+		}
+		before = got
+		params := g.Params()
+		if round == 2 {
+			params = prior.Params()
+		}
+		for _, p := range params {
+			for i := range p.W {
+				p.W[i] *= 1.5
+			}
+		}
+	}
+}

@@ -262,7 +262,7 @@ func (e *Energy) Expect(steps int) { e.ahead = steps }
 // slope is the program of U and ∂U/∂x for n examples: the one that a long chain is worth,
 // or else the one that is fed the weights.
 func (e *Energy) slope(n int) (*call, error) {
-	c, err := e.fed(n)
+	c, err := e.taking(n)
 	if err != nil || e.frozen {
 		return c, err
 	}
@@ -277,9 +277,9 @@ func (e *Energy) slope(n int) (*call, error) {
 	return c, nil
 }
 
-// fed is the program that takes the weights as inputs, which it keeps where it computes
+// taking is the program that takes the weights as inputs, which it keeps where it computes
 // until Refresh.
-func (e *Energy) fed(n int) (*call, error) {
+func (e *Energy) taking(n int) (*call, error) {
 	if c := e.fields[n]; c != nil {
 		return c, nil
 	}

@@ -26,6 +26,9 @@ type Generator struct {
 
 	forward, posterior, regression *graphs.Model
 	forwards, posteriors, regress  map[int]*call
+
+	ahead int       // evaluations of the posterior that a chain has said will come
+	long  constants // programs of the posterior for chains that are long
 }
 
 var _ training.Generator = (*Generator)(nil)
@@ -121,8 +124,8 @@ func (g *Generator) under(model *generator.Model, prior *Energy) error {
 		joint.params = append(joint.params, p)
 	}
 	joint.weights = slices.Concat(g.weights, prior.weights)
-	err = closeAll(g.posteriors)
-	g.posterior, g.joint, g.posteriors = m, &joint, map[int]*call{}
+	err = errors.Join(closeAll(g.posteriors), g.long.close())
+	g.posterior, g.joint, g.posteriors, g.long = m, &joint, map[int]*call{}, constants{}
 	return err
 }
 
@@ -165,13 +168,33 @@ type posterior struct {
 	target, mask []float32
 }
 
+// Expect implements [sampler.Planner]. Nobody says when a generator's weights have changed.
+func (p *posterior) Expect(evaluations int) {
+	if p.g.ahead = evaluations; evaluations > 0 && p.g.regression != nil {
+		p.g.long.check(p.g.joint)
+	}
+}
+
+// inference is the program of the posterior of n codes: the one that a long chain is worth, or
+// else the one that is fed the weights.
+func (g *Generator) inference(n int) (*call, error) {
+	c, err := g.joint.need(g.posteriors, g.posterior, n)
+	if err != nil || g.regression == nil {
+		return c, err
+	}
+	if pay, err := g.long.pay(g.joint, g.posterior, n, g.ahead, c); !pay {
+		return c, err
+	}
+	return g.long.of(g.joint, g.posterior, n)
+}
+
 // EnergyGrad implements [sampler.Field] over codes.
 func (p *posterior) EnergyGrad(z, u, d []float32) error {
 	g, n := p.g, len(u)
 	if err := errors.Join(g.sizes(n, z, p.target, p.mask), g.sizes(n, d)); err != nil {
 		return err
 	}
-	c, err := g.joint.need(g.posteriors, g.posterior, n)
+	c, err := g.inference(n)
 	if err != nil {
 		return err
 	}
@@ -234,7 +257,7 @@ func (g *Generator) sizes(n int, z []float32, examples ...[]float32) error {
 // Reports tells what the compiled programs run on.
 func (g *Generator) Reports() map[string]runtime.Report {
 	out := map[string]runtime.Report{}
-	for kind, set := range map[string]map[int]*call{"generator": g.forwards, "posterior of codes": g.posteriors, "generator's parameter gradient": g.regress} {
+	for kind, set := range map[string]map[int]*call{"generator": g.forwards, "posterior of codes": g.posteriors, "posterior of codes in long chains": g.long.calls, "generator's parameter gradient": g.regress} {
 		for n, c := range set {
 			out[fmt.Sprintf("%s, batch %d", kind, n)] = runtime.Describe(c.program)
 		}
@@ -244,5 +267,5 @@ func (g *Generator) Reports() map[string]runtime.Report {
 
 // Close frees the compiled programs.
 func (g *Generator) Close() error {
-	return errors.Join(closeAll(g.forwards, g.posteriors, g.regress))
+	return errors.Join(closeAll(g.forwards, g.posteriors, g.regress), g.long.close())
 }
