@@ -23,12 +23,13 @@ var Patchwise = Suite{"patchwise", []Part{
 func patchwiseConfig() patchwise.Config {
 	spec, _ := energy.ByName("patch-small")
 	c := patchwise.Config{
-		Spec: &spec, Scales: 3, Coarsest: 24, Steps: 800, Chains: 2, First: 20, Paint: 1,
-		Langevin: training.Langevin{Steps: 15, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}},
+		Spec: &spec, Scales: 3, Coarsest: 24, Steps: 1000, Favour: 2, Chains: 2, First: 40, Paint: 1,
+		Langevin: training.Langevin{Steps: 15, Step: 1, Noise: 0.005, GradClip: 0.6, Clamp: [2]float64{-1, 1}},
 		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
+		EMA:      0.98,
 		ScoreL2:  1e-6,
 	}
-	c.Recover.Weight, c.Recover.Steps, c.Recover.Shrink = 0.1, 15, 0.75
+	c.Recover.Weight, c.Recover.Steps, c.Recover.Shrink = 0.5, 15, 0.75
 	return c
 }
 
@@ -73,7 +74,7 @@ func onePicture(ctx context.Context, e Env, it *Item) error {
 	untrained := math.NaN()
 	for _, arm := range []string{Untrained, Works, Flipped} {
 		c := patchwiseConfig()
-		c.Sabotage, c.Optim.Over = sabotageOf[arm], c.Steps/c.Scales
+		c.Sabotage = sabotageOf[arm]
 		if arm != Works { // every scale is begun
 			c.Steps = max(shrunk(arm, c.Steps), c.Scales)
 		}
