@@ -205,6 +205,10 @@ func (f FromCodes) Interpolate(ctx context.Context, from, to uint64, frames int)
 	return f.Decode(ctx, z)
 }
 
+// ResidualPart is the name of the part of a score that says how well a code explains the
+// example, −‖x − g(z)‖²/(2σ²).
+const ResidualPart = "log p(x | z), nats, up to a constant"
+
 // A Part is a score, or a part of one: its name and unit, and a number for each example, high where it is likely.
 type Part struct {
 	Name   string

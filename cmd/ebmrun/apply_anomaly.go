@@ -27,7 +27,8 @@ gets the share of anomalies, which stands beside the area, and so does the area 
 ROC curve, the probability that an anomaly is judged less likely than another example. Areas
 of precision and recall compare only at one share of anomalies: --share tells them for
 another than that of the examples. Where the judgement is a sum, the same is told of each of
-its parts. OUT.csv has a row for every example: its number,
+its parts and, for pictures, of how well they are explained for their total variation: a
+picture of few and short edges is explained well whatever it is. OUT.csv has a row for every example: its number,
 its class, 1 for an anomaly, its judgement and the parts.`,
 		"ebmrun apply anomaly runs/mnist-without-1 --anomalous 1 -o judged.csv",
 		func(ctx context.Context, a *applied) error {
@@ -53,6 +54,7 @@ its class, 1 for an anomaly, its judgement and the parts.`,
 			if err != nil {
 				return err
 			}
+			judged = append(judged, a.byVariation(judged, set.X())...)
 			head, positive, share := []string{"example", "class", "anomaly"}, make([]bool, set.N), 0.0
 			rows := make([][]float64, set.N)
 			for i, class := range set.Labels {
@@ -116,4 +118,19 @@ func (a *applied) judged(ctx context.Context, x []float32) ([]training.Part, err
 		}
 		return nil
 	})
+}
+
+// byVariation is the residual of pictures, where it is a part of what they are judged by, over
+// their total variation: the sum of the differences between neighbouring values.
+func (a *applied) byVariation(judged []training.Part, x []float32) []training.Part {
+	i := slices.IndexFunc(judged, func(p training.Part) bool { return p.Name == training.ResidualPart })
+	if i < 0 || len(a.Dims) != 3 {
+		return nil
+	}
+	out := training.Part{Name: "log p(x | z) over the picture's total variation"}
+	for k, v := range judged[i].Values {
+		variation := diag.TotalVariation(x[k*a.dim:(k+1)*a.dim], a.Dims[1], a.Dims[2])
+		out.Values = append(out.Values, v/max(variation, 1)) // a blank picture has none
+	}
+	return []training.Part{out}
 }

@@ -41,7 +41,7 @@ func TestLatent(t *testing.T) {
 				}
 				odd += int(r[2])
 			}
-			columns := map[string]int{"latent-ebm": 6, "vae": 6, "coopvaebm": 4}[system] // the judgement's parts
+			columns := map[string]int{"latent-ebm": 7, "vae": 7, "coopvaebm": 4}[system] // the judgement's parts
 			if len(rows) != 20 || len(head) != columns || odd == 0 || odd == 20 {
 				t.Errorf("%d rows of %v, %d anomalies", len(rows), head, odd)
 			}

@@ -400,6 +400,12 @@ func TestAveragePrecision(t *testing.T) {
 	}
 }
 
+func TestTotalVariation(t *testing.T) {
+	two := []float32{0, 1, 3, 0, 1, 3, 5, 5, 5, 5, 5, 5} // planes of 2×3: 3 and 3 across, none down, then nothing
+	near(t, "two planes", TotalVariation(two, 2, 3), 6, 1e-12)
+	near(t, "down", TotalVariation([]float32{0, 2, -1}, 3, 1), 5, 1e-12)
+}
+
 // autoregressive draws x ← φ·x + ε from its stationary law.
 func autoregressive(n int, phi float64, seed uint64) []float64 {
 	r := rand.New(rand.NewPCG(seed, 9))

@@ -125,3 +125,17 @@ func blur(dst, tmp []float64, x, y []float32, h, w int, f func(u, v float64) flo
 		}
 	}
 }
+
+// TotalVariation is the sum of the absolute differences between horizontal and vertical neighbours
+// of a picture of planes of h×w values.
+func TotalVariation(x []float32, h, w int) (sum float64) {
+	for i, v := range x {
+		if i%w > 0 {
+			sum += math.Abs(float64(v - x[i-1]))
+		}
+		if i%(h*w) >= w {
+			sum += math.Abs(float64(v - x[i-w]))
+		}
+	}
+	return sum
+}

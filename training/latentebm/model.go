@@ -177,7 +177,7 @@ func (m *Model) Parts(ctx context.Context, x []float32, seed uint64) ([]training
 	joint, residual, prior := make([]float64, n), make([]float64, n), make([]float64, n)
 	return []training.Part{
 			{Name: "log p(x, z) at a posterior code, nats, up to a constant", Values: joint},
-			{Name: "log p(x | z), nats, up to a constant", Values: residual},
+			{Name: training.ResidualPart, Values: residual},
 			{Name: "log p(z), nats, up to a constant", Values: prior},
 		}, training.Blocks(n, m.Config.Batch, func(from, to int) error {
 			both, u, slope, part := make([]float32, to-from), make([]float32, to-from), make([]float32, (to-from)*d), x[from*m.Dim:to*m.Dim]

@@ -165,7 +165,7 @@ func (m *Model) Parts(ctx context.Context, x []float32, seed uint64) ([]training
 	}
 	return []training.Part{
 		{Name: name, Values: score},
-		{Name: "log p(x | z), nats, up to a constant", Values: residual},
+		{Name: training.ResidualPart, Values: residual},
 		{Name: "−KL(q(z | x) ‖ p(z)), nats", Values: divergence},
 	}, nil
 }
