@@ -36,6 +36,7 @@ run mnist fd_pca 1000 generative-convnet --data mnist
 run mnist-short fd_pca 1000 generative-convnet --data mnist --preset digits-short
 run orl fd_pca 1200 generative-convnet --data orl --size 32
 run grass patch_swd 300 generative-convnet --data grass --size 96 --patches 1 --set optim.lr=0.0005
+for texture in brick gravel grass; do run "deep-frame-$texture" patch_swd 300 deep-frame --data "$texture" --size 96 --grey --patches 1 --preset texture; done
 run rings energy_distance 2000 generative-convnet --data synthetic/rings
 run coopnets-mnist fd_pca 1000 coopnets --data mnist
 run latent-ebm-mnist fd_pca 750 latent-ebm --data mnist

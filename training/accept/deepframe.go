@@ -177,21 +177,34 @@ func (j *textureJudge) each(ctx context.Context, x []float32) (taught, unseen fl
 	return taught, unseen, nil
 }
 
-// bricks are the picture to learn from and another one like it.
-func (e Env) bricks(ctx context.Context, side int) (set, other *data.Set, err error) {
-	if set, err = data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed, Size: side}); err != nil {
+// bricks are the picture to learn from and eight others like it.
+func (e Env) bricks(ctx context.Context, side int) (set *data.Set, others []float32, err error) {
+	raw, err := data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed, Size: side})
+	if err != nil {
 		return nil, nil, err
 	}
-	if other, err = data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed + 1000, Size: side}); err != nil {
-		return nil, nil, err
+	for k := range 8 {
+		other, err := data.Load(ctx, "synthetic/tex-c", data.Options{Seed: e.Seed + 1000*uint64(k+1), Size: side})
+		if err != nil {
+			return nil, nil, err
+		}
+		set, other = data.Rescale(data.Bytes, raw, other)
+		others = append(others, other.X()...)
 	}
-	set, other = data.Rescale(data.Bytes, set, other)
-	return set, other, nil
+	return set, others, nil
+}
+
+// inside is a picture [side, side] without a margin, which few filters reach.
+func inside(x []float32, side, margin int) (out []float32) {
+	for i := margin; i < side-margin; i++ {
+		out = append(out, x[i*side+margin:(i+1)*side-margin]...)
+	}
+	return out
 }
 
 // deepFRAMEJudges shows pictures to the judges of the next part that have learned nothing.
 func deepFRAMEJudges(ctx context.Context, e Env, it *Item) error {
-	set, other, err := e.bricks(ctx, 64)
+	set, others, err := e.bricks(ctx, 64)
 	if err != nil {
 		return err
 	}
@@ -214,7 +227,7 @@ func deepFRAMEJudges(ctx context.Context, e Env, it *Item) error {
 		taught, unseen Limit
 	}{
 		{"the picture itself", set.X(), AtMost(1e-6), AtMost(1e-6)},
-		{"another such picture", other.X(), Reported, Reported},
+		{"other such pictures", others, Reported, Reported},
 		{"spot noise of other phases", spotNoises(set.X(), set.W, e.random(3)), AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
 		{"the picture turned", turned, AtLeast(1.2 * textureLimits.taught), AtLeast(textureLimits.unseen)},
 	} {
@@ -229,8 +242,8 @@ func deepFRAMEJudges(ctx context.Context, e Env, it *Item) error {
 }
 
 func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
-	const side = 64
-	set, other, err := e.bricks(ctx, side)
+	const side, margin = 64, 8
+	set, others, err := e.bricks(ctx, side)
 	if err != nil {
 		return err
 	}
@@ -243,23 +256,36 @@ func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	defer j.Close()
-	// Spot noise has the picture's own spectrum, which is most of what patch-SWD sees: it
-	// is nearer than another such picture, so that one is what samples are held against.
-	apart := func(x []float32) (float64, error) {
-		return diag.PatchSWD(set.X(), side, side, x, side, side, 1, e.Seed)
+	// Spot noise has the picture's own spectrum, which is most of what patch-SWD sees: it is
+	// about as near as other such pictures, so those are what samples are held against.
+	apart := func(x []float32) (mean float64, err error) {
+		n := len(x) / set.Dim()
+		for i := range n {
+			v, err := diag.PatchSWD(set.X(), side, side, inside(x[i*set.Dim():(i+1)*set.Dim()], side, margin), side-2*margin, side-2*margin, 1, e.Seed)
+			if err != nil {
+				return 0, err
+			}
+			mean += v / float64(n)
+		}
+		return mean, nil
 	}
-	floor, err := apart(other.X())
+	floor, err := apart(others)
 	if err != nil {
 		return err
 	}
-	it.Check("", "patch-SWD of another such picture (the floor)", floor, Reported, "")
-	spot, err := apart(j.spot[:set.Dim()])
+	it.Check("", "patch-SWD of other such pictures (the floor)", floor, Reported, "8 pictures")
+	spot, err := apart(j.spot)
 	if err != nil {
 		return err
 	}
-	it.Check("", "patch-SWD of spot noise with the picture's spectrum", spot, Reported, "")
+	it.Check("", "patch-SWD of spot noise with the picture's spectrum", spot, Reported, "8 pictures")
 	for _, arm := range []string{Works, Untrained, Flipped} {
 		s, m, ended, err := e.deepFRAME(ctx, "texture", arm, c, set)
+		if err != nil {
+			return err
+		}
+		x := s.Samples()
+		swd, err := apart(x)
 		if err != nil {
 			return err
 		}
@@ -269,12 +295,8 @@ func deepFRAMETexture(ctx context.Context, e Env, it *Item) error {
 				gap = gapOf(m, ended)
 			}
 			it.Check(arm, "gap of the statistics", gap, AtLeast(0.6), endedBy(ended))
+			it.Check(arm, "patch-SWD, share of the floor's", swd/floor, AtLeast(3), "")
 			continue
-		}
-		x := s.Samples()
-		swd, err := apart(x)
-		if err != nil {
-			return err
 		}
 		_, unseen, err := j.of(ctx, x)
 		if err != nil {

@@ -132,7 +132,7 @@ var ten = []string{"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3
 var Presets = map[string]Preset{
 	"texture-random": {"one texture; a random network of 3 layers, nothing to obtain", hot(frame("random", true, 2, "relu1", "relu2", "relu3"), 10, 20, 3)},
 	"object-random":  {"aligned pictures; a random network of 3 layers, nothing to obtain", lasting(object(hot(frame("random", false, 20, "relu2"), 10, 10, 1.5), 0.05), 120, 0.2)},
-	"texture":        {"one texture; VGG16 to conv4_3", hot(frame("vgg16", true, 1, ten...), 15, 10, 1.5)},
+	"texture":        {"one texture; VGG16 to conv4_3", lasting(hot(frame("vgg16", true, 1, ten...), 15, 10, 1.5), 300, 0.5)},
 	"texture-cold":   {"one texture; VGG16 to conv3_3, less grain and less depth", frame("vgg16", true, 1, "conv1_2", "conv2_2", "conv3_3")},
 	"object":         {"aligned pictures; VGG16 to conv3_3", lasting(smooth(object(hot(frame("vgg16", false, 4, "conv1_2", "conv2_2", "conv3_3"), 10, 5, 1), 0.03)), 200, 0.5)},
 }
