@@ -55,8 +55,9 @@ type Generator interface {
 	Forward(ctx context.Context, z, x []float32) error
 
 	// Posterior is the field of −log p(z, target) over codes, with the squared
-	// error summed over the entries where mask is 1. It keeps both slices, whose
-	// content may change between steps of a chain's run.
+	// error summed over the entries where mask is 1; each is weighed by the square of
+	// its mask. It keeps both slices, whose content may change between steps of a
+	// chain's run.
 	Posterior(target, mask []float32) sampler.Field
 
 	// Learn writes the errors ‖mask·(target_i − g(z_i))‖² of n = len(w) examples

@@ -21,7 +21,7 @@ const (
 	Z      = "z"      // input: codes [batch, d]
 	X      = "x"      // output of the generator: g(z) [batch, …]
 	Target = "target" // input: examples to explain [batch, …]
-	Mask   = "mask"   // input: 1 where the target is known, 0 elsewhere [batch, …]
+	Mask   = "mask"   // input: 1 where the target is known, 0 elsewhere; other values weigh [batch, …]
 	Energy = "energy" // output [batch]: −log p(z, x) up to a constant
 	Error  = "error"  // output [batch]: ‖mask·(target − g(z))‖²
 	GradZ  = "grad/z" // output [batch, d]

@@ -44,6 +44,9 @@ type Cold struct {
 	// Settle is how many more steps go downhill, without noise and a quarter as
 	// long, to the nearest most likely codes [0].
 	Settle int `yaml:"settle,omitempty"`
+	// Sharp is how many times as much the residual weighs while codes settle [1]: where
+	// much of an example is hidden, σ alone lets codes end that miss what is visible.
+	Sharp float64 `yaml:"sharp,omitempty"`
 }
 
 func (c Cold) defaults() Cold {
@@ -51,6 +54,9 @@ func (c Cold) defaults() Cold {
 		c.Steps = 200
 	}
 	c.Restarts = max(c.Restarts, 1)
+	if c.Sharp == 0 {
+		c.Sharp = 1
+	}
 	return c
 }
 
@@ -76,6 +82,7 @@ func (c *Config) Check() error {
 		check.AtLeast("cold.steps", c.Cold.Steps, 0),
 		check.AtLeast("cold.restarts", c.Cold.Restarts, 0),
 		check.AtLeast("cold.settle", c.Cold.Settle, 0),
+		check.AtLeast("cold.sharp", c.Cold.Sharp, 0),
 		check.OneOf("likelihood", c.Likelihood, "", Sum, LegacyMean),
 		check.OneOf("sabotage", c.Sabotage, "", Freeze),
 	)

@@ -56,6 +56,10 @@ func (l *Learned) Encode(ctx context.Context, x, mask []float32, seed uint64) ([
 	if len(mask) != len(x) {
 		return nil, fmt.Errorf("abp: wanted a mask of %d values for %d examples of %d, got %d", len(x), n, l.Dim, len(mask))
 	}
+	sharp := append([]float32(nil), mask...)
+	for i := range sharp { // the residual's weight is the mask's square
+		sharp[i] *= float32(math.Sqrt(l.Cold.Sharp))
+	}
 	z, best := make([]float32, n*d), make([]float32, n)
 	fill(best, float32(math.Inf(1)))
 	return z, training.Blocks(n, training.Block, func(first, end int) error {
@@ -66,7 +70,7 @@ func (l *Learned) Encode(ctx context.Context, x, mask []float32, seed uint64) ([
 			if err == nil && l.Cold.Settle > 0 {
 				k := l.Langevin.Kernel()
 				k.Size, k.Noise = k.Size/4, 0
-				_, err = sampler.Run(ctx, noise, k, field, st, l.Cold.Settle, nil)
+				_, err = sampler.Run(ctx, noise, k, l.Generator.Posterior(x[first*l.Dim:end*l.Dim], sharp[first*l.Dim:end*l.Dim]), st, l.Cold.Settle, nil)
 			}
 			if err == nil {
 				err = st.Evaluate(field) // of where the last step led

@@ -33,21 +33,25 @@ func TestLearned(t *testing.T) {
 		t.Errorf("step %g, cold %+v", l.Langevin.Step, l.Cold)
 	}
 	l.Langevin.Step, l.Langevin.Noise = 0.2, 0 // descent ends at the posterior's mean
-	z, err := l.Encode(t.Context(), set.X(), nil, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range set.N {
-		for k, scale := range scales {
-			want := 0.0
-			for j := range dim {
-				want += w.At(j, k) * float64(set.At(i)[j]) / (residual*residual + scale*scale)
-			}
-			if got := float64(z[i*codes+k]); math.Abs(got-want) > 1e-3 {
-				t.Fatalf("example %d, code %d: wanted %g, got %g", i, k, want, got)
+	for _, sharp := range []float64{1, 9} {
+		l.Cold.Settle, l.Cold.Sharp = 400, sharp
+		z, err := l.Encode(t.Context(), set.X(), nil, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range set.N {
+			for k, scale := range scales {
+				want := 0.0
+				for j := range dim {
+					want += w.At(j, k) * float64(set.At(i)[j]) / (residual*residual/sharp + scale*scale)
+				}
+				if got := float64(z[i*codes+k]); math.Abs(got-want) > 1e-3 {
+					t.Fatalf("residual weighed %g, example %d, code %d: wanted %g, got %g", sharp, i, k, want, got)
+				}
 			}
 		}
 	}
+	l.Cold.Settle, l.Cold.Sharp = 0, 1
 	l.Langevin.Noise = 1
 	y, err := l.Reconstruct(t.Context(), set.X(), nil, 1)
 	if err != nil {

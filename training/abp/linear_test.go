@@ -135,7 +135,7 @@ func (p *posterior) EnergyGrad(z, u, d []float32) error {
 			pull := p.g.share * precision * r
 			square += pull * r
 			for k := range slope {
-				slope[k] -= pull * w[k]
+				slope[k] -= pull * p.mask[i*dim+j] * w[k]
 			}
 		}
 		u[i] = square / 2

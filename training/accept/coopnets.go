@@ -212,8 +212,8 @@ func spearman(x []float64) float64 {
 	return 1 - 6*sum/(n*(n*n-1))
 }
 
-// halfError lies between what W and G were measured to have: see docs/calibration.md.
-const halfError = 0.75
+// halfError tells W from G.
+const halfError = 0.5
 
 // halves hides the right half of held-out discs whose centre lies within a pixel of
 // the middle.

@@ -1,7 +1,9 @@
 package coopnets
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"ebmrun/training"
 	"ebmrun/training/abp"
@@ -15,7 +17,6 @@ type Learned struct {
 	abp.Learned
 	Energy   training.Energy
 	Revision training.Langevin
-	Sigma    float64 // deviation of the generator's residual
 }
 
 var (
@@ -31,8 +32,8 @@ func Of(c Config, e training.Energy, g training.Generator, dim int) *Learned {
 		l = training.Langevin{Step: 0.1, Noise: 1}
 	}
 	return &Learned{abp.Learned{
-		FromCodes: training.FromCodes{Generator: g, Dim: dim}, Langevin: l, Cold: abp.Cold{Steps: 100, Restarts: 10, Settle: 200},
-	}, e, c.Langevin, c.Sigma}
+		FromCodes: training.FromCodes{Generator: g, Dim: dim}, Langevin: l, Cold: abp.Cold{Steps: 100, Restarts: 24, Settle: 200, Sharp: 9},
+	}, e, c.Langevin}
 }
 
 // revise takes the Langevin steps of learning from x, in place. What mask shows of
@@ -80,63 +81,84 @@ func (l *Learned) Interpolate(ctx context.Context, from, to uint64, frames int) 
 
 // Reconstruct implements [training.Reconstructor]: the draft of codes that explain
 // what is visible; what is hidden is then revised by the energy between what is
-// visible. Several codes may explain a part: of as many completions as restarts the
-// one is taken that is likeliest by both, the energy of the whole and the residual of
-// the part.
+// visible. Several codes explain a part equally well: of as many completions as
+// restarts the three eighths of lowest energy stay, and of those the one is taken that is
+// nearest to the mean of them, which is an example where the mean may be none.
 func (l *Learned) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
 	if mask == nil {
 		return l.Learned.Reconstruct(ctx, x, mask, seed)
 	}
-	best, least := make([]float32, len(x)), make([]float64, len(x)/l.Dim)
+	out := make([]float32, len(x))
+	return out, training.Blocks(len(x)/l.Dim, training.Block, func(first, end int) error {
+		y, err := l.complete(ctx, x[first*l.Dim:end*l.Dim], mask[first*l.Dim:end*l.Dim], sampler.Noise{Seed: seed}.Fork(uint64(first)))
+		copy(out[first*l.Dim:], y)
+		return err
+	})
+}
+
+// complete is what Reconstruct takes of a block of examples.
+func (l *Learned) complete(ctx context.Context, x, mask []float32, noise sampler.Noise) ([]float32, error) {
+	once := l.Learned
+	once.Cold.Restarts = 1
+	all := make([]completions, len(x)/l.Dim)
+	u, slope := make([]float32, len(all)), make([]float32, len(x))
 	for restart := range max(l.Cold.Restarts, 1) {
-		y, u, err := l.complete(ctx, x, mask, sampler.Noise{Seed: seed}.Fork(uint64(restart)).Seed)
+		y, err := once.Reconstruct(ctx, x, mask, noise.Fork(uint64(restart)).Seed)
 		if err != nil {
 			return nil, err
 		}
+		if err := l.Energy.EnergyGrad(paste(y, x, mask), u, slope); err != nil {
+			return nil, err
+		}
 		for i, v := range u {
-			if restart == 0 || v < least[i] {
-				least[i] = v
-				copy(best[i*l.Dim:(i+1)*l.Dim], y[i*l.Dim:])
-			}
+			all[i] = append(all[i], completion{y[i*l.Dim : (i+1)*l.Dim], v})
 		}
 	}
-	return best, nil
+	y := make([]float32, 0, len(x))
+	for _, c := range all {
+		y = append(y, c.typical()...)
+	}
+	whole := paste(y, x, mask)
+	if err := l.revise(ctx, whole, mask, noise.Seed); err != nil {
+		return nil, err
+	}
+	for i, m := range mask {
+		if m == 0 {
+			y[i] = whole[i]
+		}
+	}
+	return y, nil
 }
 
-// complete is one completion of each example, and minus the log of its joint density
-// with what is visible, up to a constant.
-func (l *Learned) complete(ctx context.Context, x, mask []float32, seed uint64) (y []float32, u []float64, err error) {
-	once := l.Learned
-	once.Cold.Restarts = 1
-	if y, err = once.Reconstruct(ctx, x, mask, seed); err != nil {
-		return nil, nil, err
-	}
+// paste is y with what mask shows of x.
+func paste(y, x, mask []float32) []float32 {
 	whole := append([]float32(nil), y...)
 	for i, m := range mask {
 		if m != 0 {
 			whole[i] = x[i]
 		}
 	}
-	if err := l.revise(ctx, whole, mask, seed); err != nil {
-		return nil, nil, err
-	}
-	u = make([]float64, len(x)/l.Dim)
-	for i, m := range mask {
-		if m == 0 {
-			y[i] = whole[i]
-		} else {
-			r := float64(x[i] - y[i])
-			u[i/l.Dim] += r * r / (2 * l.Sigma * l.Sigma)
+	return whole
+}
+
+type completion struct {
+	y []float32
+	u float32 // energy of it with what is visible
+}
+
+type completions []completion
+
+// typical is the completion nearest to the mean of the three eighths of lowest energy.
+func (c completions) typical() []float32 {
+	slices.SortStableFunc(c, func(a, b completion) int { return cmp.Compare(a.u, b.u) })
+	c = c[:(3*len(c)+7)/8]
+	mean := make([]float32, len(c[0].y))
+	for _, a := range c {
+		for i, v := range a.y {
+			mean[i] += v / float32(len(c))
 		}
 	}
-	return y, u, training.Blocks(len(u), training.Block, func(from, to int) error {
-		e, slope := make([]float32, to-from), make([]float32, (to-from)*l.Dim)
-		if err := l.Energy.EnergyGrad(y[from*l.Dim:to*l.Dim], e, slope); err != nil {
-			return err
-		}
-		for i, v := range e {
-			u[from+i] += float64(v)
-		}
-		return nil
-	})
+	return slices.MinFunc(c, func(a, b completion) int {
+		return cmp.Compare(training.MSE(a.y, mean), training.MSE(b.y, mean))
+	}).y
 }
