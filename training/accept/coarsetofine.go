@@ -73,7 +73,7 @@ func expansion(ctx context.Context, e Env, it *Item) error {
 func growingConfig() coarsetofine.Config {
 	c := coarsetofine.Config{
 		Spec:  &energy.Spec{Expand: &energy.Expand{Base: 4, From: 8}, Activation: "swish"},
-		Phase: 3200, Batches: []int{16}, Steps: 800,
+		Phase: 4800, Batches: []int{16}, Steps: 1200,
 		Langevin: training.Langevin{Steps: 10, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
 		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
 		ScoreL2:  0.05,
@@ -106,7 +106,7 @@ func growing(ctx context.Context, e Env, it *Item) error {
 		c.Sabotage, c.Steps = sabotageOf[arm], shrunk(arm, c.Steps)
 		switch arm {
 		case direct: // a stage at 16×16 costs about five at 8×8
-			c.Spec, sides, c.Phase, c.Steps = &energy.Spec{Expand: &energy.Expand{Base: 4, From: 16}, Activation: "swish"}, sides[1:], 3840, 480
+			c.Spec, sides, c.Phase, c.Steps = &energy.Spec{Expand: &energy.Expand{Base: 4, From: 16}, Activation: "swish"}, sides[1:], 5760, 720
 		case Untrained, Flipped: // both stages are begun
 			c.Phase = c.Batches[0] * max(c.Steps/4, 1)
 			c.Steps = max(c.Steps, 3)
@@ -159,7 +159,7 @@ func growing(ctx context.Context, e Env, it *Item) error {
 		default:
 			it.Check(arm, "FD-PCA, share of U's", got/untrained, AtMost(0.3), fmt.Sprintf("%.4g", got))
 			it.Check(arm, "FD-PCA, share of that of a network learned at once", got/once, AtMost(0.5), "")
-			if err := e.fill(ctx, it, s, held.Head(32), wide); err != nil {
+			if err := e.fill(ctx, it, s, held.Head(160), wide); err != nil {
 				return err
 			}
 		}
