@@ -82,8 +82,8 @@ func (l *Learned) Interpolate(ctx context.Context, from, to uint64, frames int) 
 // Reconstruct implements [training.Reconstructor]: the draft of codes that explain
 // what is visible; what is hidden is then revised by the energy between what is
 // visible. Several codes explain a part equally well: of as many completions as
-// restarts the three eighths of lowest energy stay, and of those the one is taken that is
-// nearest to the mean of them, which is an example where the mean may be none.
+// restarts the quarter of lowest energy stays, and of that the one is taken that is
+// nearest to the mean of all in it, which is an example where the mean may be none.
 func (l *Learned) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
 	if mask == nil {
 		return l.Learned.Reconstruct(ctx, x, mask, seed)
@@ -148,10 +148,10 @@ type completion struct {
 
 type completions []completion
 
-// typical is the completion nearest to the mean of the three eighths of lowest energy.
+// typical is the completion nearest to the mean of the quarter of lowest energy.
 func (c completions) typical() []float32 {
 	slices.SortStableFunc(c, func(a, b completion) int { return cmp.Compare(a.u, b.u) })
-	c = c[:(3*len(c)+7)/8]
+	c = c[:(len(c)+3)/4]
 	mean := make([]float32, len(c[0].y))
 	for _, a := range c {
 		for i, v := range a.y {

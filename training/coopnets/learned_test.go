@@ -61,7 +61,7 @@ func TestLearned(t *testing.T) {
 	if !slices.Equal(y, of(-0.5)) {
 		t.Error("hidden values leak")
 	}
-	// Of twelve completions the five of lowest energy, with what is visible put in, stay,
+	// Of twelve completions the three of lowest energy, with what is visible put in, stay,
 	// and the one nearest to their mean is taken.
 	l.Cold.Restarts = 12
 	y = of(0.5)
@@ -85,13 +85,13 @@ func TestLearned(t *testing.T) {
 	for k := range 2 {
 		order := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
 		slices.SortFunc(order, func(a, b int) int { return cmp.Compare(u[a][k], u[b][k]) })
-		apart := func(r int) (d float64) { // of the five, this one's distance from all
-			for _, other := range order[:5] {
+		apart := func(r int) (d float64) { // of the three, this one's distance from all
+			for _, other := range order[:3] {
 				d += training.MSE(all[r][k*64:(k+1)*64], all[other][k*64:(k+1)*64])
 			}
 			return d
 		}
-		best := slices.MinFunc(order[:5], func(a, b int) int { return cmp.Compare(apart(a), apart(b)) })
+		best := slices.MinFunc(order[:3], func(a, b int) int { return cmp.Compare(apart(a), apart(b)) })
 		decoded = append(decoded, all[best][k*64:(k+1)*64]...)
 	}
 	moved := 0
