@@ -91,13 +91,14 @@ func trained(net string, side int) Config {
 	return c
 }
 
-// published has the settings of the authors' released code, with the likelihood of the
-// paper and the deviation in the scale from −1 to 1. The rate, which the authors halve
-// from the twentieth of thirty epochs on, falls along a cosine.
-func published(net string) Config {
-	c := small(net, 32)
-	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6
-	c.Posterior.Step, c.Posterior.GradClip, c.Infer, c.Begin = 0.1, 0, c.Posterior.Steps, 0
+// published has the rates and chains of the authors' released code, with the likelihood of
+// the paper. Its deviation, in the scale from −1 to 1, is that of 32×32 pixels and grows with the side,
+// and codes hear of examples when the small ones do. The rate, which the authors halve from the twentieth
+// of thirty epochs on, falls along a cosine.
+func published(net string, side int) Config {
+	c := small(net, side)
+	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6*float64(side)/32
+	c.Begin, c.Posterior.Step, c.Infer = c.Steps/6, 0.1, c.Posterior.Steps
 	c.Piece = 1
 	c.Optim.LR = 6e-5
 	c.Teach = training.Optim{LR: 6e-5, Betas: [2]float64{0.5, 0.999}, Decay: 0.01}
@@ -114,11 +115,11 @@ var Presets = map[string]struct {
 	"maps-64":       {"64×64 maps", small("swin-64", 64)},
 	"maps-224":      {"224×224 maps, on a trained Swin-T", trained("swin-tiny", 224)},
 	"maps-384":      {"384×384 maps, on a trained Swin-B", trained("swin-base", 384)},
-	"published-16":  {"chains and rates of the released code, 16×16", published("swin-16")},
-	"published-32":  {"the same, 32×32", published("swin-32")},
-	"published-64":  {"the same, 64×64", published("swin-64")},
-	"published-224": {"the same, 224×224, on Swin-T", published("swin-tiny")},
-	"published-384": {"released code, 384×384, on Swin-B", published("swin-base")},
+	"published-16":  {"chains and rates of the released code, 16×16", published("swin-16", 16)},
+	"published-32":  {"the same, 32×32", published("swin-32", 32)},
+	"published-64":  {"the same, 64×64", published("swin-64", 64)},
+	"published-224": {"the same, 224×224, on Swin-T", published("swin-tiny", 224)},
+	"published-384": {"released code, 384×384, on Swin-B", published("swin-base", 384)},
 }
 
 // For returns the settings for maps of the given dimensions: "small" and "paper" pick
