@@ -27,6 +27,7 @@ import torch
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
+import detectors
 import hugging
 from networks import FILES, SCRIPTED, networks
 
@@ -71,7 +72,7 @@ NEWER = hugging.NEWER | {
     "lstm_bidirectional_2_layers": [22], "gru_bidirectional": [23], "spatial_transformer": [20, 22], "flow_warp": [20], "upsample_bicubic": [22], "voxels": [22], "norms": [23],
     "activations": [22], "torchvision_resnet18": [23], "topk": [23], "deconv_generator": [22], "reflect_padding": [22], "attention_rotary_masked": [23], "fft_power": [20],
 }
-LEGACY |= hugging.LEGACY
+LEGACY |= hugging.LEGACY | detectors.LEGACY
 BATCH += hugging.BATCH
 SIZES += hugging.SIZES
 
@@ -117,7 +118,8 @@ def written_out():
     """Slopes of what a file computes: it holds no trace of a detached value."""
     torch.nn.functional.batch_norm, torch.Tensor.detach = affine_batch_norm, lambda x: x
     try:
-        yield
+        with detectors.slopes_of_regions():
+            yield
     finally:
         torch.nn.functional.batch_norm, torch.Tensor.detach = BATCH_NORM, DETACH
 
