@@ -93,6 +93,10 @@ func InferAll(g *Graph, opset int64) error {
 			inferIf(n, opset)
 			continue
 		}
+		if n.Op == "Loop" && n.Domain == "" {
+			inferLoop(n, opset)
+			continue
+		}
 		err := Infer(n, opset)
 		if unknown := (*UnknownOpError)(nil); errors.As(err, &unknown) || err != nil && readsUnknown(n) {
 			continue
@@ -149,6 +153,102 @@ func inferIf(n *Node, opset int64) {
 			o.Type, o.Shape = v.Type, v.Shape
 		}
 	}
+}
+
+// inferLoop gives the values that a Loop carries the type that they start with, and
+// the axes that no pass changes.
+func inferLoop(n *Node, opset int64) {
+	a, start := n.Attr("body"), n.Inputs[min(2, len(n.Inputs)):]
+	if a == nil || a.G == nil || len(a.G.Inputs) != 2+len(start) || len(a.G.Outputs) < max(1+len(start), 1+len(n.Outputs)) {
+		return
+	}
+	g, before := a.G, map[*Value]Value{}
+	remember(g, before)
+	shapes := make([]Shape, len(start))
+	for k, v := range start {
+		if v == nil {
+			return
+		}
+		shapes[k] = v.Shape
+	}
+	for range 4 {
+		for v, old := range before {
+			v.Type, v.Shape, v.Content = old.Type, old.Shape, old.Content
+		}
+		for i, t := range []DType{Int64, Bool} {
+			if v := g.Inputs[i]; v.Type == Undefined {
+				v.Type, v.Shape = t, Shape{}
+			}
+		}
+		for k, v := range start {
+			in := g.Inputs[2+k]
+			in.Type, in.Shape, in.Content = v.Type, shapes[k], nil
+		}
+		if InferAll(g, opset) != nil {
+			break
+		}
+		stable := true
+		for k := range start {
+			next := common(shapes[k], g.Outputs[1+k].Shape)
+			stable = stable && fmt.Sprint(next) == fmt.Sprint(shapes[k]) && (next == nil) == (shapes[k] == nil)
+			shapes[k] = next
+		}
+		if !stable {
+			continue
+		}
+		for i, o := range n.Outputs {
+			if o == nil {
+				continue
+			}
+			x := g.Outputs[1+i]
+			v := &Value{Name: o.Name, Type: x.Type}
+			if i < len(start) {
+				v.Type, v.Shape = start[i].Type, append(shapes[i][:0:0], shapes[i]...)
+			} else if x.Shape != nil {
+				v.Shape = append(Shape{UnknownDim}, x.Shape...)
+			}
+			if merge(v, o) == nil {
+				o.Type, o.Shape = v.Type, v.Shape
+			}
+		}
+		return
+	}
+	for v, old := range before {
+		v.Type, v.Shape, v.Content = old.Type, old.Shape, old.Content
+	}
+}
+
+// remember notes what is known of the values that a graph and its subgraphs define.
+func remember(g *Graph, what map[*Value]Value) {
+	for _, v := range g.Inputs {
+		what[v] = *v
+	}
+	for _, n := range g.Nodes {
+		for _, v := range n.Outputs {
+			if v != nil {
+				what[v] = *v
+			}
+		}
+		for _, a := range n.Attrs {
+			if a.G != nil {
+				remember(a.G, what)
+			}
+		}
+	}
+}
+
+// common is what two shapes agree on.
+func common(a, b Shape) Shape {
+	if a == nil || b == nil || len(a) != len(b) {
+		return nil
+	}
+	out := append(Shape{}, a...)
+	for i, d := range b {
+		if !d.Same(a[i]) {
+			out[i] = UnknownDim
+		}
+	}
+	return out
 }
 
 // merge refines the inferred value v by what the file declared.

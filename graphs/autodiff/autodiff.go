@@ -3,6 +3,8 @@ package autodiff
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 
 	"ebmrun/graphs"
@@ -102,21 +104,24 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 		}
 		return (*other)(builder, of, seed, wrt...)
 	}
+	return walkBack(builder, []*graphs.Value{of}, []*graphs.Value{seed}, wrt, recompute)
+}
+
+// walkBack is [appendSlopes] for several values, each with a slope of its own.
+func walkBack(builder *graphs.Builder, all, seeds, wrt []*graphs.Value, recompute bool) ([]*graphs.Value, error) {
 	g := builder.Target()
-	if !of.Type.IsFloat() {
-		return nil, fmt.Errorf("autodiff: %s is not of a float type", of)
-	}
-	for _, v := range wrt {
+	for _, v := range slices.Concat(all, wrt) {
 		if !v.Type.IsFloat() {
 			return nil, fmt.Errorf("autodiff: %s is not of a float type", v)
 		}
 	}
-	of, err := lower(builder, of, wrt)
+	all, err := lower(builder, all, wrt)
 	if err != nil {
 		return nil, err
 	}
+	of := all[0]
 	b := &Back{Builder: builder, active: dependents(g, wrt), wrt: wrt, once: readOnce(g), copied: map[*graphs.Value]*graphs.Value{}}
-	needed := ancestors(g, of)
+	needed := ancestors(g, all...)
 	for _, n := range g.Nodes {
 		if n.Op == "QuantizeLinear" && b.active[n.In(0)] && needed[n.Out(0)] {
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion,
@@ -124,12 +129,18 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 		}
 	}
 	slopes := map[*graphs.Value]*graphs.Value{}
-	if seed == nil {
-		seed = b.ones(of, wrt)
-	} else if seed.Type != of.Type {
-		return nil, fmt.Errorf("autodiff: the cotangent %s does not have the type of %s", seed, of)
+	for i, v := range all {
+		seed := seeds[i]
+		if seed == nil {
+			seed = b.ones(v, wrt)
+		} else if seed.Type != v.Type {
+			return nil, fmt.Errorf("autodiff: the cotangent %s does not have the type of %s", seed, v)
+		}
+		if s := slopes[v]; s != nil {
+			seed = b.Add(s, seed)
+		}
+		slopes[v] = seed
 	}
-	slopes[of] = seed
 	nodes := append([]*graphs.Node{}, g.Nodes...)
 	var again *recomputer
 	if recompute {
@@ -149,10 +160,15 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 			continue
 		}
 		rule := rules[n.Op]
-		if isIf(n) {
+		switch {
+		case isIf(n):
 			rule = ifRule
+		case isLoop(n):
+			rule = loopRule
+		case !graphs.Known(n):
+			rule = nil
 		}
-		if rule == nil || !graphs.Known(n) && !isIf(n) {
+		if rule == nil {
 			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: noRule(n)})
 		}
 		b.Prefix("bwd/" + n.Label())
@@ -166,12 +182,12 @@ func appendSlopes(builder *graphs.Builder, of, seed *graphs.Value, wrt []*graphs
 		if len(dx) > len(n.Inputs) {
 			return nil, fmt.Errorf("autodiff: rule of %s gives %d slopes for %d inputs", n.Op, len(dx), len(n.Inputs))
 		}
-		all := b.given
+		grants := b.given
 		for j, d := range dx {
-			all = append(all, grant{n.Inputs[j], d})
+			grants = append(grants, grant{n.Inputs[j], d})
 		}
 		b.given = nil
-		for _, more := range all {
+		for _, more := range grants {
 			x, d := more.to, more.slope
 			if d == nil || !b.active[x] {
 				continue
@@ -247,6 +263,9 @@ var errQuantized = fmt.Errorf("%w: quantization is flat; ask for straight-throug
 
 // isIf reports whether a node is ONNX's If, which stands outside the op table.
 func isIf(n *graphs.Node) bool { return n.Op == "If" && n.Domain == "" }
+
+// isLoop reports whether a node is ONNX's Loop.
+func isLoop(n *graphs.Node) bool { return n.Op == "Loop" && n.Domain == "" }
 
 // noRule is [ErrNoRule] with what can be said about the node.
 func noRule(n *graphs.Node) error {
@@ -398,10 +417,14 @@ func problems(g *graphs.Graph, around map[*graphs.Value]bool) []Problem {
 		}
 		_, hasLowering := lowerings[n.Op]
 		switch {
-		case isIf(n):
+		case isIf(n), isLoop(n):
 			for _, a := range n.Attrs {
 				if a.G != nil {
-					out = append(out, problems(a.G, active)...)
+					inside := maps.Clone(active)
+					for _, v := range a.G.Inputs {
+						inside[v] = true
+					}
+					out = append(out, problems(a.G, inside)...)
 				}
 			}
 		case !graphs.Known(n):

@@ -3,6 +3,7 @@ package autodiff
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"ebmrun/graphs"
 )
@@ -13,21 +14,24 @@ import (
 type Lowering func(b *graphs.Builder, n *graphs.Node) []*graphs.Value
 
 // lower rewrites in place the composite ops between wrt and of, and returns of
-// as it stands afterwards (the same value, unless its node was rewritten).
+// as it stands afterwards (the same values, unless their nodes were rewritten).
 // Values keep their names.
-func lower(b *graphs.Builder, of *graphs.Value, wrt []*graphs.Value) (*graphs.Value, error) {
+func lower(b *graphs.Builder, of []*graphs.Value, wrt []*graphs.Value) ([]*graphs.Value, error) {
 	g := b.Target()
-	active, needed := dependents(g, wrt), ancestors(g, of)
+	active, needed := dependents(g, wrt), ancestors(g, of...)
 	now, _, err := rewrite(b, func(n *graphs.Node) Lowering {
 		if !graphs.Known(n) || !touches(n, active, needed) {
 			return nil
 		}
 		return lowerings[n.Op]
 	})
-	if v := now[of]; v != nil {
-		of = v
+	out := slices.Clone(of)
+	for i, v := range of {
+		if w := now[v]; w != nil {
+			out[i] = w
+		}
 	}
-	return of, err
+	return out, err
 }
 
 // rewrite replaces in place the nodes for which pick gives a lowering, and
@@ -45,6 +49,7 @@ func rewrite(b *graphs.Builder, pick func(*graphs.Node) Lowering) (now map[*grap
 	if len(picked) == 0 {
 		return now, false, nil
 	}
+	g.Fresh("rewritten") // names are collected while all nodes are there
 	old := g.Nodes
 	g.Nodes = make([]*graphs.Node, 0, len(old))
 	taken := map[*graphs.Value]bool{}
@@ -133,9 +138,12 @@ func touches(n *graphs.Node, active, needed map[*graphs.Value]bool) bool {
 	return false
 }
 
-// ancestors is the set of values that of is computed from, itself included.
-func ancestors(g *graphs.Graph, of *graphs.Value) map[*graphs.Value]bool {
-	set := map[*graphs.Value]bool{of: true}
+// ancestors is the set of values that others are computed from, themselves included.
+func ancestors(g *graphs.Graph, of ...*graphs.Value) map[*graphs.Value]bool {
+	set := map[*graphs.Value]bool{}
+	for _, v := range of {
+		set[v] = true
+	}
 	for i := len(g.Nodes) - 1; i >= 0; i-- {
 		n := g.Nodes[i]
 		hit := false

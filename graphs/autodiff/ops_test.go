@@ -48,7 +48,7 @@ var opNotes = map[string]string{
 	"MaxUnpool": "output_shape other than the inferred one refused",
 	"Col2Im":    "constant sizes", "DequantizeLinear": "slope of the scale; not in blocks",
 	"QuantizeLinear": "refused; passed with straight-through slopes on request, together with its DequantizeLinear",
-	"If":             "at run time too: slopes of what the branches read (weights held inside a branch have none)", "Loop": "where the number of passes is known, at most 1024", "Scan": "where the length is known, at most 1024",
+	"If":             "at run time too: slopes of what the branches read (weights held inside a branch have none)", "Loop": "written out where the number of passes is known, at most 1024; any other goes back as a Loop: slopes of what it starts with and of what its body reads", "Scan": "where the length is known, at most 1024",
 	"GatherND": "batch axes too", "NegativeLogLikelihoodLoss": "slope of scores and weights", "SoftmaxCrossEntropyLoss": "slope of scores and weights",
 	"Range": "slope of start and step",
 }
@@ -61,10 +61,10 @@ func opsTable() []byte {
 			kinds[op] = "refused"
 		}
 	}
-	kinds["If"], kinds["Loop"], kinds["Scan"] = "rule", "unrolled", "unrolled"
+	kinds["If"], kinds["Loop"], kinds["Scan"] = "rule", "rule", "unrolled"
 	count := map[string]int{}
 	checks := map[string]int{}
-	checks["If"] = 2 // TestIf
+	checks["If"], checks["Loop"] = 2, 4 // TestIf, TestLoopsOfUnknownLength
 	for _, c := range cases {
 		checks[c.op]++
 	}

@@ -112,16 +112,74 @@ func TestControlFlow(t *testing.T) {
 	}
 }
 
-// What is known only at run time is refused with the reason.
-func TestControlFlowRefused(t *testing.T) {
-	b := graphs.NewBuilder(&graphs.Graph{})
-	x := b.Input("x", graphs.Float64, xShape)
-	k := b.Input("k", graphs.Int64, graphs.Shape{})
-	g := body([]*graphs.Value{passNumber, going, floats("h", 3, 2)}, func(b *graphs.Builder, in []val) []val { return []val{b.Identity(in[1]), b.Tanh(in[2])} })
-	b.Output("y", control(b, "Loop", []val{k, nil, x}, []graphs.Shape{xShape}, graphs.G("body", g))[0])
-	_, err := Grad(graphs.NewModel(b.Target()), Options{})
-	if !errors.Is(err, ErrNoRule) || !strings.Contains(err.Error(), "number of passes is known only at run time") {
-		t.Errorf("a loop of unknown length: %v", err)
+// A Loop of as many passes as run time makes it: by their number, by a condition that
+// depends on the data, with values of growing size, inside another one.
+func TestLoopsOfUnknownLength(t *testing.T) {
+	first := func(b *graphs.Builder, v val) val {
+		return b.Gather(b.ReshapeTo(v, -1), b.Const(graphs.Of([]int64{0})), 0)
+	}
+	growing := graphs.Shape{graphs.UnknownDim, graphs.D(2)}
+	for name, build := range map[string]func(b *graphs.Builder, x, w, k val) val{
+		"counted": func(b *graphs.Builder, x, w, k val) val {
+			g := body([]*graphs.Value{passNumber, going, floats("h", 3, 2), floats("unused", 2)}, func(c *graphs.Builder, in []val) []val {
+				h := c.Tanh(c.Add(c.Mul(in[2], w), x))
+				return []val{c.Identity(in[1]), h, c.Identity(in[3]), c.Mul(c.Sum(c.Mul(h, in[2]), false, 1), c.Cast(in[0], graphs.Float64))}
+			})
+			out := control(b, "Loop", []val{k, nil, x, w}, []graphs.Shape{xShape, graphs.MakeShape(2), {graphs.UnknownDim, graphs.D(3)}}, graphs.G("body", g))
+			return b.Add(b.Mul(out[0], out[1]), b.Unsqueeze(b.Sum(b.Mul(out[2], out[2]), false, 0), 1))
+		},
+		"until a value is large": func(b *graphs.Builder, x, w, k val) val {
+			g := body([]*graphs.Value{passNumber, going, floats("h", 3, 2)}, func(c *graphs.Builder, in []val) []val {
+				h := c.Add(c.Mul(in[2], w), c.Mul(x, x))
+				return []val{c.Less(first(c, h), c.Const(graphs.Of([]float64{2}))), h}
+			})
+			return control(b, "Loop", []val{nil, b.Const(graphs.Of([]bool{true})), x}, []graphs.Shape{xShape}, graphs.G("body", g))[0]
+		},
+		"growing": func(b *graphs.Builder, x, w, k val) val {
+			g := body([]*graphs.Value{passNumber, going, {Name: "all", Type: graphs.Float64, Shape: growing}}, func(c *graphs.Builder, in []val) []val {
+				row := c.Sum(c.Mul(c.Tanh(in[2]), w), true, 0)
+				return []val{c.Identity(in[1]), c.Concat(0, in[2], row)}
+			})
+			all := control(b, "Loop", []val{k, nil, x}, []graphs.Shape{growing}, graphs.G("body", g))[0]
+			return b.Mul(x, b.Sum(b.Mul(all, all), true, 0))
+		},
+		"inside another": func(b *graphs.Builder, x, w, k val) val {
+			g := body([]*graphs.Value{passNumber, going, floats("h", 3, 2)}, func(c *graphs.Builder, in []val) []val {
+				inner := body([]*graphs.Value{{Name: "i2", Type: graphs.Int64, Shape: graphs.Shape{}}, {Name: "going2", Type: graphs.Bool, Shape: graphs.Shape{}}, floats("h2", 3, 2)}, func(d *graphs.Builder, more []val) []val {
+					return []val{d.Identity(more[1]), d.Tanh(d.Add(d.Mul(more[2], w), in[2]))}
+				})
+				renameAll(inner, func(s string) string { return "deep/" + s })
+				h := control(c, "Loop", []val{c.Add(in[0], c.Const(graphs.Of([]int64{1}))), nil, in[2]}, []graphs.Shape{xShape}, graphs.G("body", inner))
+				return []val{c.Identity(in[1]), c.Mul(h[0], w)}
+			})
+			return control(b, "Loop", []val{k, nil, x}, []graphs.Shape{xShape}, graphs.G("body", g))[0]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var k val
+			m := model(t, func(b *graphs.Builder, x, w val) val {
+				k = b.Input("k", graphs.Int64, graphs.Shape{})
+				return build(b, x, w, k)
+			})
+			if p := Problems(m.Graph); len(p) > 0 {
+				t.Errorf("problems: %v", p)
+			}
+			g, err := Grad(m, Options{VJP: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := Grad(g, Options{Of: "grad/x", Wrt: []string{"x", "w"}, VJP: true})
+			if err != nil {
+				t.Fatal("second order: ", err)
+			}
+			rng := rand.New(rand.NewPCG(3, 1))
+			for passes := range int64(4) {
+				in := []*graphs.Tensor{graphs.Of([]float64{0.3, -0.7, 1.1, 0.2, -0.4, 0.9}, 3, 2), graphs.Of([]float64{1.1, -1.2}, 2), graphs.Of([]int64{passes})}
+				graphtest.CheckGrad(t, m.Graph, g.Graph, in, graphtest.GradOptions{Wrt: []string{"x", "w"}})
+				cot := normals(rng, []int{3, 2})
+				check(t, rng, g, again, append(in, cot), 1, 2)
+			}
+		})
 	}
 }
 

@@ -177,6 +177,11 @@ func (r *recomputer) enter(part int, slope *graphs.Value) {
 			r.b.active[&w], r.b.copied[&w] = r.b.active[v], v
 		}
 		r.b.Append(m, graphs.OpsetVersion)
+		for j, v := range n.Outputs {
+			if v != nil {
+				m.Outputs[j].Shape = v.Shape // which may be known by name alone
+			}
+		}
 	}
 }
 

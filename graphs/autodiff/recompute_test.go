@@ -51,7 +51,9 @@ func TestRecomputeGivesTheSameNumbers(t *testing.T) {
 			}
 			a, r := evaluate(t, plain, in), evaluate(t, re, in)
 			if !reflect.DeepEqual(a, r) {
-				t.Errorf("recomputed %v, plain %v", r, a)
+				for i := range a {
+					t.Errorf("output %d: recomputed %v, plain %v", i, r[i], a[i])
+				}
 			}
 		})
 	}

@@ -94,7 +94,7 @@ func branchSlopes(branch *graphs.Graph, dy, wanted []val) (*graphs.Graph, error)
 // renameAll gives everything that a graph defines another name: what is inside a
 // node may not bear the names of what is around it.
 func renameAll(g *graphs.Graph, fresh func(string) string) {
-	for _, v := range g.Inits {
+	for _, v := range slices.Concat(g.Inputs, g.Inits) {
 		v.Name = fresh(v.Name)
 	}
 	for _, n := range g.Nodes {
