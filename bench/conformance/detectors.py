@@ -2,6 +2,7 @@
 
 What is differentiated are the boxes and scores that are kept, one row a box: which ones those are has no slope. Random
 weights leave scores that are all alike, or all 1, and rounding would choose between them: classification heads are scaled.
+The current exporter takes none of them: what is kept has a size that depends on the picture.
 """
 import contextlib
 import sys
@@ -43,7 +44,7 @@ def detector(name, size, pick=boxes, scale=1.0, **settings):
         import torchvision.models.detection as tv
         net = getattr(tv, name)(weights=None, weights_backbone=None, **{"num_classes": 4, **settings})
         for k, p in net.named_parameters():
-            if "classification_head" in k and k.endswith(("weight", "module_list.0.weight")):
+            if ("classification_head" in k or "mask_fcn_logits" in k) and k.endswith("weight"):
                 p.data *= scale
         return Detector(net, pick), (image(size).sigmoid(),)
 
@@ -56,7 +57,7 @@ ONE_STAGE = dict(score_thresh=0.0, topk_candidates=20, detections_per_img=6)
 
 detector("fasterrcnn_mobilenet_v3_large_320_fpn", 64, **RCNN)
 detector("fasterrcnn_resnet50_fpn", 64, **RCNN)
-detector("maskrcnn_resnet50_fpn", 64, lambda out: out["masks"], **RCNN)
+detector("maskrcnn_resnet50_fpn", 64, lambda out: out["masks"], scale=0.01, **RCNN)
 detector("keypointrcnn_resnet50_fpn", 64, lambda out: out["keypoints_scores"], **RCNN | {"num_classes": 2, "num_keypoints": 5})
 detector("retinanet_resnet50_fpn", 64, **SMALL | ONE_STAGE)
 detector("fcos_resnet50_fpn", 64, **SMALL | ONE_STAGE)

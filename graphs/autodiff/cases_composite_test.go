@@ -59,6 +59,13 @@ func recurrent(gates, dirs int, more ...arg) []arg {
 	return append([]arg{unit(3, 2, 2), unit(dirs, gates*3, 2), unit(dirs, gates*3, 3), unit(dirs, 2*gates*3)}, more...)
 }
 
+// lengths is state with the lengths of the sequences.
+func lengths(f func(b *graphs.Builder, x []val) val, n ...int32) func(b *graphs.Builder, x []val) val {
+	return func(b *graphs.Builder, x []val) val {
+		return f(b, append(append(append([]val{}, x[:4]...), b.Const(graphs.Of(n, len(n)))), x[4:]...))
+	}
+}
+
 // state makes x[4] the initial state and x[5] that of the cell, after the sequence lengths.
 func state(f func(b *graphs.Builder, x []val) val) func(b *graphs.Builder, x []val) val {
 	return func(b *graphs.Builder, x []val) val {
@@ -110,6 +117,8 @@ var (
 		{"GRU", "two directions", recurrent(3, 2), squared("GRU", 2, hidden, graphs.S("direction", "bidirectional"), graphs.I("linear_before_reset", 1))},
 		{"GRU", "batch first, no bias", []arg{in(2, 3, 2), in(1, 9, 2), in(1, 9, 3)}, squared("GRU", 2, hidden, graphs.I("layout", 1))},
 		{"LSTM", "", recurrent(4, 1), squared("LSTM", 3, hidden)},
+		{"LSTM", "sequences of different lengths", recurrent(4, 2, in(2, 2, 3), in(2, 2, 3)), lengths(squared("LSTM", 3, hidden, graphs.S("direction", "bidirectional")), 3, 1)},
+		{"GRU", "sequences of different lengths, reverse", recurrent(3, 1, in(1, 2, 3)), lengths(squared("GRU", 2, hidden, graphs.S("direction", "reverse")), 2, 3)},
 		{"LSTM", "two directions, state", recurrent(4, 2, in(2, 2, 3), in(2, 2, 3)), state(squared("LSTM", 3, hidden, graphs.S("direction", "bidirectional")))},
 		{"LSTM", "peepholes, coupled", recurrent(4, 1, in(1, 2, 3), in(1, 2, 3), in(1, 9)), state(squared("LSTM", 3, hidden, graphs.I("input_forget", 1)))},
 		{"LSTM", "peepholes, ScaledTanh", recurrent(4, 1, in(1, 2, 3), in(1, 2, 3), in(1, 9)), state(squared("LSTM", 3, hidden, strs("activations", "Sigmoid", "ScaledTanh", "Softplus")))},

@@ -1,6 +1,7 @@
 package autodiff
 
 import (
+	"fmt"
 	"math"
 
 	"ebmrun/graphs"
@@ -13,8 +14,8 @@ func recurrentLowerings() map[string]Lowering {
 	return map[string]Lowering{"RNN": lowerRecurrent, "GRU": lowerRecurrent, "LSTM": lowerRecurrent}
 }
 
-// lowerRecurrent unrolls a layer over its sequence, whose length must be known.
-// The input's part of all gates is one product for the whole sequence.
+// lowerRecurrent unrolls a layer over its sequence, or makes a Loop over one of unknown
+// or differing length. The input's part of all gates is one product for the whole sequence.
 func lowerRecurrent(b *graphs.Builder, n *graphs.Node) []val {
 	fail := func(format string, args ...any) []val {
 		b.Fail(format, args...)
@@ -32,18 +33,17 @@ func lowerRecurrent(b *graphs.Builder, n *graphs.Node) []val {
 		return nil
 	}
 	time, hidden, dirs := x.Shape[0], r.Shape[2].N, int(w.Shape[0].N)
-	if !time.Known() || time.N < 1 || time.N > maxSteps {
-		return fail("the length of the sequence must be known and at most %d (%s)", maxSteps, x)
-	}
-	if l := n.In(4); l != nil {
-		v, ok := graphs.ConstInts(l)
+	lengths := n.In(4)
+	if lengths != nil {
+		v, whole := graphs.ConstInts(lengths)
 		for _, k := range v {
-			ok = ok && k == time.N
+			whole = whole && k == time.N
 		}
-		if !ok {
-			return fail("sequences of different lengths cannot be unrolled: all must be %d long", time.N)
+		if whole {
+			lengths = nil
 		}
 	}
+	looped := lengths != nil || !time.Known() || time.N < 1 || time.N > maxSteps
 	acts, err := graphs.RecurrentActivations(n, dirs)
 	if err != nil {
 		return fail("%w", err)
@@ -87,6 +87,16 @@ func lowerRecurrent(b *graphs.Builder, n *graphs.Node) []val {
 		if b.Err() != nil {
 			return nil
 		}
+		back := d == 1 || n.Str("direction", "forward") == "reverse"
+		if looped {
+			var y val
+			y, h, c = k.loop(in, h, c, lengths, back)
+			ys, hs = append(ys, b.Unsqueeze(y, 1)), append(hs, b.Unsqueeze(h, 0))
+			if c != nil {
+				cs = append(cs, b.Unsqueeze(c, 0))
+			}
+			continue
+		}
 		steps := []val{in}
 		if time.N > 1 {
 			steps = b.Ops("Split", int(time.N), []val{in}, graphs.I("axis", 0), graphs.I("num_outputs", time.N))
@@ -94,7 +104,7 @@ func lowerRecurrent(b *graphs.Builder, n *graphs.Node) []val {
 		out := make([]val, time.N)
 		for i := range out {
 			t := i
-			if d == 1 || n.Str("direction", "forward") == "reverse" {
+			if back {
 				t = len(out) - 1 - i
 			}
 			h, c = k.step(b.Squeeze(steps[t], 0), h, c)
@@ -136,6 +146,66 @@ type recurrentCell struct {
 	rzr, rh val   // its parts for a GRU's gates and candidate
 	bias    val   // of the state's part, where it is kept apart
 	peep    []val // weights from the cell state: input, output, forget
+}
+
+// loop runs the cell as a Loop over in, the inputs' part of the gates [time, batch, …],
+// and returns all states [time, batch, hidden] and the last ones. Beyond the length of
+// a sequence its state stays as it is, and the states given out are 0.
+func (k *recurrentCell) loop(in, h, c, lengths val, back bool) (y, last, cell val) {
+	b := k.b
+	if b.Err() != nil {
+		return h, h, c
+	}
+	batch := graphs.Shape{in.Shape[1], graphs.Dim{N: k.hidden}}
+	g := &graphs.Graph{Name: k.n.Label()}
+	inner := graphs.NewBuilder(g)
+	pass, going := inner.Input("pass", graphs.Int64, graphs.Shape{}), inner.Input("going", graphs.Bool, graphs.Shape{})
+	one := b.Const(graphs.Of([]int64{1}))
+	count := b.Squeeze(size(b, in, 0), 0)
+	if back {
+		count = b.Identity(count)
+		pass = inner.Sub(b.Sub(count, one), pass)
+	}
+	start, state := []val{h}, []val{inner.Input("h", h.Type, batch), nil}
+	if c != nil {
+		start, state[1] = append(start, c), inner.Input("c", c.Type, batch)
+	}
+	for _, v := range start {
+		v.Shape = batch
+	}
+	inside := *k
+	inside.b = inner
+	next := make([]val, 2)
+	next[0], next[1] = inside.step(inner.Gather(in, pass, 0), state[0], state[1])
+	y = next[0]
+	if lengths != nil {
+		live := inner.Unsqueeze(inner.Less(pass, b.Cast(lengths, graphs.Int64)), 1)
+		y = inner.Where(live, y, inner.Scalar(y, 0))
+		for i := range start {
+			next[i] = inner.Where(live, next[i], state[i])
+		}
+	}
+	g.Outputs = append([]val{inner.Identity(going)}, next[:len(start)]...)
+	g.Outputs = append(g.Outputs, inner.Identity(y))
+	if inner.Err() != nil {
+		return b.Fail("%w", inner.Err()), h, c
+	}
+	name := b.Target().Fresh(k.n.Label() + "/Loop")
+	renameAll(g, func(s string) string { return b.Target().Fresh(name + "/" + s) })
+	m := &graphs.Node{Name: name, Op: "Loop", Inputs: append([]val{count, nil}, start...), Attrs: []*graphs.Attr{graphs.G("body", g)}}
+	for i := range len(start) + 1 {
+		m.Outputs = append(m.Outputs, &graphs.Value{Name: b.Target().Fresh(fmt.Sprintf("%s:%d", name, i)), Type: h.Type, Shape: batch, From: m})
+	}
+	y = m.Outputs[len(start)]
+	y.Shape = append(graphs.Shape{in.Shape[0]}, batch...)
+	b.Append(m, graphs.OpsetVersion)
+	if back {
+		y = b.Slice(y, []int64{-1}, []int64{math.MinInt64}, []int64{0}, []int64{-1})
+	}
+	if c != nil {
+		cell = m.Outputs[1]
+	}
+	return y, m.Outputs[0], cell
 }
 
 // prepare splits what does not change from step to step.

@@ -373,7 +373,7 @@ func TestRulesWithUnknownSizes(t *testing.T) {
 			served[c.op]++
 		})
 	}
-	for op, least := range map[string]int{"Slice": 4, "Pad": 5, "Concat": 2, "MatMul": 8, "LayerNormalization": 2, "Conv": 8, "Einsum": 5, "Gather": 3, "Softmax": 2, "Attention": 1, "Resize": 8, "Tile": 2, "AveragePool": 6, "GridSample": 8, "RoiAlign": 8, "MaxRoiPool": 1, "DeformConv": 4} {
+	for op, least := range map[string]int{"Slice": 4, "Pad": 5, "Concat": 2, "MatMul": 8, "LayerNormalization": 2, "Conv": 8, "Einsum": 5, "Gather": 3, "Softmax": 2, "Attention": 1, "Resize": 8, "Tile": 2, "AveragePool": 6, "GridSample": 8, "RoiAlign": 8, "MaxRoiPool": 1, "DeformConv": 4, "LSTM": 4, "GRU": 4, "RNN": 2} {
 		if served[op] < least {
 			t.Errorf("%s: only %d cases work with unknown sizes, wanted %d", op, served[op], least)
 		}
