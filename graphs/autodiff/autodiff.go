@@ -417,7 +417,7 @@ func problems(g *graphs.Graph, around map[*graphs.Value]bool) []Problem {
 		}
 		_, hasLowering := lowerings[n.Op]
 		switch {
-		case isIf(n), isLoop(n):
+		case isIf(n), isLoop(n), isScan(n):
 			for _, a := range n.Attrs {
 				if a.G != nil {
 					inside := maps.Clone(active)

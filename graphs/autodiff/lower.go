@@ -20,7 +20,12 @@ func lower(b *graphs.Builder, of []*graphs.Value, wrt []*graphs.Value) ([]*graph
 	g := b.Target()
 	active, needed := dependents(g, wrt), ancestors(g, of...)
 	now, _, err := rewrite(b, func(n *graphs.Node) Lowering {
-		if !graphs.Known(n) || !touches(n, active, needed) {
+		switch {
+		case !touches(n, active, needed):
+			return nil
+		case isScan(n):
+			return lowerScan
+		case !graphs.Known(n):
 			return nil
 		}
 		return lowerings[n.Op]

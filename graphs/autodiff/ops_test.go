@@ -48,7 +48,7 @@ var opNotes = map[string]string{
 	"MaxUnpool": "output_shape other than the inferred one refused",
 	"Col2Im":    "constant sizes", "DequantizeLinear": "slope of the scale; not in blocks",
 	"QuantizeLinear": "refused; passed with straight-through slopes on request, together with its DequantizeLinear",
-	"If":             "at run time too: slopes of what the branches read (weights held inside a branch have none)", "Loop": "written out where the number of passes is known, at most 1024; any other goes back as a Loop: slopes of what it starts with and of what its body reads", "Scan": "where the length is known, at most 1024",
+	"If":             "at run time too: slopes of what the branches read (weights held inside a branch have none)", "Loop": "written out where the number of passes is known, at most 1024; any other goes back as a Loop: slopes of what it starts with and of what its body reads", "Scan": "written out where the length is known, at most 1024; a Loop otherwise",
 	"GatherND": "batch axes too", "NegativeLogLikelihoodLoss": "slope of scores and weights", "SoftmaxCrossEntropyLoss": "slope of scores and weights",
 	"Range": "slope of start and step",
 }

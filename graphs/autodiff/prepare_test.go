@@ -183,6 +183,36 @@ func TestLoopsOfUnknownLength(t *testing.T) {
 	}
 }
 
+// A Scan over a sequence of unknown length goes back as a Loop.
+func TestScanOfUnknownLength(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{Name: "scan"})
+	x := b.Input("x", graphs.Float64, graphs.Shape{graphs.D(2), graphs.Sym("time")})
+	w := b.Input("w", graphs.Float64, graphs.MakeShape(2))
+	g := body([]*graphs.Value{floats("s", 2), floats("column", 2)}, func(b *graphs.Builder, in []val) []val {
+		s := b.Tanh(b.Add(b.Mul(in[0], w), in[1]))
+		return []val{s, b.Mul(s, s)}
+	})
+	out := control(b, "Scan", []val{w, x}, []graphs.Shape{graphs.MakeShape(2), {graphs.D(2), graphs.Sym("time")}}, graphs.G("body", g), graphs.I("num_scan_inputs", 1),
+		graphs.IntsAttr("scan_input_axes", 1), graphs.IntsAttr("scan_input_directions", 1), graphs.IntsAttr("scan_output_axes", -1), graphs.IntsAttr("scan_output_directions", 1))
+	b.Output("y", b.Mul(b.Mul(out[1], x), b.Unsqueeze(out[0], 1)))
+	if b.Err() != nil {
+		t.Fatal(b.Err())
+	}
+	m := graphs.NewModel(b.Target())
+	if p := Problems(m.Graph); len(p) > 0 {
+		t.Errorf("problems: %v", p)
+	}
+	grad, err := Grad(m, Options{VJP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(5, 1))
+	for _, time := range []int{1, 4} {
+		in := []*graphs.Tensor{normals(rng, []int{2, time}), normals(rng, []int{2})}
+		graphtest.CheckGrad(t, m.Graph, grad.Graph, in, graphtest.GradOptions{Wrt: []string{"x", "w"}})
+	}
+}
+
 // A model of opset 23 is differentiated where opset 21 can say the same.
 func TestNewOps(t *testing.T) {
 	b := graphs.NewBuilder(&graphs.Graph{})
