@@ -119,6 +119,10 @@ type Options struct {
 	// side, one thread each.
 	Split *Split
 
+	// Most, if not 0, is how many examples of a batch with a Split are computed at once
+	// at most: more parts, one after another, and the memory of one of them.
+	Most int
+
 	// Recheck ignores remembered verdicts on providers.
 	Recheck bool
 

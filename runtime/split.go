@@ -29,9 +29,9 @@ type Split struct {
 // more within each operator does better.
 const minPart = 4
 
-// Parts is how many parts a batch is worth computing in with so many threads, 0
-// for one a core.
-func (s *Split) Parts(threads int) int {
+// Lanes is how many parts of a batch are worth computing side by side with so many
+// threads, 0 for one a core.
+func (s *Split) Lanes(threads int) int {
 	if s == nil {
 		return 1
 	}
@@ -41,11 +41,22 @@ func (s *Split) Parts(threads int) int {
 	return max(1, min(threads, s.N/minPart))
 }
 
-// Parallel returns a program that computes the batch of s in parts, one thread
-// each: small convolutions do not keep several threads busy, examples do. The
-// programs of the parts come from compile. A sum is taken over the parts in
-// order, so that the same number of parts gives the same bits. Calls take turns.
-func Parallel(s *Split, parts int, compile func(*graphs.Model) (Program, error)) (Program, error) {
+// Parts is how many parts lanes of equal length take for parts of at most so many
+// examples, 0 for as many as there are.
+func (s *Split) Parts(lanes, most int) int {
+	if s == nil || most <= 0 {
+		return lanes
+	}
+	each := (s.N + most*lanes - 1) / (most * lanes)
+	return min(lanes*each, s.N)
+}
+
+// Parallel returns a program that computes the batch of s in parts. Lanes of them run side
+// by side, one thread each: small convolutions do not keep several threads busy, examples
+// do. In a lane they run one after another, which takes the memory of one. The
+// programs of the parts come from compile. A sum is taken over parts and lanes in
+// order, so that the same number of them gives the same bits. Calls take turns.
+func Parallel(s *Split, lanes, parts int, compile func(*graphs.Model) (Program, error)) (Program, error) {
 	whole, err := s.Model(s.N)
 	if err != nil {
 		return nil, err
@@ -60,11 +71,15 @@ func Parallel(s *Split, parts int, compile func(*graphs.Model) (Program, error))
 			return nil, errors.Join(err, p.Close())
 		}
 		q.in, q.out = make([]*graphs.Tensor, len(s.In)), make([]*graphs.Tensor, len(s.Out))
-		p.parts = append(p.parts, q)
-		if i > 0 {
-			q.start, q.done = make(chan struct{}), make(chan struct{})
-			go p.serve(q)
+		if at := i * lanes / parts; at == len(p.lanes) {
+			p.lanes = append(p.lanes, &lane{})
 		}
+		l := p.lanes[len(p.lanes)-1]
+		l.parts = append(l.parts, q)
+	}
+	for _, l := range p.lanes[1:] {
+		l.start, l.done = make(chan struct{}), make(chan struct{})
+		go p.serve(l)
 	}
 	return p, nil
 }
@@ -132,11 +147,11 @@ func (s *Split) check(whole, part *Signature, n int) error {
 	return nil
 }
 
-// parallel is a program whose parts run on goroutines of their own.
+// parallel is a program whose lanes run on goroutines of their own.
 type parallel struct {
 	split *Split
 	sig   *Signature
-	parts []*part
+	lanes []*lane
 	progs map[int]Program // by number of examples
 
 	mu      sync.Mutex
@@ -145,13 +160,18 @@ type parallel struct {
 	in, out []*graphs.Tensor
 }
 
-// A part computes the examples from … to−1.
-type part struct {
-	prog        Program
-	from, to    int
-	in, out     []*graphs.Tensor // views of the call's tensors, or copies
+// A lane computes its parts one after another. Sums over them are in the first one's outputs.
+type lane struct {
+	parts       []*part
 	err         error
 	start, done chan struct{}
+}
+
+// A part computes the examples from … to−1.
+type part struct {
+	prog     Program
+	from, to int
+	in, out  []*graphs.Tensor // views of the call's tensors, or copies
 }
 
 func (p *parallel) Inputs() []*graphs.Value  { return p.sig.Inputs }
@@ -174,44 +194,63 @@ func (p *parallel) Run(ctx context.Context, in, out []*graphs.Tensor) error {
 			p.out[i] = graphs.NewTensor(graphs.Float32, dims...)
 		}
 	}
-	for _, q := range p.parts[1:] {
-		q.start <- struct{}{}
+	for _, l := range p.lanes[1:] {
+		l.start <- struct{}{}
 	}
-	p.run(p.parts[0])
-	for _, q := range p.parts[1:] {
-		<-q.done
+	p.run(p.lanes[0])
+	for _, l := range p.lanes[1:] {
+		<-l.done
 	}
 	p.ctx, p.in = nil, nil
-	for _, q := range p.parts {
-		if q.err != nil {
-			return q.err
+	for _, l := range p.lanes {
+		if l.err != nil {
+			return l.err
 		}
 	}
-	for i, axis := range p.split.Out {
-		if axis >= 0 {
-			continue
-		}
-		sum := p.out[i].F32()
-		for _, q := range p.parts[1:] {
-			for j, v := range q.out[i].F32() {
-				sum[j] += v
-			}
-		}
+	for _, l := range p.lanes[1:] {
+		p.add(p.lanes[0].parts[0], l.parts[0])
 	}
 	copy(out, p.out)
 	return nil
 }
 
-// serve runs one part of each call.
-func (p *parallel) serve(q *part) {
-	for range q.start {
-		p.run(q)
-		q.done <- struct{}{}
+// add adds the sums of b to those of a.
+func (p *parallel) add(a, b *part) {
+	for i, axis := range p.split.Out {
+		if axis >= 0 {
+			continue
+		}
+		sum := a.out[i].F32()
+		for j, v := range b.out[i].F32() {
+			sum[j] += v
+		}
 	}
 }
 
-func (p *parallel) run(q *part) {
-	first := q == p.parts[0]
+// serve runs one lane of each call.
+func (p *parallel) serve(l *lane) {
+	for range l.start {
+		p.run(l)
+		l.done <- struct{}{}
+	}
+}
+
+func (p *parallel) run(l *lane) {
+	for k, q := range l.parts {
+		p.show(l, k)
+		if l.err = q.prog.Run(p.ctx, q.in, q.out); l.err != nil {
+			return
+		}
+		if k > 0 {
+			p.add(l.parts[0], q)
+		}
+	}
+}
+
+// show gives part k of a lane its examples of the call's tensors, and room for its sums: the
+// call's own for the first of all, one that all parts but a lane's first share for them.
+func (p *parallel) show(l *lane, k int) {
+	q := l.parts[k]
 	for i, t := range p.in {
 		switch axis := p.split.In[i]; axis {
 		case -1:
@@ -226,13 +265,14 @@ func (p *parallel) run(q *part) {
 		switch {
 		case p.split.Out[i] == 0:
 			q.look(&q.out[i], t)
-		case first:
+		case l == p.lanes[0] && k == 0:
 			q.out[i] = t
+		case k > 1:
+			q.out[i] = l.parts[1].out[i]
 		case q.out[i] == nil:
 			q.out[i] = graphs.NewTensor(graphs.Float32, t.Dims...)
 		}
 	}
-	q.err = q.prog.Run(p.ctx, q.in, q.out)
 }
 
 // dims are those of t with the part's examples along an axis.
@@ -274,9 +314,9 @@ func (p *parallel) Close() error {
 	}
 	p.closed = true
 	var errs []error
-	for _, q := range p.parts {
-		if q.start != nil {
-			close(q.start)
+	for _, l := range p.lanes {
+		if l.start != nil {
+			close(l.start)
 		}
 	}
 	for _, prog := range p.progs {

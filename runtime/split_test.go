@@ -72,9 +72,9 @@ func TestParallel(t *testing.T) {
 	}
 	want := make([]*graphs.Tensor, 2)
 	run(t, whole, n, want)
-	for parts := 1; parts <= n; parts++ {
-		compiled := 0
-		p, err := runtime.Parallel(splitting(t, n), parts, func(m *graphs.Model) (runtime.Program, error) {
+	for _, c := range [][2]int{{1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 5}, {6, 6}, {7, 7}, {1, 2}, {1, 3}, {1, 7}, {2, 3}, {2, 4}, {2, 7}, {3, 5}} {
+		lanes, parts, compiled := c[0], c[1], 0
+		p, err := runtime.Parallel(splitting(t, n), lanes, parts, func(m *graphs.Model) (runtime.Program, error) {
 			compiled++
 			return compile(m)
 		})
@@ -90,7 +90,7 @@ func TestParallel(t *testing.T) {
 				for i := range want {
 					// the numbers are multiples of 1/4: sums are exact in any order
 					if !slices.Equal(out[i].F32(), want[i].F32()) || !slices.Equal(out[i].Dims, want[i].Dims) {
-						t.Fatalf("%d parts, output %d: got %v, wanted %v", parts, i, out[i], want[i])
+						t.Fatalf("%d lanes, %d parts, output %d: got %v, wanted %v", lanes, parts, i, out[i], want[i])
 					}
 				}
 			}
@@ -107,7 +107,7 @@ func TestParallel(t *testing.T) {
 // TestParallelConcurrently: calls at once do not mix.
 func TestParallelConcurrently(t *testing.T) {
 	const n = 8
-	p, err := runtime.Parallel(splitting(t, n), 2, func(m *graphs.Model) (runtime.Program, error) {
+	p, err := runtime.Parallel(splitting(t, n), 2, 2, func(m *graphs.Model) (runtime.Program, error) {
 		return ref.New().Compile(t.Context(), m, runtime.Options{})
 	})
 	if err != nil {
@@ -152,12 +152,12 @@ func TestParallelErrors(t *testing.T) {
 	} {
 		s := splitting(t, n)
 		spoil(s)
-		if _, err := runtime.Parallel(s, 2, compile); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := runtime.Parallel(s, 2, 2, compile); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, wanted %q", err, want)
 		}
 	}
 	// a part that fails ends the call with its error
-	p, err := runtime.Parallel(splitting(t, n), 2, compile)
+	p, err := runtime.Parallel(splitting(t, n), 2, 2, compile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,13 +173,34 @@ func TestParallelErrors(t *testing.T) {
 	}
 }
 
-func TestParts(t *testing.T) {
+func TestLanes(t *testing.T) {
 	for _, c := range []struct{ n, threads, want int }{{64, 2, 2}, {64, 1, 1}, {3, 2, 1}, {9, 8, 2}, {8, 2, 2}} {
-		if got := (&runtime.Split{N: c.n}).Parts(c.threads); got != c.want {
-			t.Errorf("batch %d on %d threads: %d parts, wanted %d", c.n, c.threads, got, c.want)
+		if got := (&runtime.Split{N: c.n}).Lanes(c.threads); got != c.want {
+			t.Errorf("batch %d on %d threads: %d lanes, wanted %d", c.n, c.threads, got, c.want)
 		}
 	}
-	if got := (*runtime.Split)(nil).Parts(8); got != 1 {
-		t.Errorf("no split: %d parts", got)
+	if got := (*runtime.Split)(nil).Lanes(8); got != 1 {
+		t.Errorf("no split: %d lanes", got)
+	}
+}
+
+// TestParts: lanes are of equal length, and no part has more examples than asked for.
+func TestParts(t *testing.T) {
+	for _, c := range []struct{ n, lanes, most, want int }{
+		{100, 2, 0, 2}, {100, 2, 50, 2}, {100, 2, 49, 4}, {100, 1, 100, 1}, {100, 1, 30, 4}, {7, 2, 1, 7}, {64, 3, 10, 9}, {64, 2, 1000, 2},
+	} {
+		s := runtime.Split{N: c.n}
+		got := s.Parts(c.lanes, c.most)
+		if got != c.want {
+			t.Errorf("%+v: got %d parts", c, got)
+		}
+		for i := range got {
+			if size := c.n*(i+1)/got - c.n*i/got; c.most > 0 && size > c.most {
+				t.Errorf("%+v: part %d has %d examples", c, i, size)
+			}
+		}
+	}
+	if got := (*runtime.Split)(nil).Parts(1, 10); got != 1 {
+		t.Errorf("without a split: %d parts", got)
 	}
 }

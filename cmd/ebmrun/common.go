@@ -26,6 +26,7 @@ var providers = []string{runtime.Auto, runtime.CPU, runtime.OpenVINO, runtime.CU
 type common struct {
 	seed       uint64
 	threads    int
+	microBatch int
 	provider   string
 	ortLibrary string
 	gradients  string
@@ -69,6 +70,7 @@ func newCommon(stdout, stderr io.Writer) *common {
 func (c *common) addFlags(f *pflag.FlagSet) {
 	f.Uint64Var(&c.seed, "seed", 1, "seed of all random numbers")
 	f.IntVar(&c.threads, "threads", 0, "threads within one call, 0 for one a core")
+	f.IntVar(&c.microBatch, "micro-batch", 0, "examples of a batch computed at once at most, 0 for all: less memory, the same result up to rounding")
 	f.StringVar(&c.provider, "provider", runtime.Auto, "execution provider: "+strings.Join(providers, ", "))
 	f.StringVar(&c.ortLibrary, "ort-library", "", "ONNX Runtime library, a file or folder (default: found as doctor shows)")
 	f.StringVar(&c.gradients, "gradients", "builtin", "where gradient graphs come from: builtin, or ort-training (ONNX Runtime 1.19.2's own, see setup)")
@@ -92,6 +94,8 @@ func (c *common) check() error {
 	switch {
 	case c.threads < 0:
 		return fmt.Errorf("--threads: wanted 0 or more, got %d", c.threads)
+	case c.microBatch < 0:
+		return fmt.Errorf("--micro-batch: wanted 0 or more, got %d", c.microBatch)
 	case !slices.Contains(providers, c.provider):
 		return fmt.Errorf("--provider: wanted one of %s, got %q", strings.Join(providers, ", "), c.provider)
 	case c.gradients != builtin && c.gradients != ortTraining:

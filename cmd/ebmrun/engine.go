@@ -81,7 +81,7 @@ func (c *common) engineOrRef(ctx context.Context) (runtime.Engine, error) {
 
 // options are how programs are compiled under the shared flags.
 func (c *common) options() runtime.Options {
-	o := runtime.Options{Provider: c.provider, Threads: c.threads, OnReport: c.logReport}
+	o := runtime.Options{Provider: c.provider, Threads: c.threads, Most: c.microBatch, OnReport: c.logReport}
 	if c.provider == refProvider {
 		o.Provider = runtime.CPU
 	}

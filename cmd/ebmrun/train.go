@@ -231,7 +231,7 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		}
 		f.source, file, f.config = head.Source, settings, filepath.Join(f.out, "config.yaml")
 		// Numbers depend on what computes them: go on with the same.
-		c.seed, c.threads = m.Seed, m.Threads
+		c.seed, c.threads, c.microBatch = m.Seed, m.Threads, m.MicroBatch
 		if slices.Contains(providers, m.Provider) {
 			c.provider = m.Provider
 		}
@@ -309,7 +309,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		provider, library := providersOf(jb.reports())
 		m := record.Manifest{
 			Title: row.Name + " on " + config.Head.Source.Data, Version: version(), System: row.Name, Seed: c.seed,
-			Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads,
+			Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads, MicroBatch: c.microBatch,
 			Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: append(jb.remarks, notesOf(set, j, jb.reports())...),
 		}
 		var err error

@@ -98,10 +98,15 @@ func (*engine) Providers() []string { return loaded.Providers() }
 
 // Compile implements runtime.Engine.
 func (e *engine) Compile(ctx context.Context, m *graphs.Model, o runtime.Options) (runtime.Program, error) {
-	if parts := o.Split.Parts(o.Threads); parts > 1 && (o.Provider == "" || o.Provider == runtime.CPU) {
-		one := o
-		one.Threads, one.Split = 1, nil
-		p, err := runtime.Parallel(o.Split, parts, func(m *graphs.Model) (runtime.Program, error) { return e.compile(ctx, m, one, "") })
+	lanes, one := 1, o
+	if one.Split = nil; o.Provider == "" || o.Provider == runtime.CPU {
+		lanes = o.Split.Lanes(o.Threads)
+	}
+	if lanes > 1 {
+		one.Threads = 1
+	}
+	if parts := o.Split.Parts(lanes, o.Most); parts > 1 {
+		p, err := runtime.Parallel(o.Split, lanes, parts, func(m *graphs.Model) (runtime.Program, error) { return e.compile(ctx, m, one, "") })
 		if err == nil {
 			return p, nil
 		}

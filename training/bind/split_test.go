@@ -10,15 +10,15 @@ import (
 	"ebmrun/training/sampler"
 )
 
-// TestThreads: a batch computed in parts by several threads gives what one thread
-// gives, in every graph of an energy.
+// TestThreads: a batch computed in parts by several threads, or one after another, gives what one
+// thread gives of the whole, in every graph of an energy.
 func TestThreads(t *testing.T) {
 	const n, k, side = 13, 3, 8
 	spec := energy.Spec{Activation: "swish", Layers: []energy.Layer{{Filters: 6, Kernel: 4, Stride: 2, Pad: 1}, {Filters: 1, Kernel: 4}}}
 	engine := onnxRuntime(t)
 	dim := 2 * side * side
-	all := func(threads int) [][]float32 {
-		e := bound(t, model(t, spec, 2, side, side), engine, Options{Runtime: runtime.Options{Threads: threads}})
+	all := func(o runtime.Options) [][]float32 {
+		e := bound(t, model(t, spec, 2, side, side), engine, Options{Runtime: o})
 		x, u, g := normals(1, n*dim), make([]float32, n), make([]float32, n*dim)
 		if err := e.EnergyGrad(x, u, g); err != nil {
 			t.Fatal(err)
@@ -43,11 +43,11 @@ func TestThreads(t *testing.T) {
 		}
 		return append(got, hv, end, last, []float32{float32(info.Drift)})
 	}
-	want := all(1)
-	for _, threads := range []int{2, 3} {
-		for i, got := range all(threads) {
+	want := all(runtime.Options{Threads: 1})
+	for _, o := range []runtime.Options{{Threads: 2}, {Threads: 3}, {Threads: 1, Most: 5}, {Threads: 2, Most: 3}, {Provider: runtime.CPU, Threads: 3, Most: 1}} {
+		for i, got := range all(o) {
 			for j, v := range got {
-				near(t, fmt.Sprintf("%d threads, result %d, element %d", threads, i, j), float64(v), float64(want[i][j]), 1e-5)
+				near(t, fmt.Sprintf("%d threads, at most %d at once, result %d, element %d", o.Threads, o.Most, i, j), float64(v), float64(want[i][j]), 1e-5)
 			}
 		}
 	}

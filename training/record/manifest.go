@@ -15,20 +15,21 @@ import (
 // Manifest says where a run came from: what is needed to do it again. It is written as
 // manifest.json when the run starts and gains one entry in Resumed at each resume.
 type Manifest struct {
-	Title    string    `json:"title"`    // heading of the report, such as "generative-convnet on mnist"
-	Version  string    `json:"version"`  // of the program
-	System   string    `json:"system"`   // learning system
-	Seed     uint64    `json:"seed"`     // of all noise
-	Data     Data      `json:"data"`     // what was learned from
-	Provider string    `json:"provider"` // execution provider
-	Library  string    `json:"library"`  // version of the native library
-	Threads  int       `json:"threads"`  // threads inside one operator
-	Command  []string  `json:"command"`  // command line
-	Go       string    `json:"go"`       // filled in by Create when empty, as are the next two
-	Platform string    `json:"platform"` // operating system/architecture
-	Start    time.Time `json:"start"`
-	Resumed  []Resume  `json:"resumed,omitempty"`
-	Notes    []string  `json:"notes,omitempty"` // anything else worth a line, such as nodes a provider handed on
+	Title      string    `json:"title"`                 // heading of the report, such as "generative-convnet on mnist"
+	Version    string    `json:"version"`               // of the program
+	System     string    `json:"system"`                // learning system
+	Seed       uint64    `json:"seed"`                  // of all noise
+	Data       Data      `json:"data"`                  // what was learned from
+	Provider   string    `json:"provider"`              // execution provider
+	Library    string    `json:"library"`               // version of the native library
+	Threads    int       `json:"threads"`               // threads inside one operator
+	MicroBatch int       `json:"micro_batch,omitempty"` // examples computed at once at most, 0 for all
+	Command    []string  `json:"command"`               // command line
+	Go         string    `json:"go"`                    // filled in by Create when empty, as are the next two
+	Platform   string    `json:"platform"`              // operating system/architecture
+	Start      time.Time `json:"start"`
+	Resumed    []Resume  `json:"resumed,omitempty"`
+	Notes      []string  `json:"notes,omitempty"` // anything else worth a line, such as nodes a provider handed on
 }
 
 // Data names a data set and the hash of its content.
