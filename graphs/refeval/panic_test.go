@@ -247,6 +247,12 @@ func fitted(r *rand.Rand, n *graphs.Node, in []*graphs.Tensor) {
 		if len(in) > 1 {
 			in[1] = small(2, 1, r.Int64N(4), 3)
 		}
+	case n.Op == "NegativeLogLikelihoodLoss" || n.Op == "SoftmaxCrossEntropyLoss":
+		set(0, 2, 3)
+		if len(in) > 1 {
+			in[1] = small(r.Int64N(4), r.Int64N(4)-1)
+		}
+		set(2, 3)
 	case n.Op == "RoiAlign":
 		set(0, 2, 1, 4, 3)
 		set(1, 3, 4)

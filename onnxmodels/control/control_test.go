@@ -221,7 +221,6 @@ func TestRefused(t *testing.T) {
 // the energy itself. Beside them its states are those of the first order: with costs that are squares
 // of states and controls its curvature is 2·Σw·(∂r/∂u)(∂r/∂u)ᵀ, which the energy's own is not.
 func TestTangent(t *testing.T) {
-	r := graphtest.NewRand(11)
 	gradient := func(e *conditional.Energy, in ...*graphs.Tensor) (u, g []float64) {
 		m, err := autodiff.Grad(e.Model.Model, autodiff.Options{Of: onnxmodels.Energy, Wrt: []string{onnxmodels.X}})
 		if err != nil {
@@ -245,6 +244,7 @@ func TestTangent(t *testing.T) {
 		"drive": {driving(), 12}, "together": {everything("unicycle", "residual", 3), 5}, "over time": {everything("bicycle", "cnn", 2), 7}, "squares": {squares, 6},
 		"regulator": {control.Spec{Dynamics: "integrator", Step: 1, Agents: 1, Scene: []string{"x"}, Features: []string{"state", "control"}, Unit: []float64{1}, Start: 0.3, Cost: "linear"}, 10},
 	} {
+		r := graphtest.NewRand(13) // the same for each case in whatever order they come: states whose own curvature is far from the tangent's
 		own, tangent := build(c.spec.Build(c.moments, 1.5, 1)), build(c.spec.Tangent(c.moments, 1.5, 1))
 		dims := append([]int{2}, c.spec.Dims(c.moments)...)
 		size := graphs.Size(dims) / 2
