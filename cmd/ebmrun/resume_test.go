@@ -23,6 +23,7 @@ func TestResumeWithoutPreset(t *testing.T) {
 	ebmrun(t, train("--preset", "pictures-16")...).wantOut(t)
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--steps", "3", "--quiet").wantOut(t)
 	ebmrun(t, "sample", run, "--provider", "ref", "--n", "2", "-o", filepath.Join(run, "s.png"), "--quiet").wantOut(t)
+	ebmrun(t, "train", "vae", "--resume", "--out", run, "--seed", "4", "--quiet").wantError(t, statusBadInput, "--seed 4", "began with 1")
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--set", "no.such=3", "--quiet").wantError(t, statusBadInput, "no.such")
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--set", "generator_spec.codes=3", "--quiet").wantError(t, statusBadInput, "shape", "want")
 

@@ -35,6 +35,7 @@ type trainFlags struct {
 	steps     int
 	timeLimit time.Duration
 	resume    bool
+	changed   func(flag string) bool // whether a flag was given
 }
 
 func trainCommand(c *common) *cobra.Command {
@@ -57,7 +58,7 @@ goes on from the last one.`,
 			"ebmrun train generative-convnet --out runs/mnist --resume --steps 2000"),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.system = args[0]
+			f.system, f.changed = args[0], cmd.Flags().Changed
 			return c.train(cmd.Context(), f)
 		},
 	}
@@ -231,6 +232,14 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		}
 		f.source, file, f.config = head.Source, settings, filepath.Join(f.out, "config.yaml")
 		// Numbers depend on what computes them: go on with the same.
+		for _, k := range []struct {
+			flag       string
+			asked, was any
+		}{{"seed", c.seed, m.Seed}, {"threads", c.threads, m.Threads}, {"micro-batch", c.microBatch, m.MicroBatch}} {
+			if f.changed(k.flag) && k.asked != k.was {
+				return badInput(fmt.Errorf("--%s %v: %s began with %v, and a run that is resumed keeps it", k.flag, k.asked, f.out, k.was))
+			}
+		}
 		c.seed, c.threads, c.microBatch = m.Seed, m.Threads, m.MicroBatch
 		if slices.Contains(providers, m.Provider) {
 			c.provider = m.Provider
