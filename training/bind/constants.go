@@ -28,7 +28,8 @@ type constants struct {
 	least  map[int]int           // evaluations from which on constants pay
 	calls  map[int]*call
 	stale  bool   // the weights have changed since
-	sum    uint64 // of the weights, where nobody says that they have changed
+	unsure bool   // they may have, and nobody says so: sum tells
+	sum    uint64 // of the weights that calls have
 }
 
 // check notices that weights have changed without a word.
@@ -83,6 +84,10 @@ func windowed(n *graphs.Node) bool {
 
 // of returns the program of m with the present weights of b for n examples.
 func (k *constants) of(b *network, m *graphs.Model, n int) (*call, error) {
+	if k.unsure {
+		k.check(b)
+		k.unsure = false
+	}
 	if k.stale {
 		if err := k.close(); err != nil {
 			return nil, err

@@ -170,9 +170,7 @@ type posterior struct {
 
 // Expect implements [sampler.Planner]. Nobody says when a generator's weights have changed.
 func (p *posterior) Expect(evaluations int) {
-	if p.g.ahead = evaluations; evaluations > 0 && p.g.regression != nil {
-		p.g.long.check(p.g.joint)
-	}
+	p.g.ahead, p.g.long.unsure = evaluations, true
 }
 
 // inference is the program of the posterior of n codes: the one that a long chain is worth, or
