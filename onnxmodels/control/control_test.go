@@ -10,7 +10,6 @@ import (
 	"ebmrun/graphs/autodiff"
 	"ebmrun/graphs/graphtest"
 	"ebmrun/graphs/passes"
-	"ebmrun/graphs/refeval"
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/control"
@@ -77,20 +76,6 @@ func TestGradient(t *testing.T) {
 	}
 }
 
-// run evaluates a graph in float64.
-func run(t *testing.T, m *graphs.Model, in ...*graphs.Tensor) []*graphs.Tensor {
-	t.Helper()
-	p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := p.Run(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 // TestDrive: path, features, cost and slope are those of the sweep over moments by hand.
 func TestDrive(t *testing.T) {
 	const n = 30
@@ -113,7 +98,7 @@ func TestDrive(t *testing.T) {
 		t.Fatal(err)
 	}
 	states := s.Roll(u)
-	out := run(t, trace.Model.Model, graphs.Of(x.F64(), 1, 2*n), given)[0].F64()
+	out := graphtest.Run(t, trace.Model.Model, graphs.Of(x.F64(), 1, 2*n), given)[0].F64()
 	for i, state := range states {
 		row := out[i*spec.Traced():]
 		for k, v := range state {
@@ -138,7 +123,7 @@ func TestDrive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := run(t, grad, x, given)
+	got := graphtest.Run(t, grad, x, given)
 	cost, slope := s.Cost(u)
 	near("cost", cost, got[0].F64()[0])
 	for i, want := range slope {
@@ -158,7 +143,7 @@ func TestOneOfMany(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return run(t, e.Model.Model, x, given)[0].F64()[0]
+		return graphtest.Run(t, e.Model.Model, x, given)[0].F64()[0]
 	}
 	scene := func(at float64) []float64 { return []float64{at, 0.5, 0.02, 10, 0.01, 11, 0.1, 0, 200, 0} }
 	r := graphtest.NewRand(5)
@@ -226,7 +211,7 @@ func TestTangent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := run(t, m, in...)
+		out := graphtest.Run(t, m, in...)
 		return out[0].F64(), out[len(out)-1].F64()
 	}
 	build := func(e *conditional.Energy, err error) *conditional.Energy {
@@ -289,7 +274,7 @@ func TestTangent(t *testing.T) {
 			t.Fatal(err)
 		}
 		states := func(x *graphs.Tensor) []float64 {
-			return run(t, trace.Model.Model, graphs.Of(x.F64(), 2, size), scene)[0].F64()
+			return graphtest.Run(t, trace.Model.Model, graphs.Of(x.F64(), 2, size), scene)[0].F64()
 		}
 		along, want := 0.0, 0.0
 		for i := range up {

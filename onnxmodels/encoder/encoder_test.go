@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"ebmrun/graphs"
+	"ebmrun/graphs/graphtest"
 	"ebmrun/graphs/passes"
-	"ebmrun/graphs/refeval"
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
 )
@@ -42,20 +42,6 @@ func build(t testing.TB, name string, dims []int, codes int, seed uint64) *encod
 	return m
 }
 
-// run feeds x to a model in float64.
-func run(t testing.TB, m *graphs.Model, in ...*graphs.Tensor) []*graphs.Tensor {
-	t.Helper()
-	p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := p.Run(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 func TestNets(t *testing.T) {
 	for name := range encoder.Nets {
 		want, ok := nets[name]
@@ -75,7 +61,7 @@ func TestNets(t *testing.T) {
 		for i := range x {
 			x[i] = math.Sin(float64(i))
 		}
-		for i, v := range run(t, m.Model, graphs.Of(x, append([]int{1}, want.dims...)...)) {
+		for i, v := range graphtest.Run(t, m.Model, graphs.Of(x, append([]int{1}, want.dims...)...)) {
 			if v.Len() != want.codes || slices.Max(v.F64()) == slices.Min(v.F64()) {
 				t.Errorf("%s: output %d is %v", name, i, v.F64())
 			}
@@ -100,7 +86,7 @@ func TestLogVar(t *testing.T) {
 			w.Const.F32()[0] = 0
 		}
 	}
-	got := run(t, m.Model, graphs.Of([]float64{-50, -9, 0.5, 5, 50}, 5, 1))[1].F64()
+	got := graphtest.Run(t, m.Model, graphs.Of([]float64{-50, -9, 0.5, 5, 50}, 5, 1))[1].F64()
 	if want := []float64{-10, -9, 0.5, 5, 6}; !slices.Equal(got, want) {
 		t.Errorf("wanted %v, got %v", want, got)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/refeval"
+	"ebmrun/graphs/graphtest"
 	"ebmrun/runtime/enginetest"
 )
 
@@ -60,18 +60,7 @@ func normals() func(dims ...int) *graphs.Tensor {
 // alike has the interpreter compare a form of a model with the model, and gives the model's output.
 func alike(t *testing.T, form, m *graphs.Model, in []*graphs.Tensor, tolerance float64) []float64 {
 	t.Helper()
-	run := func(m *graphs.Model) *graphs.Tensor {
-		p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := p.Run(t.Context(), in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out[0]
-	}
-	want, _ := run(m).AsFloats()
-	enginetest.Close(t, "y", run(form), tolerance, want...)
+	want, _ := graphtest.Run(t, m, in...)[0].AsFloats()
+	enginetest.Close(t, "y", graphtest.Run(t, form, in...)[0], tolerance, want...)
 	return want
 }
