@@ -18,6 +18,7 @@ import (
 	"ebmrun/training/data"
 	"ebmrun/training/exam"
 	"ebmrun/training/sampler"
+	"ebmrun/training/vae"
 )
 
 // Labels of the random streams.
@@ -27,6 +28,9 @@ const (
 	coding   = 3 // the encoder's noise
 	drawn    = 4 // samples that are only looked at
 )
+
+// cure is what to try where the student's numbers went bad.
+const cure = "a smaller teach.lr, or teach.clip"
 
 // System is the learning system. Its parts are set by [New].
 type System struct {
@@ -113,7 +117,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		err = training.Finite(s.draft)
 	}
 	if err != nil {
-		return nil, training.Blame("encoder or the generator", "a smaller teach.lr, or teach.clip", err)
+		return nil, training.Blame("generator", cure, err)
 	}
 	copy(revised, s.draft)
 
@@ -138,13 +142,13 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if err := s.Drafts.Net.LearnBound(ctx, revised, s.e, s.w, float32(s.weight()), s.errs, s.divergence); err != nil {
 		return nil, err
 	}
+	if err := vae.Sound(s.errs, s.divergence, cure); err != nil {
+		return nil, err
+	}
 	m := s.measure(observed, revised)
 	if s.Config.Sabotage != Freeze {
-		if m["vae/grad_norm"], err = s.teach.Update(s.Drafts.Net.Params()); err == nil {
-			err = training.Finite(s.divergence)
-		}
-		if err != nil {
-			return nil, training.Blame("encoder or the generator", "a smaller teach.lr, or teach.clip", err)
+		if m["vae/grad_norm"], err = s.teach.Update(s.Drafts.Net.Params()); err != nil {
+			return nil, training.Blame("encoder or the generator", cure, err)
 		}
 	}
 	s.iter++

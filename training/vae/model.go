@@ -33,6 +33,15 @@ var (
 	_ training.Decoder       = (*Model)(nil)
 )
 
+// Sound blames a network whose numbers went bad: a divergence is the encoder's alone,
+// errors where the divergence is sound are the generator's.
+func Sound(errs, divergence []float32, cure string) error {
+	if err := training.Finite(divergence); err != nil {
+		return training.Blame("encoder", cure, err)
+	}
+	return training.Blame("generator", cure, training.Finite(errs))
+}
+
 // posterior is the mean and the log variance of q(z | x).
 func (m *Model) posterior(ctx context.Context, x []float32) (mean, logvar []float32, err error) {
 	if len(x)%m.Dim != 0 {

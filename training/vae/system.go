@@ -29,6 +29,9 @@ const (
 	weighing = 3 // codes that weigh a likelihood
 )
 
+// cure is what to try where numbers went bad.
+const cure = "a smaller optim.lr, or optim.clip"
+
 // System is the learning system. Its parts are set by [New].
 type System struct {
 	Model
@@ -90,15 +93,15 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if err := s.Net.LearnBound(ctx, x, s.e, s.w, float32(weight), s.errs, s.divergence); err != nil {
 		return nil, err
 	}
+	if err := Sound(s.errs, s.divergence, cure); err != nil {
+		return nil, err
+	}
 	m := training.Metrics{"code_kl": training.Mean(s.divergence), "mse": training.Mean(s.errs) / float64(s.Dim)}
 	m["elbo"] = Bound(m["mse"], m["code_kl"], s.Sigma, s.Dim)
 	if s.Config.Sabotage != Freeze {
 		norm, err := s.opt.Update(s.Net.Params())
-		if err == nil {
-			err = training.Finite(s.errs)
-		}
 		if err != nil {
-			return nil, training.Blame("encoder or the generator", "a smaller optim.lr, or optim.clip", err)
+			return nil, training.Blame("encoder or the generator", cure, err)
 		}
 		m["grad_norm"] = norm
 	}
