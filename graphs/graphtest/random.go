@@ -30,9 +30,6 @@ func (r Rand) Uniform(lo, hi float64, dims ...int) *graphs.Tensor {
 	return r.fill(func(int) float64 { return lo + (hi-lo)*r.Float64() }, dims)
 }
 
-// Positive has elements in [0.3, 2): logarithms, roots, divisors.
-func (r Rand) Positive(dims ...int) *graphs.Tensor { return r.Uniform(0.3, 2, dims...) }
-
 // Away has elements in [−2, 2) at least 0.05 away from each of the kinks, where
 // a function has no slope.
 func (r Rand) Away(kinks []float64, dims ...int) *graphs.Tensor {
@@ -62,15 +59,6 @@ func (r Rand) Ints(lo, hi int64, dims ...int) *graphs.Tensor {
 	v := make([]int64, graphs.Size(dims))
 	for i := range v {
 		v[i] = lo + r.Int64N(hi-lo)
-	}
-	return graphs.Of(v, dims...)
-}
-
-// Bools has elements that hold with probability one half.
-func (r Rand) Bools(dims ...int) *graphs.Tensor {
-	v := make([]bool, graphs.Size(dims))
-	for i := range v {
-		v[i] = r.IntN(2) == 1
 	}
 	return graphs.Of(v, dims...)
 }

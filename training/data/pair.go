@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -187,14 +186,4 @@ func holeOf(s *Set) (*Set, error) {
 	}
 	s.Beside[Hole] = m
 	return g, nil
-}
-
-// GivenNames is the conditions that [Options] Given derives.
-func GivenNames() []string {
-	var names []string
-	for n := range derived {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -123,6 +123,23 @@ func TestClipNormIsGlobal(t *testing.T) {
 	}
 }
 
+// TestNorm sums squares over tensors of every length around those that the loop takes at once.
+func TestNorm(t *testing.T) {
+	var p []Param
+	want, next := 0.0, float32(1)
+	for n := range 14 {
+		g := make([]float32, n)
+		for i := range g {
+			g[i], next = next, next+1
+			want += float64(g[i]) * float64(g[i])
+		}
+		p = append(p, Param{G: g})
+		if got := Norm(p); got != math.Sqrt(want) {
+			t.Errorf("with a tensor of %d: want %v, got %v", n, math.Sqrt(want), got)
+		}
+	}
+}
+
 // feed takes n updates of noisy gradients that depend on the update's number and the weights.
 func feed(t *testing.T, o Transform, e *EMA, p []Param, from, n int) {
 	t.Helper()
@@ -217,7 +234,9 @@ func TestRestoreRefuses(t *testing.T) {
 		"no part of the chain knows counter \"step\"": func(s State) { s.Counts["step"] = 1 },
 		"unknown tensor \"q/a\"":                      func(s State) { s.Tensors["0/q/a"] = nil },
 		"want the counter \"step\"":                   func(s State) { delete(s.Counts, "0/step") },
-		"tensors \"v\"":                               func(s State) { delete(s.Tensors, "0/v/a") },
+		"2 updates with 1 tensors \"v\" and 2":        func(s State) { delete(s.Tensors, "0/v/a") },
+		"0 updates with 2 tensors \"m\"":              func(s State) { s.Counts["0/step"] = 0 },
+		"got 2 counters":                              func(s State) { s.Counts["0/steps"] = 1 },
 	} {
 		o := Chain(Adam(0.9, 0.999, 1e-8), Scale(-1))
 		feed(t, o, NewEMA(0), params(), 0, 2)
@@ -243,7 +262,14 @@ func TestStepRefuses(t *testing.T) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}
-	p := params()
+	e, p := NewEMA(0), params()
+	feed(t, newOptimizer(), e, p, 0, 1)
+	for _, spoilt := range []Param{{Name: "b", W: p[1].W, G: make([]float32, 2)}, {Name: "b", W: make([]float32, 2), G: p[1].G}, {Name: "b", W: make([]float32, 2)}} {
+		if err := e.Update([]Param{p[0], spoilt}); err == nil || !strings.Contains(err.Error(), "parameter \"b\": want 1 weights") {
+			t.Errorf("an average of %d weights and %d gradient entries: %v", len(spoilt.W), len(spoilt.G), err)
+		}
+	}
+	p = params()
 	p[1].Name = "a"
 	if err := Step(newOptimizer(), p); err == nil || !strings.Contains(err.Error(), "two parameters are named \"a\"") {
 		t.Errorf("two parameters of one name: %v", err)
