@@ -18,6 +18,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/runtime"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/orttraining"
 	"ebmrun/runtime/ref"
 	"ebmrun/training/bind"
@@ -213,17 +214,9 @@ func TestRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	x, w := noise(r, 3, 1, 16, 16), noise(r, 3)
 	run := func(g *graphs.Model, in ...*graphs.Tensor) map[string][]float32 {
-		p, err := ref.New().Compile(t.Context(), g, runtime.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := make([]*graphs.Tensor, len(p.Outputs()))
-		if err := p.Run(t.Context(), in, out); err != nil {
-			t.Fatal(err)
-		}
 		all := map[string][]float32{}
-		for i, v := range p.Outputs() {
-			all[v.Name] = out[i].F32()
+		for i, v := range enginetest.Outputs(t, ref.New(), g, in...) {
+			all[g.Graph.Outputs[i].Name] = v.F32()
 		}
 		return all
 	}

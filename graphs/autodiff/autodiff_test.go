@@ -1,7 +1,6 @@
 package autodiff
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -11,7 +10,7 @@ import (
 	"testing"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/refeval"
+	"ebmrun/graphs/graphtest"
 )
 
 // forward builds a case as a graph x0, x1, … → y. With free set the first axis
@@ -60,19 +59,6 @@ func normals(rng *rand.Rand, dims []int) *graphs.Tensor {
 	return graphs.Of(v, dims...)
 }
 
-func evaluate(t *testing.T, m *graphs.Model, in []*graphs.Tensor) []*graphs.Tensor {
-	t.Helper()
-	p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := p.Run(context.Background(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 func moved(in, dir []*graphs.Tensor, h float64) []*graphs.Tensor {
 	out := append([]*graphs.Tensor(nil), in...)
 	for i, d := range dir {
@@ -99,9 +85,9 @@ func dot(a, b *graphs.Tensor) float64 {
 func check(t *testing.T, rng *rand.Rand, f, grad *graphs.Model, in []*graphs.Tensor, y, diff int) {
 	t.Helper()
 	const h = 1e-5
-	base := evaluate(t, f, in)
+	base := graphtest.Run(t, f, in...)
 	cot := normals(rng, base[y].Dims)
-	got := evaluate(t, grad, append(append([]*graphs.Tensor(nil), in...), cot))
+	got := graphtest.Run(t, grad, append(slices.Clone(in), cot)...)
 	for i, v := range base {
 		for k, x := range v.F64() {
 			if math.Abs(x-got[i].F64()[k]) > 1e-9*(1+math.Abs(x)) {
@@ -120,7 +106,7 @@ func check(t *testing.T, rng *rand.Rand, f, grad *graphs.Model, in []*graphs.Ten
 		}
 		have += dot(slope, d)
 	}
-	up, down := evaluate(t, f, moved(in, dir, h)), evaluate(t, f, moved(in, dir, -h))
+	up, down := graphtest.Run(t, f, moved(in, dir, h)...), graphtest.Run(t, f, moved(in, dir, -h)...)
 	want = (dot(up[y], cot) - dot(down[y], cot)) / (2 * h)
 	if !(math.Abs(want-have) <= 1e-6*(1+math.Abs(want))) {
 		t.Errorf("directional derivative: got %.10g, finite difference %.10g", have, want)
@@ -145,7 +131,7 @@ func TestRulesAgainstFiniteDifferences(t *testing.T) {
 				// Second order: the slope of the slope of x0.
 				slope := "grad/x0"
 				if seed == 0 {
-					cot := normals(rng, evaluate(t, f, in)[0].Dims)
+					cot := normals(rng, graphtest.Run(t, f, in...)[0].Dims)
 					in2 := append(append([]*graphs.Tensor(nil), in...), cot)
 					g2, err := Grad(g1, Options{Of: slope, VJP: true})
 					if err != nil {
@@ -294,9 +280,9 @@ func TestCheckCatchesWrongRule(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	x := []*graphs.Tensor{in(3).draw(rng)}
 	cot := normals(rng, []int{3})
-	got := evaluate(t, g, []*graphs.Tensor{x[0], cot})
+	got := graphtest.Run(t, g, x[0], cot)
 	dir := normals(rng, []int{3})
-	up, down := evaluate(t, f, moved(x, []*graphs.Tensor{dir}, 1e-5)), evaluate(t, f, moved(x, []*graphs.Tensor{dir}, -1e-5))
+	up, down := graphtest.Run(t, f, moved(x, []*graphs.Tensor{dir}, 1e-5)...), graphtest.Run(t, f, moved(x, []*graphs.Tensor{dir}, -1e-5)...)
 	want := (dot(up[0], cot) - dot(down[0], cot)) / 2e-5
 	if math.Abs(want-dot(got[1], dir)) < 1e-3*math.Abs(want) {
 		t.Errorf("a flipped sign went unnoticed: %v", want)
@@ -318,7 +304,7 @@ func TestSlopeOfAnActivation(t *testing.T) {
 	for i, name := range []string{"dz", "dx", "dmean"} {
 		b.Output(name, slopes[i])
 	}
-	got := evaluate(t, graphs.NewModel(g), []*graphs.Tensor{graphs.Of([]float64{3, -2}, 2)})
+	got := graphtest.Run(t, graphs.NewModel(g), graphs.Of([]float64{3, -2}, 2))
 	for i, v := range []float64{3, -2} {
 		s := 1 / (1 + math.Exp(-v))
 		th := math.Tanh(s)
@@ -339,7 +325,7 @@ func TestTiesShareTheSlope(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := graphs.Of([]float64{1, 2}, 2)
-	got := evaluate(t, g, []*graphs.Tensor{x, graphs.Of([]float64{1, 5}, 2)})
+	got := graphtest.Run(t, g, x, graphs.Of([]float64{1, 5}, 2))
 	if a, b := got[1].F64(), got[2].F64(); a[0] != 0.5 || b[0] != 0.5 || a[1] != 0 || b[1] != 1 {
 		t.Errorf("slopes %v and %v", a, b)
 	}
@@ -476,7 +462,7 @@ func TestLoweringsAtTheEdge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, out := range evaluate(t, d, []*graphs.Tensor{graphs.Of([]float64{0, 0, 0, 3, 0, 4}, 2, 3)}) {
+	for i, out := range graphtest.Run(t, d, graphs.Of([]float64{0, 0, 0, 3, 0, 4}, 2, 3)) {
 		for k, v := range out.F64() {
 			if math.IsNaN(v) || i == 0 && k < 3 && v != 0 {
 				t.Errorf("output %d: %v", i, out.F64())

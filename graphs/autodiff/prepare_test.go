@@ -263,7 +263,7 @@ func TestFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, w := []float64{0.3, -0.7, 1.1, 0.2, -0.4, 0.9}, []float64{0.8, -1.2}
-	got := evaluate(t, g, []*graphs.Tensor{graphs.Of(x, 3, 2), graphs.Of(w, 2)})
+	got := graphtest.Run(t, g, graphs.Of(x, 3, 2), graphs.Of(w, 2))
 	for i, s := range got[1].F64() {
 		u := x[i] * w[i%2]
 		th := math.Tanh(u * u)
@@ -321,7 +321,7 @@ func TestStraightThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := []*graphs.Tensor{graphs.Of([]float64{0.33, 1.1, -7.3, 20, -0.4, 0.9}, 2, 3)}
-	want, got := evaluate(t, m, in)[0].F64(), evaluate(t, g, in)
+	want, got := graphtest.Run(t, m, in...)[0].F64(), graphtest.Run(t, g, in...)
 	// y = q², so the slope is 2q, and 0 where 20/0.1 exceeds what 8 bits hold.
 	round := []float64{0.3, 1, -7.25, 12.7, -0.5, 1}
 	for i, r := range round {
@@ -346,7 +346,7 @@ func TestAbsorbExpands(t *testing.T) {
 		return b.Sum(b.Add(b.Add(x, b.Expand(w, b.Ints(3, 2))), b.Mul(b.Expand(w, b.Ints(4, 3, 2)), w)), false, 0)
 	})
 	in := []*graphs.Tensor{graphs.Of([]float64{1, 2, 3, 4, 5, 6}, 3, 2), graphs.Of([]float64{0.5, -1}, 2)}
-	want := evaluate(t, m, in)[0].F64()
+	want := graphtest.Run(t, m, in...)[0].F64()
 	if err := Tidy(m.Graph); err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestAbsorbExpands(t *testing.T) {
 	if kept != 1 {
 		t.Errorf("%d Expand nodes are left, want 1", kept)
 	}
-	for i, v := range evaluate(t, m, in)[0].F64() {
+	for i, v := range graphtest.Run(t, m, in...)[0].F64() {
 		if v != want[i] {
 			t.Errorf("element %d: %v, was %v", i, v, want[i])
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"ebmrun/graphs"
+	"ebmrun/graphs/graphtest"
 )
 
 // Recomputation gives the same bits for every rule, and does recompute.
@@ -49,7 +50,7 @@ func TestRecomputeGivesTheSameNumbers(t *testing.T) {
 					again++
 				}
 			}
-			a, r := evaluate(t, plain, in), evaluate(t, re, in)
+			a, r := graphtest.Run(t, plain, in...), graphtest.Run(t, re, in...)
 			if !reflect.DeepEqual(a, r) {
 				for i := range a {
 					t.Errorf("output %d: recomputed %v, plain %v", i, r[i], a[i])

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"ebmrun/graphs"
+	"ebmrun/graphs/graphtest"
 	"ebmrun/graphs/passes"
-	"ebmrun/graphs/refeval"
 )
 
 type val = *graphs.Value
@@ -111,9 +111,9 @@ func TestFreeBatch(t *testing.T) {
 				}
 				rows := 2 * n
 				x := normalTensor(rand.New(rand.NewPCG(2, 2)), rows, 4, 6)
-				got := runOn(t, free, x)
+				got := graphtest.Run(t, free, x)[0]
 				for from := 0; from < rows; from += n {
-					want := runOn(t, m, graphs.Of(x.F64()[from*24:(from+n)*24], n, 4, 6)).F64()
+					want := graphtest.Run(t, m, graphs.Of(x.F64()[from*24:(from+n)*24], n, 4, 6))[0].F64()
 					at := from / n * len(want)
 					for i, w := range want {
 						if d := got.F64()[at+i] - w; d > 1e-12 || d < -1e-12 {
@@ -124,19 +124,6 @@ func TestFreeBatch(t *testing.T) {
 			})
 		}
 	}
-}
-
-func runOn(t *testing.T, m *graphs.Model, x *graphs.Tensor) *graphs.Tensor {
-	t.Helper()
-	p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := p.Run(t.Context(), []*graphs.Tensor{x})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out[0]
 }
 
 // What mixes rows, or may, is refused by name: some of these would pass a trial
@@ -186,7 +173,7 @@ func TestFreeBatchBehindSymbolicInput(t *testing.T) {
 	if err != nil || freed.Batch != 3 {
 		t.Fatalf("%+v %v", freed, err)
 	}
-	if y := runOn(t, free, normalTensor(rand.New(rand.NewPCG(2, 2)), 5, 4, 6)); y.Dims[0] != 5 {
+	if y := graphtest.Run(t, free, normalTensor(rand.New(rand.NewPCG(2, 2)), 5, 4, 6))[0]; y.Dims[0] != 5 {
 		t.Errorf("dims %v", y.Dims)
 	}
 }

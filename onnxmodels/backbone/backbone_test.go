@@ -1,7 +1,6 @@
 package backbone_test
 
 import (
-	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -19,7 +18,6 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/onnxmodels/nn"
-	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
@@ -109,16 +107,6 @@ func pictures(seed uint64, dims ...int) *graphs.Tensor {
 	return graphs.Of(y, dims...)
 }
 
-func run(t testing.TB, m *graphs.Model, in ...*graphs.Tensor) []*graphs.Tensor {
-	t.Helper()
-	p := enginetest.Compile(t, ref.New(), m, runtime.Options{})
-	out := make([]*graphs.Tensor, len(p.Outputs()))
-	if err := p.Run(context.Background(), in, out); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
 // checkGrad compares the slopes of an energy, in x and in what it learns, with
 // differences in float64.
 func checkGrad(t testing.TB, m *onnxmodels.Model, batch int, o graphtest.GradOptions) {
@@ -158,7 +146,7 @@ func TestLayouts(t *testing.T) {
 				t.Errorf("channels last %v: %s is left", last, node.Label())
 			}
 		}
-		score := run(t, m.Model, x)[1].F32()
+		score := enginetest.Outputs(t, ref.New(), m.Model, x)[1].F32()
 		if want == nil {
 			want = score
 			checkGrad(t, m, 2, graphtest.GradOptions{Step: 1e-7})
@@ -196,7 +184,7 @@ func TestInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Output("y", maps[0])
-		got := run(t, graphs.NewModel(b.Target()), graphs.Of(c.x[:], 1, 3, 1, 1))[0].F32()
+		got := enginetest.Outputs(t, ref.New(), graphs.NewModel(b.Target()), graphs.Of(c.x[:], 1, 3, 1, 1))[0].F32()
 		for i, want := range c.want {
 			if math.Abs(float64(-got[i])-want) > 1e-4 {
 				t.Errorf("%s: channel %d: wanted %g, got %g", name, i, want, -got[i])
@@ -210,8 +198,8 @@ func TestGrey(t *testing.T) {
 	n := open(t, small(t, false, colours...), backbone.Spec{Cut: []string{"relu2"}, Input: backbone.Caffe})
 	grey := pictures(2, 1, 1, 8, 8)
 	rgb := append(append(append([]float32(nil), grey.F32()...), grey.F32()...), grey.F32()...)
-	one := run(t, linear(t, n, true, 1, 8, 8).Model, grey)[1].F32()[0]
-	three := run(t, linear(t, n, true, 3, 8, 8).Model, graphs.Of(rgb, 1, 3, 8, 8))[1].F32()[0]
+	one := enginetest.Outputs(t, ref.New(), linear(t, n, true, 1, 8, 8).Model, grey)[1].F32()[0]
+	three := enginetest.Outputs(t, ref.New(), linear(t, n, true, 3, 8, 8).Model, graphs.Of(rgb, 1, 3, 8, 8))[1].F32()[0]
 	if math.Abs(float64(one-three)) > 1e-4*math.Abs(float64(three)) {
 		t.Errorf("score of a grey picture: wanted %g as in colours, got %g", three, one)
 	}
@@ -322,10 +310,10 @@ func TestExports(t *testing.T) {
 			c.spec.Net = name
 			m := linear(t, open(t, file, c.spec), false, c.dims...)
 			x := pictures(1, append([]int{2}, c.dims...)...)
-			both := run(t, m.Model, x)[1].F32()
+			both := enginetest.Outputs(t, ref.New(), m.Model, x)[1].F32()
 			for i := range 2 { // rows do not see one another
 				row := x.F32()[i*m.Size() : (i+1)*m.Size()]
-				if one := run(t, m.Model, graphs.Of(row, append([]int{1}, c.dims...)...))[1].F32()[0]; math.Abs(float64(one-both[i])) > 1e-4*math.Abs(float64(one)) {
+				if one := enginetest.Outputs(t, ref.New(), m.Model, graphs.Of(row, append([]int{1}, c.dims...)...))[1].F32()[0]; math.Abs(float64(one-both[i])) > 1e-4*math.Abs(float64(one)) {
 					t.Errorf("example %d: wanted %g as alone, got %g", i, one, both[i])
 				}
 			}
@@ -348,7 +336,7 @@ func TestSwin(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Output("h", maps[0])
-		got := run(t, graphs.NewModel(b.Target()), graphs.Of(x, 2, 3, 16, 16))[0].F32() // [2, 8, 4, 4]
+		got := enginetest.Outputs(t, ref.New(), graphs.NewModel(b.Target()), graphs.Of(x, 2, 3, 16, 16))[0].F32() // [2, 8, 4, 4]
 		for i, v := range want {
 			if at := ((i/128)*8+i%8)*16 + i/8%16; math.Abs(float64(got[at]-v)) > 1e-4 {
 				t.Fatalf("%s: feature %d: wanted %g, got %g", name, i, v, got[at])

@@ -150,7 +150,7 @@ func TestClasses(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.Output("logits", maps[0])
-			logits := run(t, graphs.NewModel(b.Target()), graphs.Of(set.X(), 1, 3, 224, 224))[0].F32()
+			logits := enginetest.Outputs(t, ref.New(), graphs.NewModel(b.Target()), graphs.Of(set.X(), 1, 3, 224, 224))[0].F32()
 			best := 0
 			for i, v := range logits {
 				if v > logits[best] {

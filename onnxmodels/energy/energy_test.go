@@ -1,7 +1,6 @@
 package energy_test
 
 import (
-	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -12,10 +11,8 @@ import (
 	"ebmrun/graphs/autodiff"
 	"ebmrun/graphs/graphtest"
 	"ebmrun/graphs/passes"
-	"ebmrun/graphs/refeval"
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
-	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ort"
 	"ebmrun/runtime/ref"
@@ -201,7 +198,7 @@ func TestSamePadding(t *testing.T) {
 			m := build(t, s, []int{1, size, size}, 0)
 			w := passes.Weights(m.Graph)
 			x := floats(5, size*size)
-			got := run(t, ref.New(), m.Model, graphs.Of(x, 1, 1, size, size))[1].F32()[0]
+			got := enginetest.Outputs(t, ref.New(), m.Model, graphs.Of(x, 1, 1, size, size))[1].F32()[0]
 			want := conv(x, w[0].Const.F32(), float64(w[1].Const.F32()[0]), size, c.kernel, c.stride)
 			if math.Abs(float64(got)-want) > 1e-4*(1+math.Abs(want)) {
 				t.Errorf("size %d, %+v: wanted a score of %g, got %g", size, c, want, got)
@@ -221,16 +218,6 @@ func floats(seed uint64, n int) []float32 {
 		x[i] = float32(r.NormFloat64())
 	}
 	return x
-}
-
-func run(t testing.TB, e runtime.Engine, m *graphs.Model, in ...*graphs.Tensor) []*graphs.Tensor {
-	t.Helper()
-	p := enginetest.Compile(t, e, m, runtime.Options{})
-	out := make([]*graphs.Tensor, len(p.Outputs()))
-	if err := p.Run(context.Background(), in, out); err != nil {
-		t.Fatal(err)
-	}
-	return out
 }
 
 // TestEngines compares ONNX Runtime with the reference engine on the full
@@ -255,7 +242,7 @@ func TestEngines(t *testing.T) {
 				batch = 1
 			}
 			x := graphs.Of(floats(11, batch*m.Size()), append([]int{batch}, m.Dims...)...)
-			got, reference := run(t, e, grad, x), run(t, ref.New(), grad, x)
+			got, reference := enginetest.Outputs(t, e, grad, x), enginetest.Outputs(t, ref.New(), grad, x)
 			for i, v := range grad.Graph.Outputs {
 				var diff, size float64
 				for j, a := range reference[i].F32() {
@@ -277,7 +264,7 @@ func TestReference(t *testing.T) {
 	x := floats(1, 6)
 	for _, sigma := range []float64{0, 0.5} {
 		m := build(t, s, []int{2}, sigma)
-		out := run(t, ref.New(), m.Model, graphs.Of(x, 3, 2))
+		out := enginetest.Outputs(t, ref.New(), m.Model, graphs.Of(x, 3, 2))
 		u, f := out[0].F32(), out[1].F32()
 		for i := range 3 {
 			want := -float64(f[i])
@@ -353,22 +340,14 @@ func TestFloat64(t *testing.T) {
 	s, _ := energy.ByName("digits28")
 	m := build(t, s, []int{1, 28, 28}, 0)
 	x := floats(2, m.Size())
-	p, err := refeval.New(m.Graph, graphs.OpsetVersion, refeval.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	wide := make([]float64, len(x))
 	for i, v := range x {
 		wide[i] = float64(v)
 	}
-	out, err := p.Run(t.Context(), []*graphs.Tensor{graphs.Of(wide, 1, 1, 28, 28)})
+	want, err := graphtest.Run(t, m.Model, graphs.Of(wide, 1, 1, 28, 28))[1].AsFloats()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := out[1].AsFloats()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := run(t, ref.New(), m.Model, graphs.Of(x, 1, 1, 28, 28))[1]
+	got := enginetest.Outputs(t, ref.New(), m.Model, graphs.Of(x, 1, 1, 28, 28))[1]
 	enginetest.Close(t, "score", got, 1e-5, want...)
 }

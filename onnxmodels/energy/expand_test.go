@@ -9,6 +9,7 @@ import (
 	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
 
@@ -45,10 +46,10 @@ func TestExpansion(t *testing.T) {
 			at := 2*r*2*side + 2*c
 			small[i] = (x[at] + x[at+1] + x[at+2*side] + x[at+2*side+1]) / 4
 		}
-		want := run(t, ref.New(), coarse.Model, graphs.Of(small, 2, 3, side, side))[1].F32()
+		want := enginetest.Outputs(t, ref.New(), coarse.Model, graphs.Of(small, 2, 3, side, side))[1].F32()
 		gap := func(alpha float32) float64 {
 			to[energy.Fade][0] = alpha
-			got := run(t, ref.New(), fine.Model, graphs.Of(x, 2, 3, 2*side, 2*side))[1].F32()
+			got := enginetest.Outputs(t, ref.New(), fine.Model, graphs.Of(x, 2, 3, 2*side, 2*side))[1].F32()
 			return math.Abs(float64(got[0]-want[0])) + math.Abs(float64(got[1]-want[1]))
 		}
 		if g := gap(0); g > 1e-4 {

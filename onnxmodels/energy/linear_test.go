@@ -10,6 +10,7 @@ import (
 	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
 
@@ -52,7 +53,7 @@ func TestLinear(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := run(t, ref.New(), grad, graphs.Of(x, 2, 1, 4, 4))
+		out := enginetest.Outputs(t, ref.New(), grad, graphs.Of(x, 2, 1, 4, 4))
 		at := func(name string) []float32 {
 			for i, v := range grad.Graph.Outputs {
 				if v.Name == name {

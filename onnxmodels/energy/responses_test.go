@@ -8,6 +8,7 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels/energy"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 	"ebmrun/training/filters"
 )
@@ -58,7 +59,7 @@ func TestResponses(t *testing.T) {
 					}
 				}
 			}
-			got := run(t, ref.New(), m.Model, graphs.Of(x, 1, 1, h, w))[1].F32()[0]
+			got := enginetest.Outputs(t, ref.New(), m.Model, graphs.Of(x, 1, 1, h, w))[1].F32()[0]
 			if math.Abs(float64(got)-want) > 1e-3 {
 				t.Errorf("circular %v, tied %v: wanted a score of %g, got %g", circular, tied, want, got)
 			}
@@ -87,7 +88,7 @@ func TestAtoms(t *testing.T) {
 		}
 		want += float64(v) * math.Abs(r)
 	}
-	if got := run(t, ref.New(), m.Model, graphs.Of(x, 1, 1, 2, 3))[1].F32()[0]; math.Abs(float64(got)-want) > 1e-4 {
+	if got := enginetest.Outputs(t, ref.New(), m.Model, graphs.Of(x, 1, 1, 2, 3))[1].F32()[0]; math.Abs(float64(got)-want) > 1e-4 {
 		t.Errorf("wanted a score of %g, got %g", want, got)
 	}
 	gradients(t, m, 2, 1e-8)

@@ -7,7 +7,6 @@ import (
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/nn"
-	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
@@ -73,14 +72,10 @@ func TestActivations(t *testing.T) {
 			t.Errorf("activation %s is not in the table of this test", name)
 			continue
 		}
-		p := enginetest.Compile(t, ref.New(), enginetest.Build(t, func(b *graphs.Builder) {
+		out := enginetest.Outputs(t, ref.New(), enginetest.Build(t, func(b *graphs.Builder) {
 			x := b.Input("x", graphs.Float32, graphs.MakeShape(len(in)))
 			b.Output("y", b.Identity((&nn.Net{Builder: b}).Activate(name, x)))
-		}), runtime.Options{})
-		out := make([]*graphs.Tensor, 1)
-		if err := p.Run(t.Context(), []*graphs.Tensor{graphs.Of(in, len(in))}, out); err != nil {
-			t.Fatal(err)
-		}
+		}), graphs.Of(in, len(in)))
 		values := make([]float64, len(in))
 		for i, x := range in {
 			values[i] = f(float64(x))
@@ -96,14 +91,10 @@ func TestDense(t *testing.T) {
 			w[i] = float32(i)
 		}
 	}
-	p := enginetest.Compile(t, ref.New(), enginetest.Build(t, func(b *graphs.Builder) {
+	out := enginetest.Outputs(t, ref.New(), enginetest.Build(t, func(b *graphs.Builder) {
 		n := &nn.Net{Builder: b, Weights: count, Biases: count}
 		x := b.Input("x", graphs.Float32, graphs.MakeShape(1, 2, 1, 1))
 		b.Output("y", n.Dense("d", n.Flatten(x), 3))
-	}), runtime.Options{})
-	out := make([]*graphs.Tensor, 1)
-	if err := p.Run(t.Context(), []*graphs.Tensor{graphs.Of([]float32{10, 1}, 1, 2, 1, 1)}, out); err != nil {
-		t.Fatal(err)
-	}
+	}), graphs.Of([]float32{10, 1}, 1, 2, 1, 1))
 	enginetest.Close(t, "y", out[0], 1e-6, 3, 15, 27)
 }

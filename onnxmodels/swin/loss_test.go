@@ -8,7 +8,7 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/graphs/autodiff"
 	"ebmrun/graphs/graphtest"
-	"ebmrun/runtime"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
 
@@ -54,17 +54,11 @@ func TestStructure(t *testing.T) {
 		in[1] = append(in[1], float32(math.Tanh(3*float64(in[0][i*7%len(in[0])]))))
 		in[2] = append(in[2], float32(i%4%3))
 	}
-	p, err := ref.New().Compile(t.Context(), m, runtime.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, tensors := make([]*graphs.Tensor, 2), []*graphs.Tensor{}
+	var tensors []*graphs.Tensor
 	for _, v := range in {
 		tensors = append(tensors, graphs.Of(v, 2, 1, h, w))
 	}
-	if err := p.Run(t.Context(), tensors, out); err != nil {
-		t.Fatal(err)
-	}
+	out := enginetest.Outputs(t, ref.New(), m, tensors...)
 	for n := range 2 {
 		var parts [3][]float64
 		for k, v := range [][]float32{out[0].F32(), in[1], in[2]} {

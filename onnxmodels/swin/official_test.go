@@ -9,7 +9,7 @@ import (
 
 	"ebmrun/graphs"
 	"ebmrun/graphs/graphtest"
-	"ebmrun/runtime"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
 
@@ -49,16 +49,8 @@ func TestOfficial(t *testing.T) {
 			c := i / 256 % 3
 			x[i] = float32(2*(float64(x[i])*deviation[c]+mean[c]) - 1)
 		}
-		p, err := ref.New().Compile(t.Context(), m, runtime.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := make([]*graphs.Tensor, 1)
-		if err := p.Run(t.Context(), []*graphs.Tensor{graphs.Of(x, 2, 3, 16, 16)}, out); err != nil {
-			t.Fatal(err)
-		}
 		// the file ends in a normalisation over the 8 channels, which come last
-		y := out[0].F32()
+		y := enginetest.Outputs(t, ref.New(), m, graphs.Of(x, 2, 3, 16, 16))[0].F32()
 		const c, plane = 8, 16
 		worst := 0.0
 		for i := range 2 * plane {

@@ -13,7 +13,7 @@ import (
 	"ebmrun/graphs/passes"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/generator"
-	"ebmrun/runtime"
+	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ref"
 )
 
@@ -37,15 +37,7 @@ func run(t *testing.T, s Spec, x []float32, dims []int, layers func(b builder, x
 	if _, err := passes.SetBatch(g, "batch", 1); err != nil {
 		t.Fatal(err)
 	}
-	p, err := ref.New().Compile(t.Context(), graphs.NewModel(g), runtime.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := make([]*graphs.Tensor, 1)
-	if err := p.Run(t.Context(), []*graphs.Tensor{graphs.Of(x, append([]int{1}, dims...)...)}, out); err != nil {
-		t.Fatal(err)
-	}
-	return out[0].F32(), weights
+	return enginetest.Outputs(t, ref.New(), graphs.NewModel(g), graphs.Of(x, append([]int{1}, dims...)...))[0].F32(), weights
 }
 
 func normals(n int) []float32 {
@@ -243,15 +235,7 @@ func TestAhead(t *testing.T) {
 		if _, err := passes.SetBatch(m.Graph, "batch", 2); err != nil {
 			t.Fatal(err)
 		}
-		p, err := ref.New().Compile(t.Context(), m, runtime.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := make([]*graphs.Tensor, len(p.Outputs()))
-		if err := p.Run(t.Context(), in, out); err != nil {
-			t.Fatal(err)
-		}
-		return out
+		return enginetest.Outputs(t, ref.New(), m, in...)
 	}
 	z, c := graphs.Of(normals(4), 2, 2), graphs.Of(normals(2*3*64), 2, 3, 8, 8)
 	whole := eval(passes.Clone(m.Model.Model), z, c)[0].F32()

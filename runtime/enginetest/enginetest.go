@@ -73,6 +73,17 @@ func Compile(t testing.TB, e runtime.Engine, m *graphs.Model, o runtime.Options)
 	return p
 }
 
+// Outputs is what an engine makes of a model's inputs.
+func Outputs(t testing.TB, e runtime.Engine, m *graphs.Model, in ...*graphs.Tensor) []*graphs.Tensor {
+	t.Helper()
+	p := Compile(t, e, m, runtime.Options{})
+	out := make([]*graphs.Tensor, len(p.Outputs()))
+	if err := p.Run(t.Context(), in, out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // Close reports the first element in which got differs from want by more than
 // tol·(1 + |want|).
 func Close(t testing.TB, what string, got *graphs.Tensor, tol float64, want ...float64) {
