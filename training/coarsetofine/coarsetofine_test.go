@@ -13,6 +13,7 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/coarsetofine"
 	"ebmrun/training/data"
 	"ebmrun/training/pyramid"
@@ -44,15 +45,7 @@ func networks(t testing.TB, e runtime.Engine, c coarsetofine.Config) (*coarsetof
 	var nets []training.Energy
 	var bound []*bind.Energy
 	for k, side := range []int{8, 16} {
-		m, err := energy.Build(*c.Spec, []int{1, side, side}, 0, uint64(k))
-		if err != nil {
-			t.Fatal(err)
-		}
-		net, err := bind.New(t.Context(), m, e, bind.Options{Runtime: runtime.Options{Threads: 1, NoSpin: true}, Spectral: c.Spectral})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { net.Close() })
+		net := bindtest.On(t, e, bind.Options{Spectral: c.Spectral})(energy.Build(*c.Spec, []int{1, side, side}, 0, uint64(k)))
 		nets, bound = append(nets, net), append(bound, net)
 	}
 	s, err := coarsetofine.New(c, nets, set, 3)

@@ -10,6 +10,7 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/sampler"
@@ -87,14 +88,7 @@ func moments(x []float32, dim int) (mean, variance []float64) {
 func TestLinearStationary(t *testing.T) {
 	const sigma, size, chains = 0.8, 0.6, 1500
 	spec := energy.Spec{Layers: []energy.Layer{{Filters: 1}}, Activation: "linear"}
-	m, err := energy.Build(spec, []int{2}, sigma, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := bind.New(t.Context(), m, ref.New(), bind.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := bindtest.On(t, ref.New(), bind.Options{})(energy.Build(spec, []int{2}, sigma, 1))
 	w := []float32{0.9, -0.6}
 	copy(e.Params()[0].W, w)
 	c := config(func(c *generativeconvnet.Config) {

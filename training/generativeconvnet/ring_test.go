@@ -11,6 +11,7 @@ import (
 	"ebmrun/runtime/ort"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
 	"ebmrun/training/generativeconvnet"
@@ -30,16 +31,7 @@ func network(t testing.TB, c generativeconvnet.Config, e runtime.Engine, dims ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := energy.Build(spec, dims, c.Reference.Sigma, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := bind.New(context.Background(), m, e, bind.Options{Runtime: runtime.Options{Threads: 1, NoSpin: true}, Spectral: c.Spectral})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return b
+	return bindtest.On(t, e, bind.Options{Spectral: c.Spectral})(energy.Build(spec, dims, c.Reference.Sigma, 1))
 }
 
 func rings(t testing.TB, part string, n int) *data.Set {

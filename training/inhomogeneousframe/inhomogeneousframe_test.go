@@ -9,6 +9,7 @@ import (
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ort"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/inhomogeneousframe"
 	"ebmrun/training/maxent"
@@ -23,15 +24,7 @@ func system(t testing.TB, c inhomogeneousframe.Config, source string, size, n in
 	set, _ = data.Rescale(c.DataScale(), set, set)
 	engine, err := ort.Open("")
 	enginetest.Unavailable(t, err)
-	m, err := c.Network(set.Dims())
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := bind.New(context.Background(), m, engine, bind.Options{Runtime: runtime.Options{Provider: runtime.CPU, Threads: 1, NoSpin: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
+	e := bindtest.On(t, engine, bind.Options{Runtime: runtime.Options{Provider: runtime.CPU}})(c.Network(set.Dims()))
 	s, err := inhomogeneousframe.New(t.Context(), c, e, set, 1)
 	if err != nil {
 		t.Fatal(err)

@@ -7,10 +7,10 @@ import (
 	"testing"
 
 	"ebmrun/onnxmodels/energy"
-	"ebmrun/runtime"
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/maxent"
 	"ebmrun/training/optim"
@@ -207,16 +207,7 @@ func network(t testing.TB) *bind.Energy {
 	for i := range 5 {
 		eye[6*i] = 1
 	}
-	m, err := energy.Linear([]int{5}, 1, false, energy.Atoms(eye))
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := bind.New(context.Background(), m, ref.New(), bind.Options{Runtime: runtime.Options{Threads: 1, NoSpin: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return e
+	return bindtest.On(t, ref.New(), bind.Options{})(energy.Linear([]int{5}, 1, false, energy.Atoms(eye)))
 }
 
 // TestResume: 10 iterations, and 5 saved, restored in a new system and 5 more, are the same bits.

@@ -12,6 +12,7 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/multigrid"
 	"ebmrun/training/systemtest"
@@ -36,15 +37,7 @@ func networks(t testing.TB, e runtime.Engine, fused bool) *multigrid.System {
 	c.Data.Noise = 0.01
 	var nets []training.Energy
 	for k, spec := range c.Specs {
-		m, err := energy.Build(spec, []int{1, c.Grids[k+1], c.Grids[k+1]}, 0, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		net, err := bind.New(t.Context(), m, e, bind.Options{Runtime: runtime.Options{Threads: 1, NoSpin: true}, Spectral: k == 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { net.Close() })
+		net := bindtest.On(t, e, bind.Options{Spectral: k == 1})(energy.Build(spec, []int{1, c.Grids[k+1], c.Grids[k+1]}, 0, 1))
 		nets = append(nets, net)
 	}
 	s, err := multigrid.New(c, nets, set, 3)

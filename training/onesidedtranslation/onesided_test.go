@@ -14,6 +14,7 @@ import (
 	"ebmrun/runtime/ort"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/onesidedtranslation"
 	"ebmrun/training/optim"
@@ -206,15 +207,7 @@ func networks(t testing.TB, e runtime.Engine) *onesidedtranslation.System {
 		c.Langevin = training.Langevin{Steps: 3, Step: 1, Noise: 0.01, Clamp: [2]float64{-1, 1}, Fused: true}
 		c.Optim = training.Optim{LR: 1e-2, Decay: 0.1}
 	})
-	m, err := energy.Build(*c.Spec, []int{1, 8, 8}, 0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	net, err := bind.New(t.Context(), m, e, bind.Options{Runtime: runtime.Options{Threads: 1, NoSpin: true}, Spectral: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { net.Close() })
+	net := bindtest.On(t, e, bind.Options{Spectral: true})(energy.Build(*c.Spec, []int{1, 8, 8}, 0, 1))
 	s, err := onesidedtranslation.New(c, net, sets[0], sets[1], 3)
 	if err != nil {
 		t.Fatal(err)

@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	"ebmrun/onnxmodels/energy"
-	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ort"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/patchwise"
 	"ebmrun/training/systemtest"
@@ -47,16 +47,8 @@ func networks(t testing.TB, c patchwise.Config) (*patchwise.System, []*bind.Ener
 	engine, err := ort.Open("")
 	enginetest.Unavailable(t, err)
 	one := func(h, w int) *bind.Energy {
-		m, err := energy.Build(*c.Spec, []int{3, h, w}, 0, uint64(h))
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := bind.New(t.Context(), m, engine, bind.Options{Runtime: runtime.Options{Threads: 1, NoSpin: true}, Spectral: c.Spectral,
-			Only: func(_ string, dims []int) bool { return dims[0] > 1 }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { e.Close() })
+		e := bindtest.On(t, engine, bind.Options{Spectral: c.Spectral,
+			Only: func(_ string, dims []int) bool { return dims[0] > 1 }})(energy.Build(*c.Spec, []int{3, h, w}, 0, uint64(h)))
 		return e
 	}
 	sizes, err := c.Sizes(16, 16)

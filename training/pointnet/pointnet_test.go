@@ -10,6 +10,7 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/diag"
 	"ebmrun/training/generativeconvnet"
@@ -40,16 +41,7 @@ func config(change func(*pointnet.Config)) pointnet.Config {
 
 func network(t testing.TB, c pointnet.Config) *bind.Energy {
 	t.Helper()
-	m, err := energy.Build(*c.Spec, []int{points, 3}, c.Reference.Sigma, 5)
-	if err != nil {
-		t.Fatal(err)
-	}
-	net, err := bind.New(context.Background(), m, ref.New(), bind.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { net.Close() })
-	return net
+	return bindtest.On(t, ref.New(), bind.Options{})(energy.Build(*c.Spec, []int{points, 3}, c.Reference.Sigma, 5))
 }
 
 func system(t testing.TB, c pointnet.Config) *pointnet.System {

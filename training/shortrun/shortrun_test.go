@@ -9,6 +9,7 @@ import (
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/runtime/ref"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/sampler"
 	"ebmrun/training/shortrun"
 )
@@ -40,15 +41,7 @@ const dim = 6
 func net(t testing.TB, activation string, sigma, gain float64) *bind.Energy {
 	t.Helper()
 	spec := energy.Spec{Layers: []energy.Layer{{Filters: 20}, {Filters: 20}, {Filters: 1}}, Activation: activation}
-	m, err := energy.Build(spec, []int{dim}, sigma, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := bind.New(context.Background(), m, ref.New(), bind.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
+	e := bindtest.On(t, ref.New(), bind.Options{})(energy.Build(spec, []int{dim}, sigma, 4))
 	for _, p := range e.Params() {
 		for i := range p.W {
 			p.W[i] *= float32(gain)

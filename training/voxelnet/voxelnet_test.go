@@ -11,6 +11,7 @@ import (
 	"ebmrun/runtime/ref"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/bind/bindtest"
 	"ebmrun/training/data"
 	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/systemtest"
@@ -40,15 +41,7 @@ func config(change func(*voxelnet.Config)) voxelnet.Config {
 func system(t testing.TB, c voxelnet.Config) *voxelnet.System {
 	t.Helper()
 	set := shapes(t)
-	m, err := energy.Build(*c.Spec, set.Dims(), c.Reference.Sigma, 5)
-	if err != nil {
-		t.Fatal(err)
-	}
-	net, err := bind.New(context.Background(), m, ref.New(), bind.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { net.Close() })
+	net := bindtest.On(t, ref.New(), bind.Options{})(energy.Build(*c.Spec, set.Dims(), c.Reference.Sigma, 5))
 	s, err := voxelnet.New(c, net, set, 3)
 	if err != nil {
 		t.Fatal(err)
