@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestStopping checks that a verb that asked for the stop channel gets the first
@@ -27,6 +28,20 @@ func TestStopping(t *testing.T) {
 	}
 	signals <- os.Interrupt
 	<-ctx.Done()
+}
+
+// TestPatiently: work that ends is waited for, and work that does not is left soon after it was broken off.
+func TestPatiently(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := patiently(ctx, time.Hour, func() error { return errInterrupted }); err != errInterrupted {
+		t.Errorf("of work that ends: %v", err)
+	}
+	never := make(chan struct{})
+	defer close(never)
+	if err := patiently(ctx, time.Millisecond, func() error { <-never; return nil }); err != errBrokenOff {
+		t.Errorf("of work that does not end: %v", err)
+	}
 }
 
 func TestWatchEnds(t *testing.T) {

@@ -36,8 +36,10 @@ func execute(args []string, stdout, stderr io.Writer, signals chan os.Signal) in
 	go c.interrupt.watch(ctx, signals, cancel, c.log.Warn)
 	root := newRoot(c)
 	root.SetArgs(args)
-	err := guarded(ctx, root)
-	c.closeTraining()
+	err := patiently(ctx, patience, func() error { return guarded(ctx, root) })
+	if err != errBrokenOff {
+		c.closeTraining()
+	}
 	if err == nil {
 		return 0
 	}

@@ -135,7 +135,8 @@ func valueTexts(values map[string]float64) []string {
 	return out
 }
 
+// isTerminal reports whether w is a terminal that can go back to the beginning of a line.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
+	return ok && os.Getenv("TERM") != "dumb" && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
