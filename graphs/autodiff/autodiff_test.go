@@ -471,3 +471,31 @@ func TestLoweringsAtTheEdge(t *testing.T) {
 		}
 	}
 }
+
+// TestSeed: without a cotangent the sum of y is differentiated, whether y's sizes are
+// known beforehand, read off the inputs, or read off y itself.
+func TestSeed(t *testing.T) {
+	for name, sizes := range map[string][2]graphs.Dim{
+		"known": {graphs.D(2), graphs.D(3)}, "of an input": {graphs.Sym("n"), graphs.D(0)}, "of the output": {graphs.Sym("n"), graphs.Sym("m")},
+	} {
+		g := &graphs.Graph{Name: name}
+		b := graphs.NewBuilder(g)
+		x := b.Input("x", graphs.Float64, graphs.Shape{sizes[0], graphs.D(2)})
+		all, in := x, []*graphs.Tensor{graphs.Of([]float64{1, -2, 3, 0.5}, 2, 2)}
+		if sizes[1].N != 0 || !sizes[1].Known() {
+			all = b.Concat(0, x, b.Input("z", graphs.Float64, graphs.Shape{sizes[1], graphs.D(2)}))
+			in = append(in, graphs.Of(make([]float64, 6), 3, 2))
+		}
+		b.Output("y", b.Mul(all, all))
+		if _, err := b.Graph(); err != nil {
+			t.Fatal(err)
+		}
+		grad, err := Grad(graphs.NewModel(g), Options{Wrt: []string{"x"}})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if got := evaluate(t, grad, in)[1].F64(); !slices.Equal(got, []float64{2, -4, 6, 1}) {
+			t.Errorf("%s: want 2x, got %v", name, got)
+		}
+	}
+}

@@ -109,13 +109,12 @@ func (l *looping) back(dy []val) (*graphs.Node, error) {
 		return nil, err
 	}
 	var of, seeds, wrt, first []val // first: slopes that the way back starts with
-	var carry []val
 	for k, v := range state {
 		if !v.Type.IsFloat() {
 			continue
 		}
 		d := input("slope", v.Type, l.body.Inputs[2+k].Shape)
-		l.floats, carry, wrt = append(l.floats, k), append(carry, d), append(wrt, v)
+		l.floats, wrt = append(l.floats, k), append(wrt, v)
 		of, seeds = append(of, copied[l.body.Outputs[1+k].Name]), append(seeds, d)
 		if dy[k] == nil {
 			if n.Outputs[k] == nil {
@@ -140,9 +139,7 @@ func (l *looping) back(dy []val) (*graphs.Node, error) {
 	if len(of) == 0 || c.Err() != nil {
 		return nil, c.Err()
 	}
-	for _, v := range of {
-		g.Outputs = append(g.Outputs, v) // so that rewriting keeps track of them
-	}
+	g.Outputs = append(g.Outputs, of...) // so that rewriting keeps track of them
 	slopes, err := walkBack(c, of, seeds, append(wrt, around...), false)
 	if err != nil {
 		return nil, err

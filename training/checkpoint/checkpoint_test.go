@@ -132,6 +132,7 @@ func TestSaveRefuses(t *testing.T) {
 		"unknown type":  {Step: 2, Tensors: map[string]Tensor{"a": {Shape: []int{1}, Data: []int32{1}}}},
 		"no data":       {Step: 2, Tensors: map[string]Tensor{"a": {Shape: []int{0}}}},
 		"broken meta":   {Step: 2, Meta: json.RawMessage("{")},
+		"large header":  {Step: 2, Tensors: map[string]Tensor{strings.Repeat("a", maxHeader/6): Scalar(float32(1))}},
 	} {
 		if err := Save(dir, s, Keep{}); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v, want a one-line error", name, err)
@@ -181,10 +182,25 @@ func TestPrune(t *testing.T) {
 		t.Errorf("got %v, want 20 and 30", got)
 	}
 
+	// Without settings the two newest stay; what is no checkpoint is left alone.
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "notes"), 0o777), os.WriteFile(filepath.Join(dir, "step-000099"), nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for step := 32; step <= 35; step++ {
+		mustSave(t, dir, &State{Step: step}, Keep{})
+	}
+	if got, _ := Steps(dir); !slices.Equal(got, []int{20, 34, 35}) {
+		t.Errorf("got %v, want best and the two newest", got)
+	}
+	mustSave(t, dir, &State{Step: 36}, Keep{Newest: 1, Every: 1})
+	if got, _ := Steps(dir); !slices.Equal(got, []int{20, 34, 35, 36}) {
+		t.Errorf("got %v, want every step", got)
+	}
+
 	// An unreadable pointer could pin anything: nothing is removed.
 	os.WriteFile(filepath.Join(dir, Best), []byte("garbage"), 0o666)
-	mustSave(t, dir, &State{Step: 31}, Keep{Newest: 1})
-	if got, _ := Steps(dir); !slices.Equal(got, []int{20, 30, 31}) {
+	mustSave(t, dir, &State{Step: 37}, Keep{Newest: 1})
+	if got, _ := Steps(dir); !slices.Equal(got, []int{20, 34, 35, 36, 37}) {
 		t.Errorf("got %v, want all kept", got)
 	}
 }
