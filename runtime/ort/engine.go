@@ -128,7 +128,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	case "", runtime.CPU:
 		m = learningForms(unpooled(m, byIndex))
 	case runtime.OpenVINO:
-		m = readersApart(m)
+		m = readersApart(inBlocks(m))
 		if o.Precision == graphs.Undefined || o.Precision == graphs.Float32 { // equal numbers are equal bits
 			m = unpooled(m, byRank)
 		}

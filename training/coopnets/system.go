@@ -193,10 +193,12 @@ func (s *System) measure(observed, revised []float32) training.Metrics {
 	m := training.Metrics{training.Value: fd - fs, "score_data": fd, "score_samples": fs}
 	_, m[training.DataStd] = training.Moments(observed)
 	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
+	var moved float64
 	for i, v := range revised {
 		d := float64(v - s.draft[i])
-		m["revision"] += d * d / float64(n)
+		moved += d * d
 	}
+	m["revision"] = moved / float64(n)
 	for _, e := range s.errs {
 		m["fit"] += float64(e) / float64(len(revised))
 	}
