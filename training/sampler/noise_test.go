@@ -294,6 +294,8 @@ func TestNoiseSplit(t *testing.T) {
 		block := make([]float32, 3*len(want))
 		n.Block(block, chain, 5, 3)
 		check("a block", block[len(want):2*len(want)])
+		n.Block(block[:2*dim], chain[2:3], 5, 2)
+		check("a block of one chain", slices.Concat(want[:2*dim], block[dim:2*dim], want[3*dim:]))
 		long := make([]float32, dim+5)
 		n.Normals(long, chain[2:3], 6)
 		check("a longer row", slices.Concat(want[:2*dim], long[:dim], want[3*dim:]))
