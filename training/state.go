@@ -128,30 +128,50 @@ func (o Origin) Check(s *checkpoint.State) (data.Position, error) {
 	return m.Position, nil
 }
 
-// A Keep is what a system saves beside the weights of its networks: the memory of
-// its optimizers, by the names that it is saved under, and the place in its data.
+// Weights are the networks of a system, by what a checkpoint calls their weights.
+type Weights map[string]interface{ Params() []optim.Param }
+
+// Restore puts the weights of a checkpoint into the networks.
+func (w Weights) Restore(st *checkpoint.State) error {
+	for _, name := range slices.Sorted(maps.Keys(w)) {
+		if err := RestoreParams(st, name, w[name].Params()); err != nil {
+			return err
+		}
+		if e, ok := w[name].(interface{ Refresh() }); ok {
+			e.Refresh()
+		}
+	}
+	return nil
+}
+
+// A Keep is what most systems save: the weights of their networks, the memory of
+// their optimizers, by the names that it is saved under, and the place in the data.
 type Keep struct {
 	Origin     Origin
 	Data       *data.Loader
+	Weights    Weights
 	Optimizers map[string]*Optimizer
 }
 
-// Save puts it into a checkpoint, with the settings.
-func (k Keep) Save(st *checkpoint.State, config any) error {
+// Save returns a checkpoint of it, with the settings.
+func (k Keep) Save(step int, config any) (*checkpoint.State, error) {
+	st := &checkpoint.State{Step: step, Tensors: map[string]checkpoint.Tensor{}}
+	for name, net := range k.Weights {
+		SaveParams(st, name, net.Params())
+	}
 	for name, o := range k.Optimizers {
 		o.Save(st, name)
 	}
-	return k.Origin.Save(st, k.Data, config)
+	return st, k.Origin.Save(st, k.Data, config)
 }
 
-// Restore takes it back, after nets has put the weights back, and refuses a
-// checkpoint of another origin before anything changes.
-func (k Keep) Restore(st *checkpoint.State, nets func(*checkpoint.State) error) error {
+// Restore takes it back, and refuses a checkpoint of another origin before anything changes.
+func (k Keep) Restore(st *checkpoint.State, step *int) error {
 	position, err := k.Origin.Check(st)
 	if err != nil {
 		return err
 	}
-	if err := nets(st); err != nil {
+	if err := k.Weights.Restore(st); err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Optimizers)) {
@@ -159,5 +179,6 @@ func (k Keep) Restore(st *checkpoint.State, nets func(*checkpoint.State) error) 
 			return err
 		}
 	}
+	*step = st.Step
 	return k.Data.Seek(position)
 }

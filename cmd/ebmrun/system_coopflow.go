@@ -66,7 +66,7 @@ func openCoopFlow(ctx context.Context, e environment, settings any, r *openedRun
 		return err
 	}
 	r.release = networks{net, f}.Close
-	if err := coopflow.RestoreNets(net, f, r.State); err != nil {
+	if err := coopflow.Weights(net, f).Restore(r.State); err != nil {
 		return err
 	}
 	if r.Model, err = net.Model(nil); err != nil {

@@ -70,7 +70,7 @@ func openCoopNets(ctx context.Context, e environment, settings any, r *openedRun
 		return err
 	}
 	r.release = networks{net, g}.Close
-	if err := coopnets.RestoreNets(net, g, r.State); err != nil {
+	if err := coopnets.Weights(net, g).Restore(r.State); err != nil {
 		return err
 	}
 	if r.Model, err = net.Model(nil); err != nil {

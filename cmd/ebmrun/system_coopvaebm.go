@@ -56,7 +56,7 @@ func openCoopVAEBM(ctx context.Context, e environment, settings any, r *openedRu
 		return err
 	}
 	r.release = networks{net, a}.Close
-	if err := coopvaebm.RestoreNets(net, a, r.State); err != nil {
+	if err := coopvaebm.Weights(net, a).Restore(r.State); err != nil {
 		return err
 	}
 	if r.Model, err = net.Model(nil); err != nil {

@@ -7,7 +7,6 @@ import (
 
 	"ebmrun/graphs"
 	nets "ebmrun/onnxmodels/flow"
-	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/flow"
 )
@@ -66,7 +65,7 @@ func openFlow(ctx context.Context, e environment, settings any, r *openedRun) er
 		return err
 	}
 	r.release = f.Close
-	if err := training.RestoreParams(r.State, "flow", f.Params()); err != nil {
+	if err := flow.Weights(f).Restore(r.State); err != nil {
 		return err
 	}
 	r.Networks = directions(f)

@@ -112,7 +112,7 @@ func openSwin(ctx context.Context, e environment, settings any, r *openedRun) er
 	if err != nil {
 		return err
 	}
-	if err := latentebm.RestoreNets(p, g.Given(nil), r.State); err != nil {
+	if err := latentebm.Weights(p, g.Given(nil)).Restore(r.State); err != nil {
 		return err
 	}
 	prior, err := p.Model(nil)

@@ -74,7 +74,7 @@ func openLatentEBM(ctx context.Context, e environment, settings any, r *openedRu
 		return err
 	}
 	r.release = networks{p, g}.Close
-	if err := latentebm.RestoreNets(p, g, r.State); err != nil {
+	if err := latentebm.Weights(p, g).Restore(r.State); err != nil {
 		return err
 	}
 	prior, err := p.Model(nil)

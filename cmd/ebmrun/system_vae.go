@@ -8,7 +8,6 @@ import (
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
-	"ebmrun/training"
 	"ebmrun/training/bind"
 	"ebmrun/training/vae"
 )
@@ -64,7 +63,7 @@ func openVAE(ctx context.Context, e environment, settings any, r *openedRun) err
 		return err
 	}
 	r.release = a.Close
-	if err := training.RestoreParams(r.State, "vae", a.Params()); err != nil {
+	if err := vae.Weights(a).Restore(r.State); err != nil {
 		return err
 	}
 	m := vae.Of(a, graphs.Size(e.dims), c.Sigma, c.Draws, c.Rounds)

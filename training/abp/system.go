@@ -387,28 +387,23 @@ func Manifold(k int) []float32 {
 	return z
 }
 
+func (s *System) keep() training.Keep {
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: training.Weights{"generator": s.Generator}, Optimizers: map[string]*training.Optimizer{"optim": s.opt}}
+}
+
 // Save implements [training.System].
 func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	training.SaveParams(st, "generator", s.Generator.Params())
-	s.opt.Save(st, "optim")
+	st, err := s.keep().Save(s.iter, s.Config)
 	st.Tensors["codes"] = checkpoint.Tensor{Shape: []int{s.set.N, s.Generator.Codes()}, Data: s.codes}
 	if s.masks.given != nil {
 		st.Tensors["masks"] = checkpoint.Tensor{Shape: []int{s.set.N, s.masks.pixels}, Data: s.masks.given}
 	}
-	return st, s.origin.Save(st, s.Data, s.Config)
+	return st, err
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	position, err := s.origin.Check(st)
-	if err != nil {
-		return err
-	}
-	if err := training.RestoreParams(st, "generator", s.Generator.Params()); err != nil {
-		return err
-	}
-	if err := s.opt.Restore(st, "optim"); err != nil {
+	if err := s.keep().Restore(st, &s.iter); err != nil {
 		return err
 	}
 	z, err := checkpoint.Values[float32](st, "codes", s.set.N, s.Generator.Codes())
@@ -422,6 +417,5 @@ func (s *System) Restore(st *checkpoint.State) error {
 		}
 		s.masks.given = slices.Clone(s.masks.given)
 	}
-	s.iter = st.Step
-	return s.Data.Seek(position)
+	return nil
 }

@@ -91,13 +91,11 @@ func (m *Model) Revise(ctx context.Context, given []float32, st *sampler.State, 
 
 // Restore takes back what Save of a system has put into a checkpoint, without what
 // only learning needs.
-func (m *Model) Restore(st *checkpoint.State) error {
-	e := m.Energy.Given(nil)
-	if err := training.RestoreParams(st, "weights", e.Params()); err != nil {
-		return err
-	}
-	e.Refresh()
-	return training.RestoreParams(st, "generator", m.Generator.Given(nil).Params())
+func (m *Model) Restore(st *checkpoint.State) error { return m.weights().Restore(st) }
+
+// weights are both networks, by what a checkpoint calls their weights.
+func (m *Model) weights() training.Weights {
+	return training.Weights{"weights": m.Energy.Given(nil), "generator": m.Generator.Given(nil)}
 }
 
 // Labelled is a set whose conditions are its classes: 1 for the class of the example

@@ -301,25 +301,13 @@ func widened(p record.Images, c int) record.Images {
 	return p
 }
 
-// keep is what is saved beside the weights.
 func (s *System) keep() training.Keep {
-	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach}}
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: s.weights(), Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach}}
 }
 
 // Save implements [training.System]. Chains begin at fresh drafts, so networks,
 // optimizers and the place in the data are all there is.
-func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	training.SaveParams(st, "weights", s.Energy.Given(nil).Params())
-	training.SaveParams(st, "generator", s.Generator.Given(nil).Params())
-	return st, s.keep().Save(st, s.Config)
-}
+func (s *System) Save() (*checkpoint.State, error) { return s.keep().Save(s.iter, s.Config) }
 
 // Restore implements [training.System].
-func (s *System) Restore(st *checkpoint.State) error {
-	if err := s.keep().Restore(st, s.Model.Restore); err != nil {
-		return err
-	}
-	s.iter = st.Step
-	return nil
-}
+func (s *System) Restore(st *checkpoint.State) error { return s.keep().Restore(st, &s.iter) }

@@ -276,34 +276,18 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	return pics, nil
 }
 
-// keep is what is saved beside the weights.
 func (s *System) keep() training.Keep {
-	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach}}
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: Weights(s.Energy, s.Generator), Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach}}
 }
 
 // Save implements [training.System]. Chains begin at fresh drafts, so networks,
 // optimizers and the place in the data are all there is.
-func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	training.SaveParams(st, "weights", s.Energy.Params())
-	training.SaveParams(st, "generator", s.Generator.Params())
-	return st, s.keep().Save(st, s.Config)
-}
+func (s *System) Save() (*checkpoint.State, error) { return s.keep().Save(s.iter, s.Config) }
 
 // Restore implements [training.System].
-func (s *System) Restore(st *checkpoint.State) error {
-	if err := s.keep().Restore(st, func(st *checkpoint.State) error { return RestoreNets(s.Energy, s.Generator, st) }); err != nil {
-		return err
-	}
-	s.iter = st.Step
-	return nil
-}
+func (s *System) Restore(st *checkpoint.State) error { return s.keep().Restore(st, &s.iter) }
 
-// RestoreNets puts the weights of a checkpoint into both networks.
-func RestoreNets(e training.Energy, g training.Generator, st *checkpoint.State) error {
-	if err := training.RestoreParams(st, "weights", e.Params()); err != nil {
-		return err
-	}
-	e.Refresh()
-	return training.RestoreParams(st, "generator", g.Params())
+// Weights are both networks, by what a checkpoint calls their weights.
+func Weights(e training.Energy, g training.Generator) training.Weights {
+	return training.Weights{"weights": e, "generator": g}
 }

@@ -97,11 +97,10 @@ var names = [2]string{"energy-a", "energy-b"}
 // Restore takes back what Save of a system has put into a checkpoint, without what
 // only learning needs.
 func (m *Model) Restore(st *checkpoint.State) error {
-	for k, e := range m.Energies {
-		if err := training.RestoreParams(st, names[k], e.Params()); err != nil {
-			return err
-		}
-		e.Refresh()
-	}
-	return training.RestoreParams(st, "translators", m.Maps.Params())
+	return m.weights().Restore(st)
+}
+
+// weights are all networks, by what a checkpoint calls their weights.
+func (m *Model) weights() training.Weights {
+	return training.Weights{names[0]: m.Energies[0], names[1]: m.Energies[1], "translators": m.Maps}
 }

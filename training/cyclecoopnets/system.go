@@ -273,43 +273,27 @@ func imagesOf(like *data.Set, x []float32) record.Images {
 	return record.Images{Data: x, N: len(x) / like.Dim(), C: like.C, H: like.H, W: like.W, Lo: like.Lo, Hi: like.Hi}
 }
 
+func (s *System) keep() training.Keep {
+	return training.Keep{Origin: s.origin, Data: s.sides[0].loader, Weights: s.weights(), Optimizers: map[string]*training.Optimizer{
+		names[0] + ".optim": s.sides[0].learn, names[1] + ".optim": s.sides[1].learn, "teach": s.teach,
+	}}
+}
+
 // Save implements [training.System]. The place in domain b is kept beside that in a.
 func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	for k, d := range s.sides {
-		training.SaveParams(st, names[k], s.Energies[k].Params())
-		d.learn.Save(st, names[k]+".optim")
-	}
-	training.SaveParams(st, "translators", s.Maps.Params())
-	s.teach.Save(st, "teach")
+	st, err := s.keep().Save(s.iter, s.Config)
 	p := s.sides[1].loader.Position()
 	st.Tensors["place-b"] = checkpoint.Tensor{Shape: []int{2}, Data: []uint64{uint64(p.Epoch), uint64(p.Index)}}
-	return st, s.origin.Save(st, s.sides[0].loader, s.Config)
+	return st, err
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	position, err := s.origin.Check(st)
-	if err != nil {
-		return err
-	}
-	if err := s.Model.Restore(st); err != nil {
-		return err
-	}
-	for k, d := range s.sides {
-		if err := d.learn.Restore(st, names[k]+".optim"); err != nil {
-			return err
-		}
-	}
-	if err := s.teach.Restore(st, "teach"); err != nil {
+	if err := s.keep().Restore(st, &s.iter); err != nil {
 		return err
 	}
 	place, err := checkpoint.Values[uint64](st, "place-b", 2)
 	if err != nil {
-		return err
-	}
-	s.iter = st.Step
-	if err := s.sides[0].loader.Seek(position); err != nil {
 		return err
 	}
 	return s.sides[1].loader.Seek(data.Position{Seed: s.noise.Seed + 1, Epoch: int(place[0]), Index: int(place[1])})

@@ -157,23 +157,15 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	return s.Exam.Pictures(ctx, s.Model, s.set)
 }
 
-// keep is what is saved beside the weights.
 func (s *System) keep() training.Keep {
-	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.learn}}
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: Weights(s.Flow), Optimizers: map[string]*training.Optimizer{"optim": s.learn}}
 }
 
 // Save implements [training.System].
-func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	training.SaveParams(st, "flow", s.Flow.Params())
-	return st, s.keep().Save(st, s.Config)
-}
+func (s *System) Save() (*checkpoint.State, error) { return s.keep().Save(s.iter, s.Config) }
 
 // Restore implements [training.System].
-func (s *System) Restore(st *checkpoint.State) error {
-	if err := s.keep().Restore(st, func(st *checkpoint.State) error { return training.RestoreParams(st, "flow", s.Flow.Params()) }); err != nil {
-		return err
-	}
-	s.iter = st.Step
-	return nil
-}
+func (s *System) Restore(st *checkpoint.State) error { return s.keep().Restore(st, &s.iter) }
+
+// Weights are the flow, by what a checkpoint calls their weights.
+func Weights(f training.Flow) training.Weights { return training.Weights{"flow": f} }

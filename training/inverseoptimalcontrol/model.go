@@ -201,11 +201,19 @@ func (m *Model) Costs(ctx context.Context, x, scenes []float32) ([]float32, erro
 // Restore takes back what Save of a system has put into a checkpoint, without what only
 // learning needs.
 func (m *Model) Restore(st *checkpoint.State) error {
-	e := m.Energy.Given(nil)
-	if err := training.RestoreParams(st, "weights", e.Params()); err != nil {
+	if err := m.weights().Restore(st); err != nil {
 		return err
 	}
-	e.Refresh()
+	return m.restoreScenes(st)
+}
+
+// weights is the network, by what a checkpoint calls its weights.
+func (m *Model) weights() training.Weights {
+	return training.Weights{"weights": m.Energy.Given(nil)}
+}
+
+// restoreScenes takes back the scenes that were learned in.
+func (m *Model) restoreScenes(st *checkpoint.State) error {
 	t := st.Tensors["scenes"]
 	v, ok := t.Data.([]float32)
 	if !ok || len(v) == 0 || len(v)%m.sceneSize() != 0 {

@@ -234,25 +234,26 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	return m, nil
 }
 
-// keep is what is saved beside the weights.
 func (s *System) keep() training.Keep {
-	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.optim}}
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: s.weights(), Optimizers: map[string]*training.Optimizer{"optim": s.optim}}
 }
 
 // Save implements [training.System].
 func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	training.SaveParams(st, "weights", s.Energy.Given(nil).Params())
+	st, err := s.keep().Save(s.iter, s.Config)
 	st.Tensors["scenes"] = checkpoint.Tensor{Shape: []int{len(s.scenes) / s.sceneSize(), s.sceneSize()}, Data: s.scenes}
 	if s.bank != nil {
 		st.Tensors["chains"] = checkpoint.Tensor{Shape: []int{s.experts.N, s.dim()}, Data: s.bank}
 	}
-	return st, s.keep().Save(st, s.Config)
+	return st, err
 }
 
 // Restore implements [training.System].
 func (s *System) Restore(st *checkpoint.State) error {
-	if err := s.keep().Restore(st, s.Model.Restore); err != nil {
+	if err := s.keep().Restore(st, &s.iter); err != nil {
+		return err
+	}
+	if err := s.restoreScenes(st); err != nil {
 		return err
 	}
 	if s.bank != nil {
@@ -262,6 +263,5 @@ func (s *System) Restore(st *checkpoint.State) error {
 		}
 		copy(s.bank, x)
 	}
-	s.iter = st.Step
 	return nil
 }

@@ -119,23 +119,15 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	return s.Exam.Pictures(ctx, s, s.set)
 }
 
-// keep is what is saved beside the weights.
 func (s *System) keep() training.Keep {
-	return training.Keep{Origin: s.origin, Data: s.Data, Optimizers: map[string]*training.Optimizer{"optim": s.opt}}
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: Weights(s.Net), Optimizers: map[string]*training.Optimizer{"optim": s.opt}}
 }
 
 // Save implements [training.System].
-func (s *System) Save() (*checkpoint.State, error) {
-	st := &checkpoint.State{Step: s.iter, Tensors: map[string]checkpoint.Tensor{}}
-	training.SaveParams(st, "vae", s.Net.Params())
-	return st, s.keep().Save(st, s.Config)
-}
+func (s *System) Save() (*checkpoint.State, error) { return s.keep().Save(s.iter, s.Config) }
 
 // Restore implements [training.System].
-func (s *System) Restore(st *checkpoint.State) error {
-	if err := s.keep().Restore(st, func(st *checkpoint.State) error { return training.RestoreParams(st, "vae", s.Net.Params()) }); err != nil {
-		return err
-	}
-	s.iter = st.Step
-	return nil
-}
+func (s *System) Restore(st *checkpoint.State) error { return s.keep().Restore(st, &s.iter) }
+
+// Weights are both networks, by what a checkpoint calls their weights.
+func Weights(net training.Autoencoder) training.Weights { return training.Weights{"vae": net} }
