@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -113,7 +114,7 @@ func (c *common) track(cmd *cobra.Command) {
 	}
 	if inner := cmd.RunE; inner != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := noNegative(cmd); err != nil {
+			if err := cmp.Or(noNegative(cmd), writable(cmd)); err != nil {
 				return err
 			}
 			c.running = true

@@ -57,3 +57,25 @@ func TestWholeSettings(t *testing.T) {
 	// A second run in the same folder is refused before anything is loaded or computed.
 	ebmrun(t, append(args, "--data", "nowhere")...).wantError(t, statusBadInput, "already holds a run")
 }
+
+// TestOutputs: a place that cannot be written to is refused at once, and stays as it is.
+func TestOutputs(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "file"), []byte("text"))
+	for path, want := range map[string]string{
+		os.DevNull:                         "--out " + os.DevNull + ": wanted a file or a folder",
+		filepath.Join(file, "below"):       "not a directory",
+		filepath.Join(file, "far", "away"): "not a directory",
+	} {
+		ebmrun(t, "grad", save(t, tiny(t)), "-o", path).wantError(t, statusBadInput, want)
+	}
+	if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
+		t.Errorf("%s is now %v, %v", os.DevNull, info, err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left in the folder: %v", entries)
+	}
+	if err := takesFiles(filepath.Join(dir, "new", "deep", "g.onnx")); err != nil {
+		t.Error(err)
+	}
+}
