@@ -39,6 +39,25 @@ func (s source) options(part string, progress func(string)) data.Options {
 		Classes: s.Classes, As: s.As, Frames: s.Frames, Points: s.Points, Stretch: s.Stretch, Given: s.Given, Depth: s.Depth, Far: s.Far, Part: part, Progress: progress}
 }
 
+// An option is what a flag asks for, and what it was when a run began.
+type option struct {
+	flag       string
+	asked, was any
+}
+
+// since are the options of a source, beside those of an earlier one.
+func (s source) since(was source) (all []option) {
+	a, b := reflect.ValueOf(s), reflect.ValueOf(was)
+	for i := range a.NumField() {
+		flag, _, _ := strings.Cut(a.Type().Field(i).Tag.Get("yaml"), ",")
+		if flag == "b" {
+			flag = "data-b"
+		}
+		all = append(all, option{flag, a.Field(i).Interface(), b.Field(i).Interface()})
+	}
+	return all
+}
+
 // runHead is the part of config.yaml that is the same for every system; the
 // system's own settings follow it at the same level.
 type runHead struct {
@@ -105,7 +124,7 @@ func readConfig(path string) (runHead, map[string]any, error) {
 	}
 	head, settings, err := splitConfig(text)
 	if err != nil {
-		return head, nil, fmt.Errorf("%s: %w", path, err)
+		return head, nil, fmt.Errorf("%s: %s", path, yaml.FormatError(err, false, false))
 	}
 	return head, settings, nil
 }
@@ -118,7 +137,7 @@ func parseSetting(assignment string) (map[string]any, error) {
 	}
 	var value any
 	if err := yaml.Unmarshal([]byte(text), &value); err != nil {
-		return nil, err
+		return nil, errors.New(yaml.FormatError(err, false, false))
 	}
 	keys := strings.Split(path, ".")
 	for i := len(keys) - 1; i >= 0; i-- {

@@ -21,9 +21,10 @@ func TestResumeWithoutPreset(t *testing.T) {
 	}
 	ebmrun(t, train()...).wantError(t, statusBadInput, "no preset")
 	ebmrun(t, train("--preset", "pictures-16")...).wantOut(t)
-	ebmrun(t, "train", "vae", "--resume", "--out", run, "--steps", "3", "--quiet").wantOut(t)
+	ebmrun(t, append([]string{"train", "vae", "--resume", "--out", run}, append(data, "--steps", "3")...)...).wantOut(t)
 	ebmrun(t, "sample", run, "--provider", "ref", "--n", "2", "-o", filepath.Join(run, "s.png"), "--quiet").wantOut(t)
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--seed", "4", "--quiet").wantError(t, statusBadInput, "--seed 4", "began with 1")
+	ebmrun(t, "train", "vae", "--resume", "--out", run, "--size", "16", "--quiet").wantError(t, statusBadInput, "--size 16", "began with 8")
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--set", "no.such=3", "--quiet").wantError(t, statusBadInput, "no.such")
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--set", "generator_spec.codes=3", "--quiet").wantError(t, statusBadInput, "shape", "want")
 

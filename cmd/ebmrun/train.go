@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -217,9 +216,6 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	var file map[string]any
 	if f.resume {
 		m, err := record.ReadManifest(f.out)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%s holds no run", f.out)
-		}
 		if err != nil {
 			return badInput(fmt.Errorf("--resume: %w", err))
 		}
@@ -230,16 +226,13 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 		if head.System != f.system {
 			return badInput(fmt.Errorf("--resume: %s is a run of %s, not of %s", f.out, head.System, f.system))
 		}
-		f.source, file, f.config = head.Source, settings, filepath.Join(f.out, "config.yaml")
-		// Numbers depend on what computes them: go on with the same.
-		for _, k := range []struct {
-			flag       string
-			asked, was any
-		}{{"seed", c.seed, m.Seed}, {"threads", c.threads, m.Threads}, {"micro-batch", c.microBatch, m.MicroBatch}} {
-			if f.changed(k.flag) && k.asked != k.was {
+		// Numbers depend on the data and on what computes them: go on with the same.
+		for _, k := range append(f.source.since(head.Source), option{"seed", c.seed, m.Seed}, option{"threads", c.threads, m.Threads}, option{"micro-batch", c.microBatch, m.MicroBatch}) {
+			if f.changed(k.flag) && !reflect.DeepEqual(k.asked, k.was) {
 				return badInput(fmt.Errorf("--%s %v: %s began with %v, and a run that is resumed keeps it", k.flag, k.asked, f.out, k.was))
 			}
 		}
+		f.source, file, f.config = head.Source, settings, filepath.Join(f.out, "config.yaml")
 		c.seed, c.threads, c.microBatch = m.Seed, m.Threads, m.MicroBatch
 		if slices.Contains(providers, m.Provider) {
 			c.provider = m.Provider

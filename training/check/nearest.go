@@ -1,15 +1,21 @@
 package check
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Instead ends a message about a name that is none of those there are: with the one that may have been
-// meant, otherwise with all of them.
+// meant, otherwise with all of them, or with the first where they are many.
 func Instead(name string, names []string) string {
 	if near := Nearest(name, names); near != "" {
 		return `did you mean "` + near + `"?`
 	}
-	if len(names) == 1 {
+	switch n := len(names); {
+	case n == 1:
 		return "there is " + names[0]
+	case n > 30:
+		return fmt.Sprintf("there are %s and %d more", strings.Join(names[:12], ", "), n-12)
 	}
 	return "there are " + strings.Join(names, ", ")
 }

@@ -2,8 +2,10 @@ package record
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -48,6 +50,9 @@ type Resume struct {
 func ReadManifest(dir string) (Manifest, error) {
 	var m Manifest
 	data, err := readSmall(filepath.Join(dir, manifestFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, fmt.Errorf("record: %s holds no run: %w", dir, fs.ErrNotExist)
+	}
 	if err != nil {
 		return m, fmt.Errorf("record: %w", err)
 	}
