@@ -7,6 +7,11 @@ import (
 	"ebmrun/training/record"
 )
 
+// Images are examples x shaped and scaled as those of a set of pictures.
+func Images(like *data.Set, x []float32) record.Images {
+	return record.Images{Data: x, N: len(x) / like.Dim(), C: like.C, H: like.H, W: like.W, Lo: like.Lo, Hi: like.Hi}
+}
+
 // Show is a picture of examples x shaped and scaled as those of a set: pictures as they are, clips as
 // rows of frames, volumes by their surface, points and trajectories as drawings. Of channels the first
 // three are shown where there are more, otherwise the first. Vectors have no picture.

@@ -326,9 +326,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if s.set.H == 1 && s.set.W == 1 {
 		return nil, nil
 	}
-	images := func(x []float32) record.Images {
-		return record.Images{Data: x, N: len(x) / s.set.Dim(), C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}
-	}
+	images := func(x []float32) record.Images { return training.Images(s.set, x) }
 	x, err := s.Samples(ctx, 100)
 	if err != nil {
 		return nil, err

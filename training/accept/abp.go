@@ -247,7 +247,7 @@ func codesBlobs(ctx context.Context, e Env, it *Item) error {
 // row is up to sixteen pictures.
 func (b blobs) row(x []float32) record.Images {
 	n := min(16, len(x)/b.held.Dim())
-	return record.Images{Data: x[:n*b.held.Dim()], N: n, C: 1, H: b.held.H, W: b.held.W, Lo: b.held.Lo, Hi: b.held.Hi}
+	return training.Images(b.held, x[:n*b.held.Dim()])
 }
 
 func codesIncomplete(ctx context.Context, e Env, it *Item) error {

@@ -129,7 +129,7 @@ func (b blobs) valid(x []float32) (valid, covered float64, err error) {
 // pictures shows pictures as a grid.
 func (e Env) pictures(name string, x []float32, s *data.Set) error {
 	n := min(100, len(x)/s.Dim())
-	img, err := record.Grid(record.Images{Data: x[:n*s.Dim()], N: n, C: s.C, H: s.H, W: s.W, Lo: s.Lo, Hi: s.Hi}, 0, 1, 0)
+	img, err := record.Grid(training.Images(s, x[:n*s.Dim()]), 0, 1, 0)
 	return e.show(name, img, err)
 }
 

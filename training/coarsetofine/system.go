@@ -152,17 +152,14 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := func(x []float32, n int) record.Images {
-		return record.Images{Data: x, N: n, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}
-	}
-	pics := []training.Picture{{Tag: record.SamplesTag, Images: images(x, n)}}
+	pics := []training.Picture{{Tag: record.SamplesTag, Images: training.Images(s.set, x)}}
 	var rows []record.Images
 	for k := range uint64(4) {
 		way, err := s.Interpolate(ctx, 2*k, 2*k+1, frames)
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, images(way, frames))
+		rows = append(rows, training.Images(s.set, way))
 	}
 	return append(pics, training.Picture{Tag: "interpolation", Rows: rows}), nil
 }

@@ -272,18 +272,14 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := []record.Images{imagesOf(h, drafts), imagesOf(h, revised), imagesOf(h, h.X())}
+	rows := []record.Images{training.Images(h, drafts), training.Images(h, revised), training.Images(h, h.X())}
 	if !h.Given.IsVectors() && (h.Given.C == h.C || h.Given.C == 1 || h.Given.C == 3) {
-		rows = slices.Insert(rows, 0, imagesOf(h.Given, h.Given.X()))
+		rows = slices.Insert(rows, 0, training.Images(h.Given, h.Given.X()))
 		for i := range rows {
 			rows[i] = widened(rows[i], max(h.C, h.Given.C))
 		}
 	}
-	return []training.Picture{{Tag: record.SamplesTag, Images: imagesOf(h, revised)}, {Tag: "solutions", Rows: rows}}, nil
-}
-
-func imagesOf(like *data.Set, x []float32) record.Images {
-	return record.Images{Data: x, N: len(x) / like.Dim(), C: like.C, H: like.H, W: like.W, Lo: like.Lo, Hi: like.Hi}
+	return []training.Picture{{Tag: record.SamplesTag, Images: training.Images(h, revised)}, {Tag: "solutions", Rows: rows}}, nil
 }
 
 // widened repeats the channel of grey pictures, to be shown beside coloured ones.

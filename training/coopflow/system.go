@@ -18,7 +18,6 @@ import (
 	"ebmrun/training/exam"
 	"ebmrun/training/flow"
 	"ebmrun/training/optim"
-	"ebmrun/training/record"
 	"ebmrun/training/sampler"
 )
 
@@ -246,7 +245,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(pics, training.Picture{Tag: "drafts", Images: record.Images{Data: x, N: 100, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}}), nil
+	return append(pics, training.Picture{Tag: "drafts", Images: training.Images(s.set, x)}), nil
 }
 
 func (s *System) keep() training.Keep {

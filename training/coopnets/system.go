@@ -271,7 +271,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 		if !revised {
 			tag = "drafts"
 		}
-		pics = append(pics, training.Picture{Tag: tag, Images: record.Images{Data: x, N: 100, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}})
+		pics = append(pics, training.Picture{Tag: tag, Images: training.Images(s.set, x)})
 	}
 	return pics, nil
 }

@@ -261,16 +261,12 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 			return nil, err
 		}
 		if k == AB {
-			pics = append(pics, training.Picture{Tag: record.SamplesTag, Images: imagesOf(to, revised)})
+			pics = append(pics, training.Picture{Tag: record.SamplesTag, Images: training.Images(to, revised)})
 		}
 		pics = append(pics, training.Picture{Tag: []string{"a-to-b", "b-to-a"}[k],
-			Rows: []record.Images{imagesOf(from, from.X()), imagesOf(to, drafts), imagesOf(to, revised)}})
+			Rows: []record.Images{training.Images(from, from.X()), training.Images(to, drafts), training.Images(to, revised)}})
 	}
 	return pics, nil
-}
-
-func imagesOf(like *data.Set, x []float32) record.Images {
-	return record.Images{Data: x, N: len(x) / like.Dim(), C: like.C, H: like.H, W: like.W, Lo: like.Lo, Hi: like.Hi}
 }
 
 func (s *System) keep() training.Keep {

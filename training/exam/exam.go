@@ -121,9 +121,7 @@ func (e *Exam) Pictures(ctx context.Context, c Candidate, set *data.Set) ([]trai
 	if set.H == 1 && set.W == 1 {
 		return nil, nil
 	}
-	images := func(x []float32) record.Images {
-		return record.Images{Data: x, N: len(x) / set.Dim(), C: set.C, H: set.H, W: set.W, Lo: set.Lo, Hi: set.Hi}
-	}
+	images := func(x []float32) record.Images { return training.Images(set, x) }
 	x, err := c.Draw(ctx, 100, e.Seed)
 	if err != nil {
 		return nil, err

@@ -205,9 +205,7 @@ func (s *System) Pictures(context.Context) ([]training.Picture, error) {
 		return nil, nil
 	}
 	n := min(8, s.set.N, s.Chains.Len())
-	strip := func(x []float32) record.Images {
-		return record.Images{Data: x[:n*s.set.Dim()], N: n, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}
-	}
+	strip := func(x []float32) record.Images { return training.Images(s.set, x[:n*s.set.Dim()]) }
 	return []training.Picture{{Tag: record.SamplesTag, Rows: []record.Images{strip(s.set.X()), strip(s.Chains.X)}}}, nil
 }
 

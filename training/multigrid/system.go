@@ -172,17 +172,14 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := func(x []float32, n int) record.Images {
-		return record.Images{Data: x, N: n, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}
-	}
 	var rows []record.Images
 	for k, x := range ends {
 		side := s.side(k)
 		shown := min(few, s.Config.Batch)
 		x = x[:shown*s.set.C*side*side]
-		rows = append(rows, images(pyramid.Grow(x, side, side, s.set.W/side), shown))
+		rows = append(rows, training.Images(s.set, pyramid.Grow(x, side, side, s.set.W/side)))
 	}
-	return []training.Picture{{Tag: record.SamplesTag, Images: images(x, n)}, {Tag: "grids", Rows: rows}}, nil
+	return []training.Picture{{Tag: record.SamplesTag, Images: training.Images(s.set, x)}, {Tag: "grids", Rows: rows}}, nil
 }
 
 // Save implements [training.System]. Chains begin anew in every iteration, so the

@@ -227,17 +227,14 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := func(x []float32, n int) record.Images {
-		return record.Images{Data: x, N: n, C: s.set.C, H: s.set.H, W: s.set.W, Lo: s.set.Lo, Hi: s.set.Hi}
-	}
-	pics := []training.Picture{{Tag: record.SamplesTag, Images: images(x, n)}}
+	pics := []training.Picture{{Tag: record.SamplesTag, Images: training.Images(s.set, x)}}
 	ends, _, err := s.Recovery(ctx)
 	if err != nil || len(ends) == 0 {
 		return pics, err
 	}
 	v := s.Scales[len(ends)-1]
 	both := append(append([]float32(nil), s.set.X()...), pyramid.Resize(ends[len(ends)-1], v.H, v.W, s.set.H, s.set.W)...)
-	return append(pics, training.Picture{Tag: "recovery", Rows: []record.Images{images(both, 2)}}), nil
+	return append(pics, training.Picture{Tag: "recovery", Rows: []record.Images{training.Images(s.set, both)}}), nil
 }
 
 // Save implements [training.System].
