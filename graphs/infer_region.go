@@ -79,37 +79,25 @@ func (c *inferer) regions() error {
 // inferDeformConv: x [batch, channels, height, width], kernel, offset [batch,
 // 2·taps·groups, …], bias, mask [batch, taps·groups, …].
 func inferDeformConv(c *inferer) error {
-	x, err := c.in(0)
-	if err != nil {
-		return err
-	}
-	k, err := c.in(1)
-	if err != nil {
-		return err
-	}
 	offset, err := c.in(2)
 	if err != nil {
 		return err
 	}
-	if x.Shape == nil || k.Shape == nil {
-		c.set(0, x.Type, nil)
-		return nil
-	}
-	if len(x.Shape) != 4 {
-		return fmt.Errorf("image %s, wanted [batch, channels, height, width]", x)
-	}
 	if err := inferConv(c); err != nil {
 		return err
 	}
+	x, y := c.n.In(0), c.n.Out(0).Shape
+	if x.Rank() >= 0 && x.Rank() != 4 {
+		return fmt.Errorf("image %s, wanted [batch, channels, height, width]", x)
+	}
 	w, err := WindowOf(c.n)
-	if err != nil {
+	if y == nil || err != nil {
 		return nil // its size is known at run time
 	}
 	groups := c.n.Int("offset_group", 1)
 	if d := x.Shape[1]; groups < 1 || d.Known() && d.N%groups != 0 {
 		return fmt.Errorf("%d offset groups of %s", groups, x)
 	}
-	y := c.n.Out(0).Shape
 	for i, v := range []*Value{offset, c.n.In(4)} {
 		if v == nil || v.Shape == nil {
 			continue

@@ -351,10 +351,12 @@ func inferResize(c *inferer) error {
 		case sizes[i] >= 0 && stretch:
 			s[a] = Dim{N: sizes[i]}
 		case crop || math.IsNaN(f) || !stretch:
-			if sameContent(c.n.In(3), i, s[a]) && stretch {
-				continue
+			// sizes that are known by name
+			if z := c.n.In(3); z != nil && i < len(z.Content) && stretch && !z.Content[i].Known() {
+				s[a] = z.Content[i]
+			} else {
+				s[a] = UnknownDim
 			}
-			s[a] = UnknownDim
 		case f == math.Trunc(f):
 			s[a] = affine(s[a], int64(f), 0, 1, false)
 		case s[a].Known():

@@ -106,7 +106,7 @@ func shapesKnown(g *graphs.Graph) [2]int {
 func Tidy(g *graphs.Graph) error {
 	for range 4 {
 		changed := false
-		for _, pass := range []func(*graphs.Graph) (bool, error){passes.FoldConstants, passes.Simplify, passes.Settle, absorbExpands, passes.OneRow, passes.CSE, passes.Prune} {
+		for _, pass := range []func(*graphs.Graph) (bool, error){passes.FoldConstants, passes.Simplify, passes.Settle, absorbExpands, passes.OneRow, passes.CSE, passes.Moves, passes.Prune} {
 			c, err := pass(g)
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"ebmrun/graphs"
 )
@@ -247,26 +248,32 @@ func (b *Back) wholeKernel(x, dy val, w *graphs.Window) val {
 	return b.Op("Einsum", []val{dy, x}, graphs.S("equation", "no"+one+",ni"+all+"->oi"+all))
 }
 
-// patchKernel is convKernel for small pictures and windows, nil for others: a
-// convolution with constants writes the elements of each window side by side, and
-// one product of matrices does the rest. It takes the time of the correlation in
-// fewer nodes, and memory for a copy of the input for each element of the window.
+// patchKernel is convKernel for small windows, nil for others: a convolution with
+// constants writes the elements of each window side by side, and one product of
+// matrices does the rest. It takes the time of the correlation in fewer nodes, and
+// memory for a copy of the input for each element of the window, divided by the
+// strides: so it is for small pictures, and for strides where the correlation would
+// have to be cropped to a size known at run time only.
 func (b *Back) patchKernel(x, dy, k val, w *graphs.Window) val {
-	if b.Err() != nil || w.Group != 1 || !x.Shape[1:].Known() || !dy.Shape[2:].Known() || !k.Shape.Known() {
+	if b.Err() != nil || w.Group != 1 || !x.Shape[1].Known() || !k.Shape.Known() {
 		return nil
 	}
 	rank, channels, taps := len(w.Kernel), x.Shape[1].N, 1
-	places := 1
+	places, strides, known := 1, 1, x.Shape[2:].Known() && dy.Shape[2:].Known()
 	pads := make([]int64, 2*rank)
 	for i, size := range w.Kernel {
-		out := dy.Shape[2+i].N
-		pads[i], pads[rank+i] = w.Begin[i], w.Extent(i)+(out-1)*w.Strides[i]-x.Shape[2+i].N-w.Begin[i]
+		pads[i], pads[rank+i] = w.Begin[i], w.End[i]
+		if known {
+			out := dy.Shape[2+i].N
+			pads[rank+i] = w.Extent(i) + (out-1)*w.Strides[i] - x.Shape[2+i].N - w.Begin[i]
+			places *= int(out)
+		}
 		if size > 3 || pads[i] < 0 || pads[rank+i] < 0 {
 			return nil
 		}
-		taps, places = taps*int(size), places*int(out)
+		taps, strides = taps*int(size), strides*int(w.Strides[i])
 	}
-	if int(channels)*taps*places > maxPatches {
+	if known && int(channels)*taps*places > maxPatches || !known && (strides == 1 || taps > 3*strides) {
 		return nil
 	}
 	u := b.Op("Conv", []val{x, b.picks(x, w, 0, 1)}, graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", channels),
@@ -375,13 +382,8 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 	counts, err := windowCounts(n, w, x, y)
 	switch {
 	case err == nil:
-	case errors.Is(err, errCounts) && !w.Ceil && n.Int("count_include_pad", 0) == 0 && !b.tooLarge(kdims...):
-		// counted at run time, by a convolution of ones with ones
-		ones := b.onesOf(x, b.Concat(0, b.Ints(1, 1), b.sizes(x, iota64(rank + 2)[2:])))
-		kernel := matrix(b.Builder, x, scaledOnes(graphs.Size(kdims), 1), kdims...)
-		count := b.Op("Conv", []val{ones, kernel}, graphs.IntsAttr("dilations", w.Dilations...),
-			graphs.IntsAttr("pads", append(append([]int64{}, w.Begin...), w.End...)...), graphs.IntsAttr("strides", w.Strides...))
-		if d = b.Div(d, count); b.Err() == nil {
+	case errors.Is(err, errCounts) && !b.tooLarge(kdims...):
+		if d = b.Div(d, b.countWindows(n, w, x, y)); b.Err() == nil {
 			d.Shape = y.Shape
 		}
 	default:
@@ -420,6 +422,33 @@ func averagePoolBack(b *Back, n *graphs.Node, x, y, d val) val {
 	return b.ReshapeLike(b.convInput(fold(d), kernel, like, w), x)
 }
 
+// countWindows is the number of elements averaged, per output position of a pooling of x to y
+// whose sizes are known at run time: a convolution of ones with ones.
+func (b *Back) countWindows(n *graphs.Node, w *graphs.Window, x, y val) val {
+	rank := len(w.Kernel)
+	sizes, begin, end := b.sizes(x, iota64(rank + 2)[2:]), slices.Clone(w.Begin), slices.Clone(w.End)
+	for i, e := range end {
+		if w.Ceil { // windows that only begin inside are counted, too
+			end[i] = e + w.Strides[i] - 1
+		}
+	}
+	if n.Int("count_include_pad", 0) != 0 {
+		around := make([]int64, rank)
+		for i := range around {
+			around[i] = w.Begin[i] + w.End[i]
+			begin[i], end[i] = 0, end[i]-w.End[i]
+		}
+		sizes = b.Add(sizes, b.Ints(around...))
+	}
+	ones, kdims := b.onesOf(x, b.Concat(0, b.Ints(1, 1), sizes)), append([]int{1, 1}, ints(w.Kernel)...)
+	count := b.Op("Conv", []val{ones, matrix(b.Builder, x, scaledOnes(graphs.Size(kdims), 1), kdims...)},
+		graphs.IntsAttr("dilations", w.Dilations...), graphs.IntsAttr("pads", append(begin, end...)...), graphs.IntsAttr("strides", w.Strides...))
+	if w.Ceil {
+		return b.cropTo(count, y)
+	}
+	return count
+}
+
 func ints(v []int64) []int {
 	out := make([]int, len(v))
 	for i, x := range v {
@@ -428,7 +457,7 @@ func ints(v []int64) []int {
 	return out
 }
 
-var errCounts = errors.New("padded or ceil-mode average pooling needs a known size")
+var errCounts = errors.New("padded or ceil-mode average pooling of a size known at run time needs a smaller window")
 
 // onesOf is a tensor of ones of the type of like and the given run-time shape.
 func (b *Back) onesOf(like, shape val) val {

@@ -170,8 +170,11 @@ func elementwiseRules() map[string]Rule {
 		}),
 		// y = x or a·(eˣ−1): below zero the slope is y + a.
 		"Elu": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
-			a := b.Scalar(x, n.Float("alpha", 1))
-			return b.Where(b.Greater(x, b.Scalar(x, 0)), d, b.Mul(d, b.Add(y, a)))
+			a := n.Float("alpha", 1)
+			if a == 1 { // above zero it is 0 + a
+				return b.Mul(d, b.Add(b.Op("Min", []val{y, b.Scalar(x, 0)}), b.Scalar(x, 1)))
+			}
+			return b.Where(b.Greater(x, b.Scalar(x, 0)), d, b.Mul(d, b.Add(y, b.Scalar(x, a))))
 		}),
 		"Clip": clipRule,
 		// y = x/(1+|x|): slope (1−|y|)².
@@ -261,6 +264,16 @@ func extremeRule(b *Back, n *graphs.Node, dy []val) []val {
 	y := n.Out(0)
 	if len(n.Inputs) == 1 {
 		return []val{dy[0]}
+	}
+	if len(n.Inputs) == 2 { // half the slope at a tie, and the second operand takes what the first leaves
+		first, second := n.In(0), n.In(1)
+		own := b.keep(b.Equal(first, y), b.Where(b.Equal(second, y), b.Scale(dy[0], 0.5), dy[0]))
+		return b.each(n, func(i int) val {
+			if i == 1 {
+				return b.unbroadcast(b.Sub(dy[0], own), second)
+			}
+			return b.unbroadcast(own, first)
+		})
 	}
 	var hits []val
 	var count val

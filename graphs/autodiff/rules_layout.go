@@ -71,8 +71,19 @@ func (b *Back) transposedProduct(d val, perm []int64) val {
 }
 
 // spaceToDepthCRD undoes DepthToSpace in column-row-depth mode: the channel of
-// x is c·s² + i·s + j for pixel (i, j) of a block.
+// x is c·s² + i·s + j for pixel (i, j) of a block. SpaceToDepth gives it at
+// (i·s + j)·C + c, which takes fewer nodes where sizes are known at run time only.
 func (b *Back) spaceToDepthCRD(d, x val, s int64) val {
+	if c := d.Shape[1]; c.Known() && !x.Shape.Known() {
+		from := make([]int64, 0, c.N*s*s)
+		for k := range c.N {
+			for p := range s * s {
+				from = append(from, p*c.N+k)
+			}
+		}
+		d = b.Op("SpaceToDepth", []val{d}, graphs.I("blocksize", s))
+		return b.Op("Gather", []val{d, b.Ints(from...)}, graphs.I("axis", 1))
+	}
 	h, w := b.size(x, 2), b.size(x, 3)
 	channels, bs := b.Ints(-1), b.Ints(s)
 	if c := d.Shape[1]; c.Known() {
@@ -231,6 +242,10 @@ func sliceBack(b *Back, n *graphs.Node, x, y, d val) val {
 	for _, i := range late {
 		a := int(p.Axes[i])
 		size := b.size(x, a)
+		if p.Known && p.Starts[i] < 0 && p.Ends[i] >= math.MaxInt32 { // the last elements
+			d = b.Op("Pad", []val{d, b.Concat(0, b.Sub(size, b.size(y, a)), b.Ints(0)), nil, b.Ints(int64(a))})
+			continue
+		}
 		start := first(i, size)
 		if c, ok := graphs.ConstInts(start); !ok || len(c) != 1 || c[0] != 0 {
 			size = b.Sub(size, start)
