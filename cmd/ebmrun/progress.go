@@ -65,8 +65,8 @@ func (c *common) progress(what string, done, total int) *progress {
 			progressbar.OptionSetDescription(what),
 			progressbar.OptionSetWidth(24),
 			progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(),
-			progressbar.OptionSetPredictTime(true),
+			progressbar.OptionSetPredictTime(false),
+			progressbar.OptionSetElapsedTime(false),
 			progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionClearOnFinish(),
 		)
@@ -79,7 +79,7 @@ func (c *common) progress(what string, done, total int) *progress {
 func (p *progress) step(done int, values map[string]float64) {
 	p.done, p.values = done, values
 	if p.bar != nil {
-		p.bar.Describe(strings.Join(append([]string{p.what}, valueTexts(values)...), " "))
+		p.bar.Describe(strings.Join(append([]string{p.what}, p.texts()...), "  "))
 		p.bar.Set(done)
 		return
 	}
@@ -101,14 +101,9 @@ func (p *progress) finish() {
 }
 
 func (p *progress) tell() {
-	now := p.c.now()
-	p.told, p.shown = now, p.done
-	elapsed := now.Sub(p.start).Seconds()
-	rate := 0.0
-	if elapsed > 0 {
-		rate = float64(p.done-p.first) / elapsed
-	}
+	p.told, p.shown = p.c.now(), p.done
 	if p.c.logFormat == "json" {
+		elapsed, rate := p.pace()
 		f := logrus.Fields{"step": p.done, "total": p.total, "seconds": elapsed, "steps_per_second": rate}
 		for k, v := range p.values {
 			f[k] = jsonNumber(v)
@@ -116,13 +111,25 @@ func (p *progress) tell() {
 		p.c.log.WithFields(f).Info(p.what)
 		return
 	}
-	text := []string{fmt.Sprintf("%s %d/%d", p.what, p.done, p.total)}
-	text = append(text, valueTexts(p.values)...)
-	if rate > 0 {
+	p.c.log.Info(strings.Join(append([]string{fmt.Sprintf("%s %d/%d", p.what, p.done, p.total)}, p.texts()...), "  "))
+}
+
+// pace is the time since the start, and the steps per second of this job.
+func (p *progress) pace() (seconds, rate float64) {
+	if seconds = p.c.now().Sub(p.start).Seconds(); seconds > 0 {
+		rate = float64(p.done-p.first) / seconds
+	}
+	return seconds, rate
+}
+
+// texts are what was measured last, and the pace.
+func (p *progress) texts() []string {
+	text := valueTexts(p.values)
+	if _, rate := p.pace(); rate > 0 {
 		left := time.Duration(float64(p.total-p.done) / rate * float64(time.Second))
 		text = append(text, fmt.Sprintf("%.3g/s, %v left", rate, left.Round(time.Second)))
 	}
-	p.c.log.Info(strings.Join(text, "  "))
+	return text
 }
 
 // valueTexts writes values in the order of their names.

@@ -291,6 +291,16 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	checkpoints := filepath.Join(f.out, "checkpoints")
 	best := 0.0
 	var run *record.Run
+	if !f.resume {
+		if err := warmUp(ctx, jb); err != nil {
+			return err
+		}
+	}
+	release, err := record.Lock(f.out)
+	if err != nil {
+		return badInput(err)
+	}
+	defer release()
 	if f.resume {
 		b, fallback, err := training.Resume(jb.System, checkpoints)
 		if err != nil { // none, or of other networks, data or settings
@@ -305,16 +315,12 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		}
 		c.say(fmt.Sprintf("resumed at iteration %d", jb.Iteration()))
 	} else {
-		if err := warmUp(ctx, jb); err != nil {
-			return err
-		}
 		provider, library := providersOf(jb.reports())
 		m := record.Manifest{
 			Title: row.Name + " on " + config.Head.Source.Data, Version: version(), System: row.Name, Seed: c.seed,
 			Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads, MicroBatch: c.microBatch,
 			Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: append(jb.remarks, notesOf(set, j, jb.reports())...),
 		}
-		var err error
 		if run, err = record.Create(f.out, record.Options{Manifest: m, Config: config}); err != nil {
 			return badInput(err)
 		}
@@ -329,7 +335,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		c.say(fmt.Sprintf("all %d iterations are done; --steps N goes further", jb.steps))
 	}
 	p := c.progress(row.Name, jb.Iteration(), jb.steps)
-	err := training.Run(ctx, jb.System, training.Options{
+	err = training.Run(ctx, jb.System, training.Options{
 		Steps: jb.steps, TimeLimit: f.timeLimit, Checkpoints: checkpoints, Guard: jb.guard, Best: best,
 		Stop: c.stopping(), Recorder: rec,
 		Pictures: func(step int, pics []training.Picture) error { return paint(rec.Run, step, pics) },
