@@ -119,20 +119,61 @@ func walkBack(builder *graphs.Builder, all, seeds, wrt []*graphs.Value, recomput
 	if err != nil {
 		return nil, err
 	}
-	of := all[0]
+	fail := func(n *graphs.Node, err error) ([]*graphs.Value, error) {
+		return nil, fmt.Errorf("autodiff: d %s/d %s: %w", all[0].Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
+	}
 	b := &Back{Builder: builder, active: dependents(g, wrt), wrt: wrt, once: readOnce(g), copied: map[*graphs.Value]*graphs.Value{}}
 	needed := ancestors(g, all...)
 	for _, n := range g.Nodes {
 		if n.Op == "QuantizeLinear" && b.active[n.In(0)] && needed[n.Out(0)] {
-			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion,
-				Err: errQuantized})
+			return fail(n, errQuantized)
 		}
 	}
+	slopes, err := b.start(all, seeds)
+	if err != nil {
+		return nil, err
+	}
+	nodes := slices.Clone(g.Nodes)
+	var again *recomputer
+	if recompute {
+		again = newRecomputer(b, nodes, needed)
+	}
+	defer b.Prefix(b.Prefix(""))
+	for i, n := range slices.Backward(nodes) {
+		dy := b.arriving(n, slopes)
+		if dy == nil || flat[n.Op] && !straightThrough(n) {
+			continue
+		}
+		rule := ruleOf(n)
+		if rule == nil {
+			return fail(n, noRule(n))
+		}
+		b.Prefix("bwd/" + n.Label())
+		dx := rule(b, again.node(n, i, dy), dy)
+		if err := b.Err(); err != nil {
+			if m := unknownBefore(n, b.active); m != nil {
+				return fail(m, noRule(m))
+			}
+			return fail(n, err)
+		}
+		if err := b.add(n, dx, slopes); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]*graphs.Value, len(wrt))
+	for i, v := range wrt {
+		out[i] = slopes[v]
+	}
+	return out, b.Err()
+}
+
+// start gives each value the slope that it starts with, ones for a nil seed.
+func (b *Back) start(all, seeds []*graphs.Value) (map[*graphs.Value]*graphs.Value, error) {
 	slopes := map[*graphs.Value]*graphs.Value{}
 	for i, v := range all {
 		seed := seeds[i]
 		if seed == nil {
-			seed = b.ones(v, wrt)
+			seed = b.ones(v, b.wrt)
 		} else if seed.Type != v.Type {
 			return nil, fmt.Errorf("autodiff: the cotangent %s does not have the type of %s", seed, v)
 		}
@@ -141,72 +182,60 @@ func walkBack(builder *graphs.Builder, all, seeds, wrt []*graphs.Value, recomput
 		}
 		slopes[v] = seed
 	}
-	nodes := append([]*graphs.Node{}, g.Nodes...)
-	var again *recomputer
-	if recompute {
-		again = newRecomputer(b, nodes, needed)
-	}
-	defer b.Prefix(b.Prefix(""))
-	for i := len(nodes) - 1; i >= 0; i-- {
-		n := nodes[i]
-		dy, any := make([]*graphs.Value, len(n.Outputs)), false
-		for j, o := range n.Outputs {
-			if b.active[o] {
-				dy[j] = slopes[o]
-				any = any || dy[j] != nil
+	return slopes, nil
+}
+
+// arriving are the slopes of a node's outputs, nil if none arrives.
+func (b *Back) arriving(n *graphs.Node, slopes map[*graphs.Value]*graphs.Value) (dy []*graphs.Value) {
+	for j, o := range n.Outputs {
+		if d := slopes[o]; d != nil && b.active[o] {
+			if dy == nil {
+				dy = make([]*graphs.Value, len(n.Outputs))
 			}
+			dy[j] = d
 		}
-		if !any || flat[n.Op] && !straightThrough(n) {
+	}
+	return dy
+}
+
+// ruleOf is the rule of a node, nil if there is none.
+func ruleOf(n *graphs.Node) Rule {
+	switch {
+	case isIf(n):
+		return ifRule
+	case isLoop(n):
+		return loopRule
+	case !graphs.Known(n):
+		return nil
+	}
+	return rules[n.Op]
+}
+
+// add sums up what the rule of n gave: slopes of its inputs, and of other values.
+func (b *Back) add(n *graphs.Node, dx []*graphs.Value, slopes map[*graphs.Value]*graphs.Value) error {
+	if len(dx) > len(n.Inputs) {
+		return fmt.Errorf("autodiff: rule of %s gives %d slopes for %d inputs", n.Op, len(dx), len(n.Inputs))
+	}
+	grants := b.given
+	b.given = nil
+	for j, d := range dx {
+		grants = append(grants, grant{n.Inputs[j], d})
+	}
+	for _, more := range grants {
+		x, d := more.to, more.slope
+		if d == nil || !b.active[x] {
 			continue
 		}
-		rule := rules[n.Op]
-		switch {
-		case isIf(n):
-			rule = ifRule
-		case isLoop(n):
-			rule = loopRule
-		case !graphs.Known(n):
-			rule = nil
+		if err := fits(d, x); err != nil {
+			return fmt.Errorf("autodiff: rule of %s, slope of %s at node %q: %w", n.Op, x.Name, n.Label(), err)
 		}
-		if rule == nil {
-			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: noRule(n)})
+		if s := slopes[x]; s != nil {
+			d = b.Add(s, d)
+			d.Shape = x.Shape
 		}
-		b.Prefix("bwd/" + n.Label())
-		dx := rule(b, again.node(n, i, dy), dy)
-		if err := b.Err(); err != nil {
-			if m := unknownBefore(n, b.active); m != nil {
-				n, err = m, noRule(m)
-			}
-			return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, &graphs.NodeError{Node: n, Opset: graphs.OpsetVersion, Err: err})
-		}
-		if len(dx) > len(n.Inputs) {
-			return nil, fmt.Errorf("autodiff: rule of %s gives %d slopes for %d inputs", n.Op, len(dx), len(n.Inputs))
-		}
-		grants := b.given
-		for j, d := range dx {
-			grants = append(grants, grant{n.Inputs[j], d})
-		}
-		b.given = nil
-		for _, more := range grants {
-			x, d := more.to, more.slope
-			if d == nil || !b.active[x] {
-				continue
-			}
-			if err := fits(d, x); err != nil {
-				return nil, fmt.Errorf("autodiff: rule of %s, slope of %s at node %q: %w", n.Op, x.Name, n.Label(), err)
-			}
-			if s := slopes[x]; s != nil {
-				d = b.Add(s, d)
-				d.Shape = x.Shape
-			}
-			slopes[x] = d
-		}
+		slopes[x] = d
 	}
-	out := make([]*graphs.Value, len(wrt))
-	for i, v := range wrt {
-		out[i] = slopes[v]
-	}
-	return out, b.Err()
+	return nil
 }
 
 // readOnce is the set of values that are read in one place only.
