@@ -136,6 +136,7 @@ var Nets = map[string]struct {
 	"swin-16":    {"16×16, 8 codes", mini(2)},
 	"swin-32":    {"32×32, 8 codes", mini(2)},
 	"swin-64":    {"64×64, 8 codes", mini(4)},
+	"swin-96":    {"96×96, four stages, 8 codes", four()},
 	"swin-tiny":  {"Swin-T, 224×224, 32 codes", published(96, 7, []int{2, 2, 6, 2}, []int{3, 6, 12, 24})},
 	"swin-small": {"Swin-S, 224×224, 32 codes", published(96, 7, []int{2, 2, 18, 2}, []int{3, 6, 12, 24})},
 	"swin-base":  {"Swin-B, 384×384, 32 codes", published(128, 12, []int{2, 2, 18, 2}, []int{4, 8, 16, 32})},
@@ -144,6 +145,13 @@ var Nets = map[string]struct {
 func mini(patch int) Spec {
 	return Spec{Patch: patch, Embed: 24, Depths: []int{2, 2}, Heads: []int{2, 4}, Window: 4,
 		Codes: 8, Features: 16, Reduction: 8, Dilations: []int{1, 2, 4}}
+}
+
+// four has the stages of the official networks, on windows that fit a quarter of 96 pixels.
+func four() Spec {
+	s := mini(4)
+	s.Depths, s.Heads, s.Window = []int{2, 2, 2, 2}, []int{2, 4, 8, 16}, 6
+	return s
 }
 
 func published(embed, window int, depths, heads []int) Spec {

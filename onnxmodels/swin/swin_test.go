@@ -258,12 +258,12 @@ func TestAhead(t *testing.T) {
 // TestNets: counts of weights are those of the official releases, less the last
 // normalisation and the classifier, 2·C + 1000·C + 1000.
 func TestNets(t *testing.T) {
-	for name, want := range map[string]int{"swin-tiny": 28288354 - 2*768 - 769000, "swin-small": 49606258 - 2*768 - 769000, "swin-16": 0, "swin-32": 0, "swin-64": 0} {
+	for name, want := range map[string]int{"swin-tiny": 28288354 - 2*768 - 769000, "swin-small": 49606258 - 2*768 - 769000, "swin-16": 0, "swin-32": 0, "swin-64": 0, "swin-96": 0} {
 		s, err := ByName(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		side := map[string]int{"swin-16": 16, "swin-32": 32, "swin-64": 64}[name]
+		side := map[string]int{"swin-16": 16, "swin-32": 32, "swin-64": 64, "swin-96": 96}[name]
 		if side == 0 {
 			side = 224
 		}

@@ -81,6 +81,14 @@ func small(net string, side int) Config {
 	return c
 }
 
+// four learns a deeper network, more slowly: at the rate of the others its loss leaps.
+func four() Config {
+	c := small("swin-96", 96)
+	c.Steps, c.Teach.LR, c.Teach.Warmup = 2400, 5e-4, 60
+	c.Begin = c.Steps / 6
+	return c
+}
+
 // trained has the schedule and the chains of the small networks, for a transformer that
 // has been trained before.
 func trained(net string, side int) Config {
@@ -113,11 +121,13 @@ var Presets = map[string]struct {
 	"maps-16":       {"16×16 maps", small("swin-16", 16)},
 	"maps-32":       {"32×32 maps", small("swin-32", 32)},
 	"maps-64":       {"64×64 maps", small("swin-64", 64)},
+	"maps-96":       {"96×96 maps, four stages", four()},
 	"maps-224":      {"224×224 maps, on a trained Swin-T", trained("swin-tiny", 224)},
 	"maps-384":      {"384×384 maps, on a trained Swin-B", trained("swin-base", 384)},
 	"published-16":  {"chains and rates of the released code, 16×16", published("swin-16", 16)},
 	"published-32":  {"the same, 32×32", published("swin-32", 32)},
 	"published-64":  {"the same, 64×64", published("swin-64", 64)},
+	"published-96":  {"the same, 96×96", published("swin-96", 96)},
 	"published-224": {"the same, 224×224, on Swin-T", published("swin-tiny", 224)},
 	"published-384": {"released code, 384×384, on Swin-B", published("swin-base", 384)},
 }
