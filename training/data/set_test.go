@@ -241,6 +241,49 @@ func TestGrey(t *testing.T) {
 	}
 }
 
+// TestMirror: about half of the pictures are turned, with what they are given, the same ones from every position.
+func TestMirror(t *testing.T) {
+	s := numbered(10, 1, 2, 3)
+	s.Given = numbered(10, 2, 4, 4)
+	mirrored := func(x []float32, w int) []float32 {
+		x = slices.Clone(x)
+		Turn(x, w)
+		return x
+	}
+	l, err := NewLoader(s, 4, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Mirror = true
+	n := 0
+	for range 10 {
+		resumed, _ := NewLoader(s, 4, 99)
+		resumed.Mirror = true
+		if err := resumed.Seek(l.Position()); err != nil {
+			t.Fatal(err)
+		}
+		b, again := l.Next(), resumed.Next()
+		if !slices.Equal(b.Turned, again.Turned) || !slices.Equal(b.X, again.X) || !slices.Equal(b.Given, again.Given) {
+			t.Fatalf("%v: resumed %v", b.Turned, again.Turned)
+		}
+		for k, i := range b.Index {
+			x, given := s.At(i), s.Given.At(i)
+			if b.Turned[k] {
+				x, given, n = mirrored(x, 3), mirrored(given, 4), n+1
+			}
+			if !slices.Equal(b.X[k*6:(k+1)*6], x) || !slices.Equal(b.Given[k*32:(k+1)*32], given) {
+				t.Fatalf("example %d, turned %v, is torn apart", i, b.Turned[k])
+			}
+		}
+	}
+	if n < 10 || n > 30 {
+		t.Errorf("%d of 40 are turned", n)
+	}
+	if x := mirrored([]float32{1, 2, 3, 4, 5, 6}, 3); !slices.Equal(x, []float32{3, 2, 1, 6, 5, 4}) {
+		t.Errorf("a mirror shows %v", x)
+	}
+}
+
 func TestLoader(t *testing.T) {
 	s := numbered(10, 1, 2, 2)
 	take := func(l *Loader, n int) (index []int) {

@@ -16,7 +16,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 
 	"ebmrun/onnxmodels/swin"
 	"ebmrun/training"
@@ -24,7 +23,6 @@ import (
 	"ebmrun/training/diag"
 	"ebmrun/training/latentebm"
 	"ebmrun/training/record"
-	"ebmrun/training/sampler"
 )
 
 // A Model is what is learned.
@@ -192,33 +190,12 @@ func New(c Config, p training.Energy, g training.ConditionalGenerator, set *data
 		return nil, err
 	}
 	s := &System{System: inner, Config: c, model: m, set: set, seed: seed}
+	inner.Data.Mirror = c.Mirror
 	inner.Observe = func(b data.Batch) {
-		if c.Mirror {
-			s.mirror(b)
-		}
 		copy(pictures, b.Given)
 		student.at(s.Iteration())
 	}
 	return s, nil
-}
-
-// Label of the random stream that decides which pictures are mirrored.
-const mirrored = 101
-
-// mirror turns half of a batch, pictures and maps, left to right.
-func (s *System) mirror(b data.Batch) {
-	side := make([]float32, len(b.Index))
-	sampler.Noise{Seed: s.seed}.Fork(mirrored).Normals(side, sampler.Chains(0, len(side)), uint64(s.Iteration()))
-	for i, v := range side {
-		if v > 0 {
-			continue
-		}
-		for _, x := range [][]float32{b.X[i*s.model.Dim : (i+1)*s.model.Dim], b.Given[i*s.model.Given : (i+1)*s.model.Given]} {
-			for row := range slices.Chunk(x, s.set.W) {
-				slices.Reverse(row)
-			}
-		}
-	}
 }
 
 // Step implements [training.System]. The error of maps bears the name of their loss.

@@ -27,6 +27,8 @@ type Config struct {
 	Decide bool `yaml:"decide"`
 	// Known is what an error on a stroke weighs beside one on what is recovered.
 	Known float64 `yaml:"known"`
+	// Mirror has half of the pictures learned from left to right.
+	Mirror bool `yaml:"mirror"`
 	// Draws are the maps whose mean is a prediction.
 	Draws int `yaml:"draws"`
 }
@@ -68,7 +70,7 @@ func (c *Config) Check() error {
 
 // small lets the teacher's share in what the generator is taught grow from 0.
 func small(net, gen string, steps int) Config {
-	c := Config{Supervision: Full, Draws: 4}
+	c := Config{Supervision: Full, Draws: 4, Mirror: true}
 	c.Net, c.Init, c.Steps, c.Batch, c.Sigma = net, gen, steps, 16, 0.3
 	c.Langevin = training.Langevin{Steps: 8, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}}
 	c.Inference = training.Langevin{Steps: 3, Step: 0.02, Noise: 1, GradClip: 1e3}

@@ -28,7 +28,7 @@ func set(t testing.TB) *data.Set {
 }
 
 func config(supervision string) salcoopnets.Config {
-	c := salcoopnets.Config{Supervision: supervision, Draws: 2}
+	c := salcoopnets.Config{Supervision: supervision, Draws: 2, Mirror: true}
 	c.Config = conditionalcoopnets.Config{Steps: 10, Batch: 3, Sigma: 0.3, Truth: 1, TruthEnd: 0.2, ScoreL2: 0.1,
 		Langevin:  training.Langevin{Steps: 2, Step: 0.2, Noise: 1, GradClip: 1, Clamp: [2]float64{-1, 1}},
 		Inference: training.Langevin{Steps: 2, Step: 0.02, Noise: 1},
@@ -102,6 +102,31 @@ func TestWarm(t *testing.T) {
 	}
 	if !slices.Equal(e1, e2) || !slices.Equal(g1, g2) {
 		t.Error("the weak supervisor has seen the true maps")
+	}
+}
+
+// TestMirror: strokes are turned with their pictures.
+func TestMirror(t *testing.T) {
+	s := networks(t, config(salcoopnets.Scribbles))
+	strokes, turned := make([]float32, s.Config.Batch*s.Dim), 0
+	for range 4 {
+		b := s.Data.Next()
+		if err := s.Observe(t.Context(), b, 0, strokes, make([]float32, len(strokes))); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range strokes {
+			if v*b.X[i] < 0 {
+				t.Fatalf("pixel %d is %g, where a stroke says %g", i, b.X[i], v)
+			}
+		}
+		for _, is := range b.Turned {
+			if is {
+				turned++
+			}
+		}
+	}
+	if turned < 2 || turned > 10 {
+		t.Errorf("%d of 12 pictures were turned", turned)
 	}
 }
 

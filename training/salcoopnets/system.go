@@ -168,6 +168,7 @@ func New(c Config, e training.ConditionalEnergy, g training.ConditionalGenerator
 	if err != nil {
 		return nil, err
 	}
+	inner.Data.Mirror = c.Mirror
 	s := &System{System: inner, Config: c, model: m, seed: seed}
 	if c.Supervision == Scribbles {
 		if s.strokes = set.Beside["scribbles"]; s.strokes == nil {
@@ -185,7 +186,10 @@ func (s *System) Learned() *Model { return s.model }
 // not know; while the generator warms up, the strokes alone.
 func (s *System) observe(ctx context.Context, b data.Batch, iteration int, observed, mask []float32) error {
 	for k, i := range b.Index {
-		copy(observed[k*s.Dim:], s.strokes.At(i))
+		x := observed[k*s.Dim : (k+1)*s.Dim]
+		if copy(x, s.strokes.At(i)); b.Turned != nil && b.Turned[k] {
+			data.Turn(x, s.strokes.W)
+		}
 	}
 	if s.Config.Sabotage == Background {
 		for i, v := range observed {
