@@ -84,7 +84,7 @@ func small(net string, side int) Config {
 // four learns a deeper network, more slowly: at the rate of the others its loss leaps.
 func four() Config {
 	c := small("swin-96", 96)
-	c.Steps, c.Teach.LR, c.Teach.Warmup = 2400, 5e-4, 60
+	c.Steps, c.Teach.LR, c.Teach.Warmup = 2000, 5e-4, 60
 	c.Begin = c.Steps / 6
 	return c
 }

@@ -70,7 +70,7 @@ func (c *Config) Check() error {
 
 // small lets the teacher's share in what the generator is taught grow from 0.
 func small(net, gen string, steps int) Config {
-	c := Config{Supervision: Full, Draws: 4, Mirror: true}
+	c := Config{Supervision: Full, Draws: 4}
 	c.Net, c.Init, c.Steps, c.Batch, c.Sigma = net, gen, steps, 16, 0.3
 	c.Langevin = training.Langevin{Steps: 8, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}}
 	c.Inference = training.Langevin{Steps: 3, Step: 0.02, Noise: 1, GradClip: 1e3}
