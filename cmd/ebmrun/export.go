@@ -307,7 +307,7 @@ func (c *common) export(ctx context.Context, r *openedRun, f exportFlags) error 
 		for _, file := range files {
 			path := filepath.Join(f.out, file.name)
 			if st, err := os.Stat(path); err == nil {
-				fmt.Fprintf(c.out, "%s: %d bytes\n", printable(path), st.Size())
+				fmt.Fprintf(c.out, "%s: %s\n", printable(path), byteText(st.Size()))
 			}
 		}
 	}

@@ -215,7 +215,7 @@ func (p *page) addMetrics(all []Series) error {
 		}
 		n := nonFiniteIn(group)
 		bad += n
-		if len(p.Charts) < maxCharts {
+		if len(p.Charts) < maxCharts && (n > 0 || !allFlat(group)) {
 			c, err := newChart(t, group)
 			if err != nil {
 				return err
@@ -231,6 +231,11 @@ func (p *page) addMetrics(all []Series) error {
 		p.warn("%d metric value(s) are NaN or infinite.", bad)
 	}
 	return nil
+}
+
+// allFlat reports whether curves would show no more than the table does.
+func allFlat(group []Series) bool {
+	return !slices.ContainsFunc(group, func(s Series) bool { return len(s.Y) > 0 && slices.Min(s.Y) != slices.Max(s.Y) })
 }
 
 func nonFiniteIn(group []Series) int {

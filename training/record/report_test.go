@@ -31,7 +31,7 @@ func evilRun(t *testing.T) string {
 	}
 	defer r.Close()
 	for step := range 10 {
-		v := map[string]float64{"V": 8.125 - float64(step), "r": 0.0625, "energy/grad_norm": 3, evil: 1}
+		v := map[string]float64{"V": 8.125 - float64(step), "r": 0.0625, "energy/grad_norm": 3 + float64(step), evil: float64(step), "constant": 1}
 		if step == 4 {
 			v["r"] = math.NaN()
 		}
@@ -75,7 +75,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("the page needs %s", m)
 	}
 
-	// Every inline picture is a PNG: two tags of six pictures and four charts in two themes.
+	// Every inline picture is a PNG: two tags of six pictures and four charts, none of the constant, in two themes.
 	urls := regexp.MustCompile(`data:image/png;base64,([^"]+)`).FindAllStringSubmatch(page, -1)
 	if len(urls) != 2*6+2*4 {
 		t.Errorf("got %d pictures, want 20", len(urls))
@@ -152,6 +152,9 @@ func TestReportStaysSmall(t *testing.T) {
 		values[fmt.Sprintf("metric%03d", i)] = float64(i)
 	}
 	for step := range 2 {
+		for name := range values {
+			values[name]++
+		}
 		if err := r.Metrics(step, values); err != nil {
 			t.Fatal(err)
 		}
