@@ -52,7 +52,7 @@ func unstrided(n *graphs.Node) bool {
 }
 
 // plainWindow reports whether a node is a convolution or a transposed one, of any weights in float32, that
-// the other can stand for: no strides, and no more padding than the other can crop.
+// the other can stand for: no strides, no more padding than the other can crop, and not much more to multiply.
 func plainWindow(n *graphs.Node) bool {
 	w := n.In(1)
 	if n.Op != "Conv" && n.Op != "ConvTranspose" || n.Domain != "" || w == nil || w.Type != graphs.Float32 || w.Rank() < 3 || !w.Shape.Known() ||
@@ -69,7 +69,24 @@ func plainWindow(n *graphs.Node) bool {
 			return false // the other would have to cut
 		}
 	}
-	return true
+	return !heavier(n)
+}
+
+// heavier reports whether the other kind of a convolution multiplies so much more that this
+// is worse than the windows that it has not to move. The plain kind multiplies for every
+// pixel of its output, the transposed one of its input: where a window is all of the
+// input, for hundreds of pixels to keep one.
+func heavier(n *graphs.Node) bool {
+	const moved = 200 // products in the time of an element of a window
+	in, out := n.In(0).Shape, n.Out(0).Shape
+	if len(in) < 2 || len(out) < 2 || !in[2:].Known() || !out[2:].Known() {
+		return false
+	}
+	had, gets := graphs.Size(out[2:].Ints()), graphs.Size(in[2:].Ints())
+	if n.Op == "ConvTranspose" {
+		had, gets = gets, had
+	}
+	return (gets-had)*n.In(1).Shape.Ints()[0] > moved*had
 }
 
 // turnedPads are the pads of the other kind of convolution.

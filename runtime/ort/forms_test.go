@@ -15,22 +15,26 @@ import (
 // is replaced.
 func TestAsConvolutions(t *testing.T) {
 	const channels = 20
+	pixels := []int{2, 3, 6, 5}
 	for name, c := range map[string]struct {
+		in       []int
 		attrs    []*graphs.Attr
 		replaced bool
 	}{
-		"plain":       {nil, true},
-		"padded":      {[]*graphs.Attr{graphs.IntsAttr("pads", 1, 0, 1, 2)}, true},
-		"cut":         {[]*graphs.Attr{graphs.IntsAttr("pads", 3, 0, 0, 0)}, false},
-		"strided":     {[]*graphs.Attr{graphs.IntsAttr("strides", 2, 2)}, false},
-		"dilated":     {[]*graphs.Attr{graphs.IntsAttr("dilations", 1, 2)}, false},
-		"at stride 1": {[]*graphs.Attr{graphs.IntsAttr("strides", 1, 1), graphs.IntsAttr("dilations", 1, 1)}, true},
+		"plain":                  {pixels, nil, true},
+		"padded":                 {pixels, []*graphs.Attr{graphs.IntsAttr("pads", 1, 0, 1, 2)}, true},
+		"cut":                    {pixels, []*graphs.Attr{graphs.IntsAttr("pads", 3, 0, 0, 0)}, false},
+		"strided":                {pixels, []*graphs.Attr{graphs.IntsAttr("strides", 2, 2)}, false},
+		"dilated":                {pixels, []*graphs.Attr{graphs.IntsAttr("dilations", 1, 2)}, false},
+		"at stride 1":            {pixels, []*graphs.Attr{graphs.IntsAttr("strides", 1, 1), graphs.IntsAttr("dilations", 1, 1)}, true},
+		"one pixel":              {[]int{2, 3, 1, 1}, nil, true},
+		"from one pixel to many": {[]int{2, 30, 1, 1}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			normal := normals()
 			m := enginetest.Build(t, func(b *graphs.Builder) {
-				x, bias := b.Input("x", graphs.Float32, graphs.MakeShape(2, 3, 6, 5)), b.Const(normal(channels))
-				b.Output("y", b.Op("ConvTranspose", []*graphs.Value{x, b.Weight("w", normal(3, channels, 3, 4)), bias}, c.attrs...))
+				x, bias := b.Input("x", graphs.Float32, graphs.MakeShape(c.in...)), b.Const(normal(channels))
+				b.Output("y", b.Op("ConvTranspose", []*graphs.Value{x, b.Weight("w", normal(c.in[1], channels, 3, 4)), bias}, c.attrs...))
 			})
 			form := asConvolutions(m)
 			if (form != m) != c.replaced {
@@ -39,7 +43,7 @@ func TestAsConvolutions(t *testing.T) {
 			if m.Graph.Nodes[0].Op != "ConvTranspose" {
 				t.Error("the model was changed")
 			}
-			in := []*graphs.Tensor{normal(2, 3, 6, 5)}
+			in := []*graphs.Tensor{normal(c.in...)}
 			alike(t, form, m, in, 1e-5)
 		})
 	}
