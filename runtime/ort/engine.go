@@ -123,15 +123,16 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	if err != nil {
 		return nil, err
 	}
-	m = asConvolutions(m)
 	switch strings.ToLower(o.Provider) {
 	case "", runtime.CPU:
-		m = learningForms(unpooled(m, byIndex))
-	case runtime.OpenVINO:
+		m = learningForms(unpooled(asConvolutions(m), byIndex))
+	case runtime.OpenVINO: // as fast at transposed convolutions, whose filters are not kept twice
 		m = readersApart(inBlocks(m))
 		if o.Precision == graphs.Undefined || o.Precision == graphs.Float32 { // equal numbers are equal bits
 			m = unpooled(m, byRank)
 		}
+	default:
+		m = asConvolutions(m)
 	}
 	if err := dump(o.DumpDir, m); err != nil {
 		return nil, err
@@ -159,8 +160,8 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 		if err != nil {
 			return err
 		}
-		if unfused(m.Graph) {
-			if err := opts.AddSessionConfigEntry("optimization.disable_specified_optimizers", "MatmulTransposeFusion"); err != nil {
+		for key, value := range leftOut(m.Graph, o) {
+			if err := opts.AddSessionConfigEntry(key, value); err != nil {
 				return err
 			}
 		}

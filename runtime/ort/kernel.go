@@ -4,6 +4,7 @@ package ort
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"ebmrun/graphs"
@@ -51,13 +52,27 @@ func kernelError(types map[string]graphs.DType, err error) error {
 	return err
 }
 
-// unfused reports whether products of a graph are in float64: the library fuses
-// a Transpose into a MatMul, and has no kernel for the outcome in that type.
-func unfused(g *graphs.Graph) bool {
+// leftOut is what a session is told not to do.
+//
+//   - Products in float64: the library fuses a Transpose into a MatMul, and has no kernel
+//     for the outcome in that type.
+//   - Heavy weights that products read transposed, with the CPU provider: the library
+//     would keep them turned beside as they are, and each packed, for a tenth of the time. As
+//     they are they serve both.
+func leftOut(g *graphs.Graph, o runtime.Options) map[string]string {
+	const optimizers = "optimization.disable_specified_optimizers"
+	var turned []*graphs.Value
 	for _, n := range g.Nodes {
 		if n.Op == "MatMul" && n.Out(0) != nil && n.Out(0).Type == graphs.Float64 {
-			return true
+			return map[string]string{optimizers: "MatmulTransposeFusion"}
+		}
+		if n.Op == "Transpose" && n.In(0).Const != nil && !slices.Contains(turned, n.In(0)) {
+			turned = append(turned, n.In(0))
 		}
 	}
-	return false
+	p := strings.ToLower(o.Provider)
+	if (p == "" || p == runtime.CPU) && (o.Optimize == runtime.OptimizeAll || o.Optimize == runtime.OptimizeExtended) && heavy(turned) {
+		return map[string]string{optimizers: "ConstantFolding", "session.disable_prepacking": "1"}
+	}
+	return nil
 }

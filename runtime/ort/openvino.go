@@ -8,9 +8,8 @@ import (
 
 // readersApart returns m with a copy of every constant that is read in several
 // ways: as it is and transposed, by a convolution and by a transposed one,
-// as a layer and its gradient do. The OpenVINO provider packs a constant once and
-// uses the result for all, which goes unnoticed where it is as wide as it is high:
-// the numbers are wrong. m itself is not changed.
+// as a layer and its gradient do, if it is as wide as it is high. The OpenVINO provider packs
+// such a constant once and uses the result for all: the numbers are wrong. m itself is not changed.
 func readersApart(m *graphs.Model) *graphs.Model {
 	ways := map[*graphs.Value]map[string]*graphs.Value{} // the constant to read instead
 	g, model := *m.Graph, *m
@@ -59,6 +58,17 @@ func weightRead(n *graphs.Node) (at int, way string) {
 	if n.Domain != "" || w == nil || w.Const == nil {
 		return 0, ""
 	}
+	d := w.Const.Dims
+	switch n.Op {
+	case "Gemm", "MatMul", "Transpose": // which becomes one with the product behind it, unless it has been folded
+		if len(d) >= 2 && d[len(d)-1] != d[len(d)-2] {
+			return 0, ""
+		}
+	default:
+		if len(d) >= 2 && d[0] != d[1] {
+			return 0, ""
+		}
+	}
 	switch n.Op {
 	case "Gemm":
 		if n.Int("transB", 0) != 0 {
@@ -67,10 +77,7 @@ func weightRead(n *graphs.Node) (at int, way string) {
 		return at, "plain"
 	case "MatMul":
 		return at, "plain"
-	case "Transpose": // becomes one with the product behind it, unless it has been folded
-		if d := w.Const.Dims; len(d) < 2 || d[len(d)-1] != d[len(d)-2] {
-			return 0, ""
-		}
+	case "Transpose":
 		return at, "transposed"
 	case "Conv":
 		return at, "forward"

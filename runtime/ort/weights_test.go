@@ -3,6 +3,7 @@
 package ort
 
 import (
+	"slices"
 	"testing"
 
 	"ebmrun/graphs"
@@ -73,4 +74,52 @@ func TestLargeWeights(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestLeftOut: heavy weights that products read both ways are kept once, as they are, and the
+// products are the same.
+func TestLeftOut(t *testing.T) {
+	const n = 2100 // n² numbers are heavy
+	model := func(dtype graphs.DType, n int) *graphs.Model {
+		return enginetest.Build(t, func(b *graphs.Builder) {
+			w := graphs.NewTensor(dtype, n, n)
+			for i := range w.F32() {
+				w.F32()[i] = float32(i%7-3) / 8
+			}
+			x, c := b.Input("x", dtype, graphs.MakeShape(3, n)), b.Weight("w", w)
+			b.Output("y", b.MatMul(b.MatMul(x, c), b.Transpose(c, 1, 0)))
+		})
+	}
+	heavy := model(graphs.Float32, n)
+	for name, c := range map[string]struct {
+		m    *graphs.Model
+		o    runtime.Options
+		want []string
+	}{
+		"heavy":     {heavy, runtime.Options{}, []string{"ConstantFolding", "1"}},
+		"light":     {model(graphs.Float32, 8), runtime.Options{}, []string{"", ""}},
+		"not fused": {heavy, runtime.Options{Optimize: runtime.OptimizeBasic}, []string{"", ""}},
+		"elsewhere": {heavy, runtime.Options{Provider: runtime.OpenVINO}, []string{"", ""}},
+		"float64":   {model(graphs.Float64, 8), runtime.Options{}, []string{"MatmulTransposeFusion", ""}},
+	} {
+		got := leftOut(c.m.Graph, c.o)
+		if all := []string{got["optimization.disable_specified_optimizers"], got["session.disable_prepacking"]}; !slices.Equal(all, c.want) {
+			t.Errorf("%s: wanted %q, got %q", name, c.want, all)
+		}
+	}
+	x, e := normals()(3, n), engineFor(t)
+	run := func(o runtime.Options) *graphs.Tensor {
+		p, err := e.compile(t.Context(), heavy, o, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		out := make([]*graphs.Tensor, 1)
+		if err := p.Run(t.Context(), []*graphs.Tensor{x}, out); err != nil {
+			t.Fatal(err)
+		}
+		return out[0]
+	}
+	want, _ := run(runtime.Options{Optimize: runtime.OptimizeNone}).AsFloats()
+	enginetest.Close(t, "y", run(runtime.Options{}), 1e-4, want...)
 }
