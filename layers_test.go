@@ -32,7 +32,7 @@ var layers = map[string]string{
 	"runtime":             "graphs",
 	"runtime/ortlib":      "graphs runtime",
 	"runtime/ref":         "graphs graphs/passes graphs/refeval runtime",
-	"runtime/ort":         "graphs graphs/onnxio runtime runtime/ortlib",
+	"runtime/ort":         "graphs graphs/onnxio graphs/passes runtime runtime/ortlib",
 	"runtime/enginetest":  "graphs runtime",
 	"runtime/orttraining": "graphs graphs/onnxio graphs/passes runtime runtime/ortlib",
 

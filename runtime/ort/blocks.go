@@ -22,13 +22,7 @@ func inBlocks(m *graphs.Model) *graphs.Model {
 			r.nodes = append(r.nodes, n)
 		}
 	}
-	if len(r.nodes) == len(m.Graph.Nodes) {
-		return m
-	}
-	g, model := *m.Graph, *m
-	g.Nodes, g.Inits = r.nodes, slices.Concat(g.Inits, r.inits)
-	model.Graph = &g
-	return &model
+	return r.of(m)
 }
 
 // blockFilters are filters and what else their form for blocks depends on.

@@ -34,13 +34,7 @@ func learningForms(m *graphs.Model) *graphs.Model {
 			r.nodes = append(r.nodes, n)
 		}
 	}
-	if len(r.nodes) == len(m.Graph.Nodes) {
-		return m
-	}
-	g, model := *m.Graph, *m
-	g.Nodes, g.Inits = r.nodes, slices.Concat(g.Inits, r.inits)
-	model.Graph = &g
-	return &model
+	return r.of(m)
 }
 
 // windowsOnWrongSide reports whether a convolution has at least twice as many channels
@@ -87,6 +81,17 @@ type rewriting struct {
 	nodes  []*graphs.Node
 	inits  []*graphs.Value
 	turned map[*graphs.Value]*graphs.Value // filters
+}
+
+// of is m with the nodes gathered in the place of its own: some for each of them.
+func (r *rewriting) of(m *graphs.Model) *graphs.Model {
+	if len(r.nodes) == len(m.Graph.Nodes) {
+		return m
+	}
+	g, model := *m.Graph, *m
+	g.Nodes, g.Inits = r.nodes, slices.Concat(g.Inits, r.inits)
+	model.Graph = &g
+	return &model
 }
 
 // op adds a node and returns its output.

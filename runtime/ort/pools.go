@@ -6,16 +6,16 @@ import (
 	"slices"
 
 	"ebmrun/graphs"
+	"ebmrun/graphs/passes"
 )
 
 // An unpooling is the way back through a MaxPool whose windows do not overlap: a slope for
 // each window, which goes to the place of its greatest number, the first of several.
 type unpooling struct {
-	pool    *graphs.Node
-	slope   *graphs.Value  // of the windows
-	result  *graphs.Value  // slopes of all that is pooled
-	zero    *graphs.Value  // set if the result passes only where what is pooled exceeds this
-	removed []*graphs.Node // the last of them makes the result
+	pool   *graphs.Node
+	slope  *graphs.Value // of the windows
+	result *graphs.Value // slopes of all that is pooled
+	zero   *graphs.Value // set if the result passes only where what is pooled exceeds this
 }
 
 // unpoolings finds them in the form that the gradient rules give them: slopes are scattered
@@ -50,17 +50,10 @@ func unpoolings(g *graphs.Graph) []*unpooling {
 		if slopes == nil || shaped == nil || len(readers[slopes.Out(0)]) != 1 || !slopes.In(0).Shape.Same(pool.Out(0).Shape) || !shaped.Out(0).Shape.Same(pool.In(0).Shape) {
 			continue
 		}
-		var removed []*graphs.Node
-		if from := scatter.In(0).From; from != nil && len(readers[scatter.In(0)]) == 1 {
-			removed = append(removed, from)
-		}
-		u := &unpooling{pool: pool, slope: slopes.In(0), result: shaped.Out(0), removed: append(removed, flat, scatter, slopes, shaped)}
+		u := &unpooling{pool: pool, slope: slopes.In(0), result: shaped.Out(0)}
 		if pass := only(u.result, "Where"); pass != nil && pass.In(1) == u.result && scalarZero(pass.In(2)) && pass.Out(0).Shape.Same(u.result.Shape) {
 			if active := made(pass.In(0), "Greater"); active != nil && active.In(0) == pool.In(0) && scalarZero(active.In(1)) {
-				if len(readers[active.Out(0)]) == 1 && !slices.Contains(g.Outputs, active.Out(0)) {
-					u.removed = append(u.removed, active)
-				}
-				u.result, u.zero, u.removed = pass.Out(0), pass.In(2), append(u.removed, pass)
+				u.result, u.zero = pass.Out(0), pass.In(2)
 			}
 		}
 		found = append(found, u)
@@ -124,60 +117,33 @@ func zeroBits(t *graphs.Tensor) bool {
 // unpooled returns m with another form of its unpoolings, which form adds to what it is
 // given: u's result from slopes that pass already. m itself is not changed.
 func unpooled(m *graphs.Model, form func(r *rewriting, u *unpooling, slope *graphs.Value)) *graphs.Model {
-	all := unpoolings(m.Graph)
-	if len(all) == 0 {
+	if len(unpoolings(m.Graph)) == 0 {
 		return m
 	}
-	at, gone := map[*graphs.Node]*unpooling{}, map[*graphs.Node]bool{}
-	for _, u := range all {
-		for _, n := range u.removed {
-			gone[n] = true
-		}
-		at[u.removed[len(u.removed)-1]] = u
+	m = passes.Clone(m)
+	at := map[*graphs.Node]*unpooling{}
+	for _, u := range unpoolings(m.Graph) {
+		at[u.result.From] = u
 	}
 	r := &rewriting{names: m.Graph}
 	for _, n := range m.Graph.Nodes {
-		if u := at[n]; u != nil {
-			slope := u.slope
-			if u.zero != nil { // where the greatest number of a window exceeds 0
-				y := u.pool.Out(0)
-				active := r.op(u.result.Name, "Greater", y.Shape, []*graphs.Value{y, u.zero})
-				active.Type = graphs.Bool
-				slope = r.op(u.result.Name, "Where", y.Shape, []*graphs.Value{active, slope, u.zero})
-			}
-			form(r, u, slope)
-		}
-		if !gone[n] {
+		u := at[n]
+		if u == nil {
 			r.nodes = append(r.nodes, n)
+			continue
 		}
-	}
-	g, model := *m.Graph, *m
-	g.Nodes, g.Inits = r.nodes, slices.Concat(g.Inits, r.inits)
-	// The library does not take large constants that nobody reads.
-	used := map[*graphs.Value]bool{}
-	use(&g, used)
-	g.Inits = slices.DeleteFunc(g.Inits, func(v *graphs.Value) bool { return !used[v] && !slices.Contains(g.Inputs, v) })
-	model.Graph = &g
-	return &model
-}
-
-// use notes all values that a graph's nodes read, in subgraphs too, or that are its outputs.
-func use(g *graphs.Graph, used map[*graphs.Value]bool) {
-	for _, v := range g.Outputs {
-		used[v] = true
-	}
-	for _, n := range g.Nodes {
-		for _, v := range n.Inputs {
-			used[v] = true
+		slope := u.slope
+		if u.zero != nil { // where the greatest number of a window exceeds 0
+			y := u.pool.Out(0)
+			active := r.op(u.result.Name, "Greater", y.Shape, []*graphs.Value{y, u.zero})
+			active.Type = graphs.Bool
+			slope = r.op(u.result.Name, "Where", y.Shape, []*graphs.Value{active, slope, u.zero})
 		}
-		for _, a := range n.Attrs {
-			for _, sub := range slices.Concat(a.Graphs, []*graphs.Graph{a.G}) {
-				if sub != nil {
-					use(sub, used)
-				}
-			}
-		}
+		form(r, u, slope)
 	}
+	m.Graph.Nodes, m.Graph.Inits = r.nodes, append(m.Graph.Inits, r.inits...)
+	_, _ = passes.Prune(m.Graph) // never fails
+	return m
 }
 
 // byIndex is the form for the CPU provider: it has a kernel for unpooling.
@@ -212,13 +178,6 @@ func byRank(r *rewriting, u *unpooling, slope *graphs.Value) {
 	rank := r.op(name, "Where", x.Shape, []*graphs.Value{equal(x, spread(y)), r.constant(name, graphs.Of(ranks, 1, 1, height, width)), none})
 	highest := r.op(name, "MaxPool", y.Shape, []*graphs.Value{rank}, graphs.IntsAttr("kernel_shape", k...), graphs.IntsAttr("strides", k...))
 	r.last(u.result, "Where", []*graphs.Value{equal(rank, spread(highest)), spread(slope), none})
-	for i, n := range r.nodes { // nobody reads the indices any more
-		if n == u.pool {
-			bare := *n
-			bare.Outputs = n.Outputs[:1]
-			r.nodes[i] = &bare
-		}
-	}
 }
 
 func sizes(v *graphs.Value) []int64 {
