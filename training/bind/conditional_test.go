@@ -108,6 +108,33 @@ func TestConditional(t *testing.T) {
 			near("∂U/∂x", float64(hi[i]-lo[i])/2e-2, exact)
 		}
 
+		// ∂²U/∂x²·v, under the conditions
+		v, hv := wave(n*size, 4), make([]float32, n*size)
+		if err := e.(training.Curver).HessianVector(x, v, hv); err != nil {
+			t.Fatal(what, err)
+		}
+		up, down := make([]float32, n*size), make([]float32, n*size)
+		for h, g := range map[float32][]float32{1e-2: up, -1e-2: down} {
+			y := slices.Clone(x)
+			for i, d := range v {
+				y[i] += h * d
+			}
+			if err := e.EnergyGrad(y, u, g); err != nil {
+				t.Fatal(what, err)
+			}
+		}
+		for i := range n {
+			numeric, exact := 0.0, 0.0
+			for j, d := range wave(n*size, 5)[i*size : (i+1)*size] {
+				numeric += float64(d) * float64(up[i*size+j]-down[i*size+j]) / 2e-2
+				exact += float64(d) * float64(hv[i*size+j])
+			}
+			near("∂²U/∂x²·v", numeric, exact)
+		}
+		if err := e.EnergyGrad(x, u, slope); err != nil {
+			t.Fatal(what, err)
+		}
+
 		// ∂Σ w·f/∂θ
 		w, score := []float32{0.7, -1.1}, make([]float32, n)
 		learn := func() float64 {
