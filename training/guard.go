@@ -3,7 +3,9 @@ package training
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"ebmrun/training/optim"
 	"ebmrun/training/sampler"
@@ -25,8 +27,8 @@ var ErrGuard = errors.New("numeric guard")
 
 // Check judges the metrics of one iteration.
 func (g *Guard) Check(m Metrics) error {
-	for name, v := range m {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
+	for _, name := range slices.Sorted(maps.Keys(m)) { // the same is named every time
+		if v := m[name]; math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Errorf("%w: metric %s is %v", ErrGuard, name, v)
 		}
 	}
