@@ -181,6 +181,9 @@ func TestStep(t *testing.T) {
 	const level = 2.0 / 255
 	f := newAffine(level)
 	set := numbers(t, 500, level)
+	for i := range set.Floats {
+		set.Floats[i] -= float32(i%3-1) * level / 5 * set.Floats[i] // between levels
+	}
 	s := system(t, config(nil), f, set)
 	var last []float32
 	for range 3 {
@@ -190,6 +193,11 @@ func TestStep(t *testing.T) {
 			t.Error("the same noise twice")
 		}
 		last = f.seen
+		for _, v := range f.batch {
+			if k := (float64(v) + 1) / level; math.Abs(k-math.Round(k)) > 1e-3 {
+				t.Fatalf("learns from %g, which is no level", v)
+			}
+		}
 		if mean, sd := training.Moments(last); math.Abs(mean) > 0.3 || math.Abs(sd-1) > 0.3 {
 			t.Errorf("noise has mean %g and deviation %g", mean, sd)
 		}

@@ -22,7 +22,8 @@ type tilt struct {
 	a      optim.Param
 	sigma0 float64
 
-	x, w []float32 // of the last Learn
+	x, w  []float32 // of the last Learn
+	fresh int       // calls of Refresh
 }
 
 func newTilt(sigma0 float64, a ...float32) *tilt {
@@ -30,7 +31,7 @@ func newTilt(sigma0 float64, a ...float32) *tilt {
 }
 
 func (p *tilt) Params() []optim.Param { return []optim.Param{p.a} }
-func (p *tilt) Refresh()              {}
+func (p *tilt) Refresh()              { p.fresh++ }
 
 func (p *tilt) EnergyGrad(z, u, g []float32) error {
 	precision, d := float32(1/(p.sigma0*p.sigma0)), len(p.a.W)

@@ -52,6 +52,18 @@ func TestStep(t *testing.T) {
 	if m[training.Value] <= 0 || math.Abs(m["mse"]-training.MSE(up, g.target)) > 0.02 || m["prior/code_most"] < 1 {
 		t.Errorf("metrics %v", m)
 	}
+	square := func(z []float32) (sum float64) {
+		for _, v := range z {
+			sum += float64(v) * float64(v)
+		}
+		return sum
+	}
+	if want := (square(up)-square(down))/(2*50) - m[training.Value]; math.Abs(m["u_gap"]-want) > 1e-5 {
+		t.Errorf("energies of the two kinds of codes are %g apart, wanted %g", m["u_gap"], want)
+	}
+	if prior.fresh != 1 {
+		t.Errorf("changed weights took effect %d times, wanted once", prior.fresh)
+	}
 	first := slices.Clone(down)
 	if _, err := s.Step(t.Context()); err != nil {
 		t.Fatal(err)

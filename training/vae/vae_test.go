@@ -172,6 +172,38 @@ func TestExact(t *testing.T) {
 	}
 }
 
+// TestStep: an iteration ascends the mean bound of the batch by the learning rate times its slope.
+func TestStep(t *testing.T) {
+	const rate, h = 1e-3, 1e-2
+	set := factors(t, 200, 1)
+	step := func(shift float32) (before, after []float32, elbo float64) {
+		s := system(t, ref.New(), config(func(c *vae.Config) {
+			c.KL, c.Optim = vae.KL{Weight: 1}, training.Optim{Name: "sgd", LR: rate}
+		}), set)
+		for _, p := range s.Net.Params() {
+			for i := range p.W {
+				p.W[i] += shift * float32(math.Sin(float64(1+len(before)+i)))
+			}
+			before = append(before, p.W...)
+		}
+		m := systemtest.Steps(t, s, 1)
+		for _, p := range s.Net.Params() {
+			after = append(after, p.W...)
+		}
+		return before, after, m["elbo"]
+	}
+	before, after, _ := step(0)
+	_, _, up := step(h)
+	_, _, down := step(-h)
+	slope := 0.0
+	for i, v := range after {
+		slope += float64(v-before[i]) / rate * math.Sin(float64(1+i))
+	}
+	if want := (up - down) / (2 * h); math.Abs(slope-want) > 0.01*math.Abs(want) {
+		t.Errorf("the bound rises by %g, the weights go by %g", want, slope)
+	}
+}
+
 // TestLearn: on the factor model the bound reaches the likelihood, whose expectation
 // is minus the entropy, because the true posterior is one that the encoder can
 // give. Spoiled arms do not get there.
