@@ -42,6 +42,8 @@ run coopnets-mnist fd_pca 1000 coopnets --data mnist
 run latent-ebm-mnist fd_pca 750 latent-ebm --data mnist
 run latent-ebm-fashion fd_pca 750 latent-ebm --data fashion-mnist
 run latent-ebm-orl fd_pca 400 latent-ebm --data orl --size 32
+run generative-swin-emoji mae 900 generative-swin --data emoji-saliency --size 32
+run generative-swin-emoji-96 mae 2000 generative-swin --data emoji-saliency --size 96
 run vae-mnist fd_pca 2000 vae --data mnist
 run vae-fashion fd_pca 2000 vae --data fashion-mnist
 run coopvaebm-mnist fd_pca 500 coopvaebm --data mnist
