@@ -95,6 +95,8 @@ func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *
 		settings, err = row.written(file, set)
 	} else if settings, err = row.preset(f.preset, presetDims(set), set.N); err == nil {
 		err = merge(settings, file)
+	} else if set.Kind == data.Plain && set.H > 1 {
+		err = fmt.Errorf("%w; --size N brings pictures to another size", err)
 	}
 	if err != nil {
 		if file != nil {

@@ -154,7 +154,7 @@ func download(ctx context.Context, p Package, dir string) (string, error) {
 		if err != nil {
 			return "", errors.New("npm is not installed")
 		}
-		cmd = exec.CommandContext(ctx, npm, "pack", "--silent", p.Name+"@"+p.Version)
+		cmd = exec.CommandContext(ctx, npm, "pack", "--loglevel=error", p.Name+"@"+p.Version)
 	}
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second
@@ -185,6 +185,9 @@ func findPip(ctx context.Context) ([]string, error) {
 
 func lastLine(text []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if n := len(lines); n > 1 && strings.Contains(lines[n-1], "complete log") { // which npm names last
+		lines = lines[:n-1]
+	}
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 

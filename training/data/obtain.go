@@ -146,7 +146,7 @@ func (p Package) fetch(ctx context.Context, dir string, progress func(string)) (
 	return os.DirFS(dir), nil
 }
 
-// run starts a program in dir and returns its standard output. An error ends with the program's last line.
+// run starts a program in dir and returns its standard output. An error ends with what the program said of it.
 func (p Package) run(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	args, err := locate(args)
 	if err != nil {
@@ -162,7 +162,7 @@ func (p Package) run(ctx context.Context, dir string, args ...string) ([]byte, e
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Base(args[0]), ctx.Err())
 		}
-		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(args[0]), args[1], err, cmp.Or(lastLine(stderr.Bytes()), lastLine(stdout.Bytes())))
+		return nil, fmt.Errorf("%s %s: %w: %s", filepath.Base(args[0]), args[1], err, cmp.Or(telling(stderr.String()), telling(stdout.String())))
 	}
 	return stdout.Bytes(), nil
 }
@@ -195,9 +195,16 @@ func firstLine(b []byte) string {
 	return line
 }
 
-func lastLine(b []byte) string {
-	t := strings.TrimSpace(string(b))
-	return t[strings.LastIndexByte(t, '\n')+1:]
+// telling is the last line that speaks of an error, "" of nothing; npm ends with where its log is.
+func telling(text string) (last string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		of := strings.Contains(strings.ToLower(line), "error") && !strings.Contains(line, "complete log")
+		if was := strings.Contains(strings.ToLower(last), "error"); line != "" && (of || !was) {
+			last = line
+		}
+	}
+	return last
 }
 
 // Limits on what is unpacked: no file of a package comes near the first, nor all of them the second.
