@@ -5,7 +5,7 @@ import "fmt"
 // compositeShapes: attention, losses, transforms, quantization and the like.
 func compositeShapes() map[string]func(*inferer) error {
 	return map[string]func(*inferer) error{
-		"Attention": inferAttention, "RotaryEmbedding": sameAsFirst, "DFT": inferDFT, "Det": inferDet,
+		"Attention": inferAttention, "RotaryEmbedding": sameAsFirst, "DFT": inferDFT, "STFT": inferSTFT, "Det": inferDet,
 		"SoftmaxCrossEntropyLoss": inferLoss, "NegativeLogLikelihoodLoss": inferLoss,
 		"QuantizeLinear": inferQuantize, "DequantizeLinear": inferDequantize,
 	}
@@ -126,6 +126,69 @@ func DFTOf(n *Node) (*DFTSpec, error) {
 		return nil, fmt.Errorf("last axis of %s: wanted size 1 or 2", x)
 	}
 	return s, nil
+}
+
+// STFTSpec is the constant part of an STFT node, whose signal is [batch, length, 1 or 2].
+type STFTSpec struct {
+	Step, Length int64 // of the frames
+	Bins         int64 // frequencies
+}
+
+// STFTOf reads an STFT node.
+func STFTOf(n *Node) (*STFTSpec, error) {
+	x, s := n.In(0), &STFTSpec{}
+	if x == nil || x.Shape == nil || len(x.Shape) != 3 {
+		return nil, fmt.Errorf("signal %v: wanted [batch, length, 1 or 2]", x)
+	}
+	constant := func(i int) ([]int64, bool) {
+		if n.In(i) == nil {
+			return nil, false
+		}
+		return ConstInts(n.In(i))
+	}
+	step, ok := constant(1)
+	if !ok || len(step) != 1 || step[0] < 1 {
+		return nil, fmt.Errorf("the step of the frames must be constant and at least 1")
+	}
+	s.Step = step[0]
+	w := n.In(2)
+	if length, ok := constant(3); ok && len(length) == 1 {
+		s.Length = length[0]
+	} else if n.In(3) == nil && w != nil && w.Rank() == 1 {
+		s.Length = w.Shape[0].N
+	}
+	if s.Length < 1 {
+		return nil, fmt.Errorf("the length of the frames must be known and at least 1")
+	}
+	if w != nil && w.Shape.Known() && (w.Rank() != 1 || w.Shape[0].N != s.Length) {
+		return nil, fmt.Errorf("window %s, wanted [%d]", w, s.Length)
+	}
+	if d := x.Shape[2]; d.Known() && d.N != 1 && d.N != 2 {
+		return nil, fmt.Errorf("last axis of %s: wanted size 1 or 2", x)
+	}
+	s.Bins = s.Length
+	if n.Int("onesided", 1) != 0 {
+		s.Bins = s.Length/2 + 1
+	}
+	return s, nil
+}
+
+func inferSTFT(c *inferer) error {
+	x, err := c.in(0)
+	if err != nil {
+		return err
+	}
+	s, err := STFTOf(c.n)
+	if err != nil {
+		c.set(0, x.Type, unknownRank(4))
+		return nil
+	}
+	frames := affine(x.Shape[1], 1, s.Step-s.Length, s.Step, false)
+	if frames.Known() && frames.N < 1 {
+		return fmt.Errorf("signal %s is shorter than a frame of %d", x, s.Length)
+	}
+	c.set(0, x.Type, Shape{x.Shape[0], frames, D(int(s.Bins)), D(2)})
+	return nil
 }
 
 func inferDFT(c *inferer) error {

@@ -15,7 +15,7 @@ func layoutShapes() map[string]func(*inferer) error {
 		"Squeeze": inferSqueeze, "Unsqueeze": inferUnsqueeze, "Expand": inferExpand, "Concat": inferConcat,
 		"Split": inferSplit, "Slice": inferSlice, "Gather": inferGather, "GatherElements": inferGatherElements,
 		"GatherND": inferGatherND, "ScatterElements": inferScatter, "ScatterND": inferScatter, "Pad": inferPad,
-		"Tile": inferTile, "Range": inferRange, "NonZero": inferNonZero, "OneHot": inferOneHot, "EyeLike": inferEyeLike,
+		"Tile": inferTile, "Range": inferRange, "NonZero": inferNonZero, "Unique": inferUnique, "ReverseSequence": sameAsFirst, "OneHot": inferOneHot, "EyeLike": inferEyeLike,
 		"DepthToSpace": inferDepthToSpace, "SpaceToDepth": inferSpaceToDepth,
 	}
 }
@@ -860,7 +860,48 @@ func inferNonZero(c *inferer) error {
 	if x.Shape != nil {
 		d = D(len(x.Shape))
 	}
-	c.set(0, Int64, Shape{d, UnknownDim})
+	count := UnknownDim
+	if v, ok := constNumbers(x); ok {
+		count = D(len(slices.DeleteFunc(v, func(f float64) bool { return f == 0 })))
+	}
+	c.set(0, Int64, Shape{d, count})
+	return nil
+}
+
+// constNumbers are the elements of a constant.
+func constNumbers(x *Value) ([]float64, bool) {
+	if x.Const == nil {
+		return nil, false
+	}
+	v, err := x.Const.AsFloats()
+	return v, err == nil
+}
+
+// inferUnique: the different elements, where each comes first, which each element is, and how often each comes.
+func inferUnique(c *inferer) error {
+	x, err := c.in(0)
+	if err != nil {
+		return err
+	}
+	if c.n.Attr("axis") != nil && x.Rank() != 1 {
+		c.set(0, x.Type, unknownRank(x.Rank()))
+		for i := range 3 {
+			c.set(1+i, Int64, Shape{UnknownDim})
+		}
+		return nil
+	}
+	all, count := UnknownDim, UnknownDim
+	if x.Shape.Known() {
+		all = D(Size(x.Shape.Ints()))
+	}
+	if v, ok := constNumbers(x); ok {
+		slices.Sort(v)
+		count = D(len(slices.Compact(v)))
+	}
+	c.set(0, x.Type, Shape{count})
+	for i, d := range []Dim{count, all, count} {
+		c.set(1+i, Int64, Shape{d})
+	}
 	return nil
 }
 

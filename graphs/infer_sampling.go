@@ -148,11 +148,10 @@ func ResizeAxes(n *Node) (list []ResizeAxis, ok bool, err error) {
 		case math.IsNaN(scales[i]):
 			return nil, false, nil
 		default:
-			size := float64(d.N) * scales[i]
+			r.Out = scaled(d.N, scales[i])
 			if crop {
-				size *= r.To - r.From
+				r.Out = int64(math.Floor(float64(d.N) * scales[i] * (r.To - r.From)))
 			}
-			r.Out = int64(math.Floor(size))
 		}
 		if r.Out == r.In && r.Scale == 1 && !crop {
 			continue
@@ -163,6 +162,11 @@ func ResizeAxes(n *Node) (list []ResizeAxis, ok bool, err error) {
 		list = append(list, r)
 	}
 	return list, true, nil
+}
+
+// scaled is the size that an axis is resized to: in the arithmetic of the scales, in which 5·1.8 is 9.
+func scaled(size int64, scale float64) int64 {
+	return int64(math.Floor(float64(float32(size) * float32(scale))))
 }
 
 // sameContent reports whether entry i of a shape vector is provably axis d.
@@ -360,7 +364,7 @@ func inferResize(c *inferer) error {
 		case f == math.Trunc(f):
 			s[a] = affine(s[a], int64(f), 0, 1, false)
 		case s[a].Known():
-			s[a] = Dim{N: int64(math.Floor(float64(s[a].N) * f))}
+			s[a] = Dim{N: scaled(s[a].N, f)}
 		default:
 			s[a] = UnknownDim
 		}

@@ -217,9 +217,11 @@ def torchvision_deform_conv():
 # ---- timm -----------------------------------------------------------------------------------------------------------
 
 
-def timm_net(name, size, **kwargs):
+def timm_net(name, size, fused=True, **kwargs):
+    """fused=False writes attention out, where the exporter cannot decompose it."""
     def build():
         import timm
+        timm.layers.set_fused_attn(fused)
         return timm.create_model(name, pretrained=False, **{"num_classes": 10, **kwargs}), (image(size),)
 
     networks["timm_" + name] = build
@@ -339,20 +341,47 @@ timm_net("efficientvim_m1", 224)
 timm_net("iformer_t", 64)
 timm_net("tresnet_m", 64)
 timm_net("tf_efficientnet_lite0", 48)
-timm_net("hiera_tiny_224", 64, img_size=64)
+timm_net("hiera_tiny_224", 64, False, img_size=64)
 timm_net("swinv2_cr_tiny_ns_224", 64, img_size=64, depths=(1, 1, 1, 1), embed_dim=24, window_size=2)
-timm_net("vit_relpos_small_patch16_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
-timm_net("vit_srelpos_small_patch16_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
-timm_net("samvit_base_patch16", 64, img_size=64, depth=2, embed_dim=48, num_heads=4, global_attn_indexes=(1,), window_size=3)
+timm_net("vit_relpos_small_patch16_224", 64, False, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("vit_srelpos_small_patch16_224", 64, False, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("samvit_base_patch16", 64, False, img_size=64, depth=2, embed_dim=48, num_heads=4, global_attn_indexes=(1,), window_size=3)
 timm_net("vit_small_patch16_dinov3", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
 timm_net("naflexvit_base_patch16_gap", 64, depth=2, embed_dim=48, num_heads=4)
 timm_net("vitamin_small_224", 64, img_size=64)
 timm_net("convnextv2_atto", 64)
-timm_net("maxxvit_rmlp_nano_rw_256", 64, img_size=64)
+timm_net("maxxvit_rmlp_nano_rw_256", 64, False, img_size=64)
 timm_net("haloregnetz_b", 224)
 timm_net("pvt_v2_b2_li", 64)
 timm_net("sam2_hiera_tiny", 64)
 timm_net("csatv2", 512)
+timm_net("cpubone_b0_bfrobust", 64)
+timm_net("lowformer_b0", 64)
+timm_net("cspnext_tiny", 64)
+timm_net("cs3darknet_focus_s", 64)
+timm_net("repghostnet_050", 64)
+timm_net("legacy_seresnet18", 48)
+timm_net("legacy_xception", 72)
+timm_net("regnetv_040", 32)
+timm_net("regnetz_005", 48)
+timm_net("resnetaa34d", 32)
+timm_net("resnetrs50", 32)
+timm_net("densenetblur121d", 32)
+timm_net("fbnetv3_b", 48)
+timm_net("gernet_s", 48)
+timm_net("hgnet_tiny", 48)
+timm_net("bat_resnext26ts", 256)
+timm_net("lamhalobotnet50ts_256", 256)
+timm_net("coatnext_nano_rw_224", 64, img_size=64)
+timm_net("maxvit_tiny_pm_256", 64, False, img_size=64)
+timm_net("vit_small_r26_s32_224", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("flexivit_small", 64, img_size=64, depth=2, embed_dim=48, num_heads=4)
+timm_net("aimv2_large_patch14_224", 56, img_size=56, depth=2, embed_dim=48, num_heads=4)
+timm_net("swin_s3_tiny_224", 56, img_size=56, embed_dim=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 4), window_size=(7, 7, 7, 7))
+timm_net("deepseek_vit_412m", 56, False, img_size=56, depth=2, embed_dim=48, num_heads=4)
+timm_net("gemma4_vit_167m", 48, False, img_size=48, depth=2, embed_dim=48, num_heads=4, head_dim=12, intermediate_size=64, position_embedding_size=16)
+timm_net("qwen3_vit_88m", 64, False, img_size=64, depth=2, embed_dim=48, num_heads=4, pos_embed_grid_size=8)
+timm_net("mobilenetv5_base", 64)
 
 
 # ---- hand-written ---------------------------------------------------------------------------------------------------

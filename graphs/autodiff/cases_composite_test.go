@@ -148,6 +148,12 @@ var (
 		{"DFT", "complex", []arg{in(5, 2)}, op1("DFT")},
 		{"DFT", "inverse, longer, axis 0", []arg{in(3, 2, 2)}, withConsts("DFT", func(b *graphs.Builder) []val { return []val{i64(b, []int{}, 5), i64(b, []int{}, 0)} }, graphs.I("inverse", 1))},
 		{"DFT", "shorter", []arg{in(2, 7, 1)}, withConsts("DFT", func(b *graphs.Builder) []val { return []val{i64(b, []int{}, 4)} })},
+		{"STFT", "window", []arg{in(2, 11, 1), in(4)}, func(b *graphs.Builder, x []val) val {
+			return squared("STFT", 1)(b, []val{x[0], i64(b, []int{}, 3), x[1]})
+		}},
+		{"STFT", "complex, both sides", []arg{in(1, 9, 2)}, func(b *graphs.Builder, x []val) val {
+			return squared("STFT", 1, graphs.I("onesided", 0))(b, []val{x[0], i64(b, []int{}, 2), nil, i64(b, []int{}, 5)})
+		}},
 		{"Det", "1×1", []arg{in(2, 1, 1)}, op1("Det")},
 		{"Det", "2×2", []arg{in(2, 2)}, op1("Det")},
 		{"Det", "3×3", []arg{in(2, 3, 3)}, op1("Det")},

@@ -93,6 +93,9 @@ var (
 			return b.Pow(x[0], i64(b, []int{3}, 1, 2, 3))
 		}},
 		{"Mod", "fmod", []arg{in(2, 3).within(3.1, 3.9), in(3).within(0.9, 1.02)}, op1("Mod", graphs.I("fmod", 1))},
+		{"ReverseSequence", "batch first", []arg{in(2, 4, 3)}, func(b *graphs.Builder, x []val) val {
+			return b.Op("ReverseSequence", []val{x[0], b.Ints(3, 1)}, graphs.I("batch_axis", 0), graphs.I("time_axis", 1))
+		}},
 		{"Max", "three", []arg{in(2, 3), in(3), in(2, 1)}, op1("Max")},
 		{"Min", "two", []arg{in(2, 3), in(3)}, op1("Min")},
 		{"Sum", "three", []arg{in(2, 3), in(3), in(1)}, op1("Sum")},

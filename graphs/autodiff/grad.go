@@ -35,8 +35,8 @@ const (
 )
 
 // Prepare returns a copy of a model in the form that [Append] works on: opset
-// 21, functions expanded, control flow of known extent unrolled, constants
-// folded, types and shapes inferred.
+// 21, functions expanded, control flow of known extent unrolled, sequences of
+// known length taken apart, constants folded, types and shapes inferred.
 func Prepare(m *graphs.Model) (*graphs.Model, error) {
 	m, sizes, err := prepare(m)
 	if err == nil {
@@ -75,7 +75,11 @@ func prepare(m *graphs.Model) (*graphs.Model, *passes.Sizes, error) {
 		if err != nil {
 			return fail(err)
 		}
-		if !unrolled && shapesKnown(m.Graph) == before {
+		listed, err := spellSequences(m.Graph)
+		if err != nil {
+			return fail(err)
+		}
+		if !unrolled && !listed && shapesKnown(m.Graph) == before {
 			break
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 func compositeLowerings() map[string]Lowering {
 	return map[string]Lowering{
-		"Einsum": lowerEinsum, "Attention": lowerAttention, "RotaryEmbedding": one(lowerRotary), "DFT": one(lowerDFT), "Det": one(lowerDet),
+		"Einsum": lowerEinsum, "Attention": lowerAttention, "RotaryEmbedding": one(lowerRotary), "DFT": one(lowerDFT), "STFT": one(lowerSTFT), "Det": one(lowerDet),
 		"SoftmaxCrossEntropyLoss": lowerLoss, "NegativeLogLikelihoodLoss": lowerLoss,
 		"LRN": one(lowerLRN), "LpPool": one(lowerLpPool), "GlobalLpPool": one(lowerGlobalLpPool),
 		"ReduceProd": one(lowerReduceProd), "GatherND": lowerGatherND,
@@ -231,6 +231,36 @@ func lowerDFT(b *graphs.Builder, n *graphs.Node, x val) val {
 		re, im = b.Sub(re, times(i, sin)), b.Add(im, times(i, cos))
 	}
 	return b.Concat(int64(last), b.Unsqueeze(re, int64(last)), b.Unsqueeze(im, int64(last)))
+}
+
+// lowerSTFT convolves a signal [batch, length, parts] with a windowed cosine and sine for each
+// frequency.
+func lowerSTFT(b *graphs.Builder, n *graphs.Node, x val) val {
+	s, err := graphs.STFTOf(n)
+	if err != nil {
+		return b.Fail("%w", err)
+	}
+	if s.Length > maxDFT || !x.Shape[2].Known() {
+		return b.Fail("the last axis of %s must be known, and frames be at most %d long", x, maxDFT)
+	}
+	parts := int(x.Shape[2].N)
+	var waves []float64 // [real and imaginary parts, frequency, parts, length]
+	for turn := range 2 {
+		for k := range s.Bins {
+			for part := range parts {
+				for t := range s.Length { // e^(−ia) = cos a − i·sin a; times i it is sin a + i·cos a
+					quarter := float64(part-turn) * math.Pi / 2
+					waves = append(waves, math.Cos(2*math.Pi*float64(k*t%s.Length)/float64(s.Length)-quarter))
+				}
+			}
+		}
+	}
+	kernel := matrix(b, x, waves, 2*int(s.Bins), parts, int(s.Length))
+	if w := n.In(2); w != nil {
+		kernel = b.Mul(kernel, w)
+	}
+	y := b.Op("Conv", []val{b.Transpose(x, 0, 2, 1), kernel}, graphs.IntsAttr("strides", s.Step))
+	return b.Transpose(reshapeBy(b, y, size(b, y, 0), b.Ints(2, s.Bins), size(b, y, 2)), 0, 3, 2, 1)
 }
 
 // lowerDet expands determinants of matrices up to 4×4 by cofactors.
@@ -510,7 +540,7 @@ func lowerGatherND(b *graphs.Builder, n *graphs.Node) []val {
 		total *= int64(dims[i])
 	}
 	idx = b.Where(b.Less(idx, b.Const(graphs.Of([]int64{0}))), b.Add(idx, b.Ints(sizes...)), idx)
-	flat := b.Sum(b.Mul(idx, b.Ints(stride...)), false, -1)
+	flat := b.Sum(b.Mul(idx, b.Ints(stride...)), false, int64(len(idx.Shape)-1))
 	shape := []val{b.Ints(total)}
 	for i := k; i < len(x.Shape); i++ {
 		shape = append(shape, size(b, x, i))

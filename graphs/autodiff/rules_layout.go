@@ -44,6 +44,10 @@ func layoutRules() map[string]Rule {
 		"SpaceToDepth": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
 			return b.Op("DepthToSpace", []val{d}, graphs.I("blocksize", n.Int("blocksize", 1)))
 		}),
+		// What is reversed twice is as it was.
+		"ReverseSequence": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			return b.Op("ReverseSequence", []val{d, n.In(1)}, graphs.I("batch_axis", n.Int("batch_axis", 1)), graphs.I("time_axis", n.Int("time_axis", 0)))
+		}),
 		"Trilu": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
 			return b.Op("Trilu", append([]val{d}, n.Inputs[1:]...), graphs.I("upper", n.Int("upper", 1)))
 		}),

@@ -111,7 +111,7 @@ func (r *raiser) node(n *graphs.Node) error {
 		if err := r.refuse(n); err != nil {
 			return err
 		}
-		if r.since != graphs.OpsetVersion {
+		if r.since != graphs.OpsetVersion || n.Op == "Compress" || n.Op == "Resize" {
 			if rule := raiseRules[n.Op]; rule != nil {
 				if n.In(0) == nil || n.Out(0) == nil {
 					return errors.New("wanted a first input and a first output, got none")

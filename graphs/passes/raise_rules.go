@@ -13,7 +13,7 @@ import (
 type raiseRule func(r *raiser, n *graphs.Node) error
 
 // raiseRules lists the ops whose form or meaning changed between opset 9 and 21,
-// and the op of opset 23 that opset 21 can spell out. For every other op the
+// and those that others spell out: one of opset 23, and Compress in any. For every other op the
 // later versions only take more types.
 var raiseRules = map[string]raiseRule{
 	"ReduceSum": axesToInput(13), "ReduceMean": axesToInput(18), "ReduceMax": axesToInput(18), "ReduceMin": axesToInput(18),
@@ -25,6 +25,7 @@ var raiseRules = map[string]raiseRule{
 	"BatchNormalization": raiseBatchNorm, "GroupNormalization": raiseGroupNorm,
 	"Scatter": raiseScatter, "Upsample": raiseResize, "Resize": raiseResize,
 	"DFT": raiseDFT, "GridSample": raiseGridSample, "RoiAlign": raiseRoiAlign,
+	"Compress":         spellCompress,
 	"RMSNormalization": lowerRMSNorm, "QuantizeLinear": lowerQuantize, "DequantizeLinear": lowerQuantize,
 }
 
@@ -312,17 +313,50 @@ func raiseScatter(_ *raiser, n *graphs.Node) error {
 	return errUnchanged
 }
 
+// spellCompress: the elements that a condition picks are those at its true places.
+func spellCompress(r *raiser, n *graphs.Node) error {
+	if n.In(1) == nil {
+		return errors.New("wanted a condition, got none")
+	}
+	line, err := r.constant(n, graphs.Ints(-1))
+	if err != nil {
+		return err
+	}
+	at, err := r.op(n, "NonZero", []*graphs.Value{n.In(1)})
+	if err != nil {
+		return err
+	}
+	if at, err = r.op(n, "Reshape", []*graphs.Value{at, line}); err != nil {
+		return err
+	}
+	x := n.Inputs[0]
+	if n.Attr("axis") == nil {
+		if x, err = r.op(n, "Reshape", []*graphs.Value{x, line}); err != nil {
+			return err
+		}
+	}
+	n.Op, n.Inputs = "Gather", []*graphs.Value{x, at}
+	return errUnchanged
+}
+
 // raiseResize: Upsample and the Resize of opset 10 sample at i/scale, nearest
 // rounding down when enlarging and up when shrinking. Opset 11 marks the absent
 // one of scales and sizes by an empty tensor, later ones by leaving it out.
+//
+// The mode tf_half_pixel_for_nn, which went with opset 13 and is still written, takes
+// the element under the middle of the new one: what half_pixel takes rounding up.
 func raiseResize(r *raiser, n *graphs.Node) error {
+	if n.Str("coordinate_transformation_mode", "") == "tf_half_pixel_for_nn" {
+		if n.Str("mode", "nearest") != "nearest" || n.Str("nearest_mode", "") != "floor" {
+			return fmt.Errorf("coordinate_transformation_mode tf_half_pixel_for_nn has no form in opset %d", graphs.OpsetVersion)
+		}
+		setAttr(n, graphs.S("coordinate_transformation_mode", "half_pixel"))
+		setAttr(n, graphs.S("nearest_mode", "round_prefer_ceil"))
+	}
 	if r.since >= 13 {
 		return errUnchanged
 	}
 	if r.since >= 11 {
-		if n.Str("coordinate_transformation_mode", "") == "tf_half_pixel_for_nn" {
-			return fmt.Errorf("coordinate_transformation_mode tf_half_pixel_for_nn has no form in opset %d", graphs.OpsetVersion)
-		}
 		if n.In(3) != nil {
 			n.Inputs[2] = nil
 		}

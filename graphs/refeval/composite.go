@@ -10,7 +10,7 @@ import (
 
 func compositeKernels() map[string]kernel {
 	return map[string]kernel{
-		"Attention": attention, "RotaryEmbedding": rotary, "DFT": dft, "Det": det,
+		"Attention": attention, "RotaryEmbedding": rotary, "DFT": dft, "STFT": stft, "Det": det,
 		"SoftmaxCrossEntropyLoss": loss(true), "NegativeLogLikelihoodLoss": loss(false),
 		"QuantizeLinear": quantize, "DequantizeLinear": dequantize,
 	}
@@ -337,6 +337,60 @@ func dft(c *call) ([]*array, error) {
 				}
 				at := ((o*out+k)*inner + i) * 2
 				y[at], y[at+1] = norm*real(sum), norm*imag(sum)
+			}
+		}
+	}
+	return []*array{c.fromFloats(x.t, dims, y)}, nil
+}
+
+func stft(c *call) ([]*array, error) {
+	x, err := c.arg(0)
+	if err != nil {
+		return nil, err
+	}
+	s, err := graphs.STFTOf(c.n)
+	if err != nil {
+		return nil, err
+	}
+	dims, err := c.outDims(0)
+	if err != nil {
+		return nil, err
+	}
+	v, err := x.floats()
+	if err != nil {
+		return nil, err
+	}
+	window := make([]float64, s.Length)
+	for i := range window {
+		window[i] = 1
+	}
+	if c.n.In(2) != nil {
+		w, err := c.arg(2)
+		if err != nil {
+			return nil, err
+		}
+		if window, err = w.floats(); err != nil {
+			return nil, err
+		}
+	}
+	length, parts := x.dims[1], x.dims[2]
+	if !x.t.IsFloat() || len(window) != int(s.Length) || len(dims) != 4 {
+		return nil, badData(x)
+	}
+	y := make([]float64, 0, graphs.Size(dims))
+	for o := range dims[0] {
+		for frame := range dims[1] {
+			for k := range dims[2] {
+				sum := complex(0, 0)
+				for t, w := range window {
+					at := (o*length + frame*int(s.Step) + t) * parts
+					e := complex(v[at], 0)
+					if parts == 2 {
+						e = complex(v[at], v[at+1])
+					}
+					sum += complex(w, 0) * e * cmplx.Rect(1, -2*math.Pi*float64(k*t%len(window))/float64(len(window)))
+				}
+				y = append(y, real(sum), imag(sum))
 			}
 		}
 	}

@@ -1,7 +1,10 @@
 package refeval
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 
 	"ebmrun/graphs"
 )
@@ -9,7 +12,7 @@ import (
 func indexKernels() map[string]kernel {
 	return map[string]kernel{
 		"Gather": gather, "GatherElements": gatherElements, "GatherND": gatherND,
-		"ScatterElements": scatterElements, "ScatterND": scatterND, "NonZero": nonZero, "OneHot": oneHot,
+		"ScatterElements": scatterElements, "ScatterND": scatterND, "NonZero": nonZero, "Unique": unique, "ReverseSequence": reverseSequence, "OneHot": oneHot,
 	}
 }
 
@@ -296,6 +299,110 @@ func nonZero(c *call) ([]*array, error) {
 		}
 	}
 	return c.one(graphs.Int64, dims, out)
+}
+
+// unique lists the different elements, sorted or in the order in which they come.
+func unique(c *call) ([]*array, error) {
+	x, err := c.arg(0)
+	if err != nil {
+		return nil, err
+	}
+	if c.n.Attr("axis") != nil && len(x.dims) != 1 {
+		return nil, errors.New("Unique along an axis is not supported")
+	}
+	sorted := c.n.Int("sorted", 1) != 0
+	var first []int
+	var which, count []int64
+	var values *array
+	if x.t.IsFloat() {
+		v, err := x.floats()
+		if err != nil {
+			return nil, err
+		}
+		first, which, count = different(v, sorted)
+		values = c.fromFloats(x.t, []int{len(first)}, picked(v, first, 1))
+	} else {
+		v, err := x.ints()
+		if err != nil {
+			return nil, err
+		}
+		first, which, count = different(v, sorted)
+		values = c.fresh(x.t, []int{len(first)}, picked(v, first, 1))
+	}
+	places := make([]int64, len(first))
+	for i, k := range first {
+		places[i] = int64(k)
+	}
+	out := []*array{values}
+	for _, v := range [][]int64{places, which, count} {
+		out = append(out, c.fresh(graphs.Int64, []int{len(v)}, v))
+	}
+	return out[:len(c.n.Outputs)], nil
+}
+
+// different finds where each of the different elements of v comes first, the number of each
+// element among them, and how often they come.
+func different[T cmp.Ordered](v []T, sorted bool) (first []int, which, count []int64) {
+	number := map[T]int64{}
+	for i, x := range v {
+		if _, known := number[x]; !known {
+			number[x] = int64(len(first))
+			first = append(first, i)
+		}
+	}
+	if sorted {
+		slices.SortFunc(first, func(i, j int) int { return cmp.Compare(v[i], v[j]) })
+		for k, i := range first {
+			number[v[i]] = int64(k)
+		}
+	}
+	which, count = make([]int64, len(v)), make([]int64, len(first))
+	for i, x := range v {
+		which[i] = number[x]
+		count[which[i]]++
+	}
+	return first, which, count
+}
+
+// reverseSequence reverses the first elements of each example along the time axis.
+func reverseSequence(c *call) ([]*array, error) {
+	in, err := c.args(2)
+	if err != nil {
+		return nil, err
+	}
+	x := in[0]
+	batch, err := c.axis("batch_axis", 1, len(x.dims))
+	if err != nil {
+		return nil, err
+	}
+	time, err := c.axis("time_axis", 0, len(x.dims))
+	if err != nil {
+		return nil, err
+	}
+	lengths, err := in[1].ints()
+	if err != nil {
+		return nil, err
+	}
+	v, err := x.floats()
+	if err != nil {
+		return nil, err
+	}
+	if len(lengths) != x.dims[batch] || batch == time {
+		return nil, fmt.Errorf("%d lengths for axis %d of %v, time axis %d", len(lengths), batch, x, time)
+	}
+	y, st := make([]float64, len(v)), strides(x.dims)
+	for i := range v {
+		t, n := i/st[time]%x.dims[time], lengths[i/st[batch]%x.dims[batch]]
+		if n < 0 || n > int64(x.dims[time]) {
+			return nil, fmt.Errorf("length %d of a sequence of %d", n, x.dims[time])
+		}
+		to := i
+		if t < int(n) {
+			to += (int(n) - 1 - 2*t) * st[time]
+		}
+		y[to] = v[i]
+	}
+	return []*array{c.fromFloats(x.t, x.dims, y)}, nil
 }
 
 // oneHot: indices outside [−depth, depth) give rows that are off throughout.
