@@ -61,6 +61,34 @@ func branching(t *testing.T) *graphs.Model {
 	return m
 }
 
+// unique checks that no two values or nodes bear one name: a branch may not hide what is
+// around it.
+func unique(t *testing.T, g *graphs.Graph, seen map[string]bool) {
+	t.Helper()
+	name := func(kind, s string) {
+		if s != "" && seen[kind+s] {
+			t.Errorf("two %s are called %q", kind, s)
+		}
+		seen[kind+s] = true
+	}
+	for _, v := range append(append([]val{}, g.Inputs...), g.Inits...) {
+		name("values", v.Name)
+	}
+	for _, n := range g.Nodes {
+		name("nodes", n.Name)
+		for _, v := range n.Outputs {
+			if v != nil {
+				name("values", v.Name)
+			}
+		}
+		for _, a := range n.Attrs {
+			if a.G != nil {
+				unique(t, a.G, seen)
+			}
+		}
+	}
+}
+
 // TestIf compares the slopes through an If with differences in either branch, in
 // first and second order.
 func TestIf(t *testing.T) {
@@ -76,6 +104,7 @@ func TestIf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	unique(t, again.Graph, map[string]bool{})
 	rng := rand.New(rand.NewPCG(3, 1))
 	for _, start := range []float64{0.4, -0.6} {
 		x := []*graphs.Tensor{graphs.Of([]float64{start, 0.9, -1.1}, 3)}
