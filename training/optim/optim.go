@@ -80,16 +80,17 @@ func Norm(p []Param) float64 {
 
 // sumSquares adds in four lanes: one addition need not wait for the last.
 func sumSquares(v []float32) float64 {
-	var lane [4]float64
+	var a, b, c, d float64 // an array would be in memory
 	for ; len(v) >= 4; v = v[4:] {
-		a, b, c, d := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
-		lane[0] += float64(a * a)
-		lane[1] += float64(b * b)
-		lane[2] += float64(c * c)
-		lane[3] += float64(d * d)
+		e, f, g, h := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
+		a += float64(e * e)
+		b += float64(f * f)
+		c += float64(g * g)
+		d += float64(h * h)
 	}
-	for i, a := range v {
-		lane[i] += float64(float64(a) * float64(a))
+	for ; len(v) > 0; v = v[1:] {
+		e := float64(v[0])
+		a, b, c, d = b, c, d, a+float64(e*e)
 	}
-	return lane[0] + lane[1] + lane[2] + lane[3]
+	return a + b + c + d
 }

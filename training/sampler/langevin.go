@@ -41,14 +41,7 @@ func (k Langevin) Step(n Noise, f Field, s *State) (Info, error) {
 	}
 	info := Info{Accepted: 1, Drift: drifted}
 
-	drift, kick := k.Size*k.Size/2, k.Noise*k.Size
-	if x, g := s.X, s.G[:len(s.X)]; k.Noise > 0 {
-		n.normals(s.E, s.Chain, s.T, move{x, g, drift, kick})
-	} else {
-		for i := range x {
-			x[i] -= float32(drift * g[i])
-		}
-	}
+	n.normals(s.E, s.Chain, s.T, move{s.X, s.G, k.Size * k.Size / 2, k.Noise * k.Size})
 	if k.ClampMin != 0 || k.ClampMax != 0 {
 		info.Clamped = float64(clamp(s.X, k.ClampMin, k.ClampMax)) / float64(len(s.X))
 	}

@@ -117,10 +117,21 @@ func normals(dst []float32, words []uint32) {
 	}
 }
 
-// A move takes the step of [Langevin] with the noise as it is drawn.
+// A move takes the step of [Langevin] with the noise as it is drawn, or without any.
 type move struct {
 	x, g        []float32 // as long as the noise; none if x is nil
 	drift, kick float32
+}
+
+// falls reports whether the move draws nothing.
+func (m *move) falls() bool { return m.x != nil && m.kick == 0 }
+
+// fall moves n entries from ….
+func (m *move) fall(from, n int) {
+	x, g := m.x[from:from+n], m.g[from:from+n]
+	for i, g := range g {
+		x[i] -= float32(m.drift * g)
+	}
 }
 
 // apply moves the entries from … with noise e.
@@ -214,16 +225,20 @@ func (f *fill) draw() {
 	row, block := f.from/perRow, f.from%perRow
 	for left := f.to - f.from; left > 0; {
 		count := min(left, perRow-block, len(words)/4)
-		id := f.chain[row]
-		for i := range count {
-			w := (*[4]uint32)(words[4*i:])
-			w[0], w[1], w[2], w[3] = philox(uint32(id), uint32(id>>32), f.step, normalStream+uint32(block+i), f.key[0], f.key[1])
-		}
 		at := row*f.dim + 4*block
 		e := f.dst[at:min((row+1)*f.dim, at+4*count)]
-		normals(e, words[:])
-		if f.x != nil {
-			f.apply(at, e)
+		if f.falls() {
+			f.fall(at, len(e))
+		} else {
+			id := f.chain[row]
+			for i := range count {
+				w := (*[4]uint32)(words[4*i:])
+				w[0], w[1], w[2], w[3] = philox(uint32(id), uint32(id>>32), f.step, normalStream+uint32(block+i), f.key[0], f.key[1])
+			}
+			normals(e, words[:])
+			if f.x != nil {
+				f.apply(at, e)
+			}
 		}
 		left -= count
 		if block += count; block == perRow {

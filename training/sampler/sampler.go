@@ -221,18 +221,19 @@ func (m *Info) add(i Info, weight float64) {
 
 // norm returns the Euclidean norm of v. It adds in four lanes: one addition need not wait for the last.
 func norm(v []float32) float64 {
-	var lane [4]float64
+	var a, b, c, d float64 // an array would be in memory
 	for ; len(v) >= 4; v = v[4:] {
-		a, b, c, d := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
-		lane[0] += a * a
-		lane[1] += b * b
-		lane[2] += c * c
-		lane[3] += d * d
+		e, f, g, h := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
+		a += e * e
+		b += f * f
+		c += g * g
+		d += h * h
 	}
-	for i, a := range v {
-		lane[i] += float64(a) * float64(a)
+	for ; len(v) > 0; v = v[1:] {
+		e := float64(v[0])
+		a, b, c, d = b, c, d, a+e*e
 	}
-	return math.Sqrt(lane[0] + lane[1] + lane[2] + lane[3])
+	return math.Sqrt(a + b + c + d)
 }
 
 // meanDrift clips the slopes, if limit is not 0, and returns the mean over chains of
