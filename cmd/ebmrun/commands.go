@@ -70,9 +70,8 @@ ebmrun derives; ONNX Runtime runs them all.
 Exit status: 0 done; 1 failure; 2 bad usage or input; 3 a numeric guard tripped
 and recovery failed; 4 time limit reached, the checkpoint is valid; 5 acceptance
 not met; 130 interrupted.`,
-		Example: `  ebmrun setup
-  ebmrun data mnist --preview mnist.png
-  ebmrun grad net.onnx -o net-grad.onnx`,
+		Example: example("ebmrun demo", "ebmrun train generative-convnet --data mnist --out runs/mnist",
+			"ebmrun sample runs/mnist -o samples.png", "ebmrun grad net.onnx -o net-grad.onnx"),
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

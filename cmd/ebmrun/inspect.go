@@ -39,8 +39,11 @@ those of the model as it was. The file is of opset 21.`,
 			"ebmrun inspect swin.onnx --free-batch -o swin-any-batch.onnx"),
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if free != (out != "") || free && asJSON {
-				return badInput(errors.New("--free-batch takes a file to write (-o) and no --json"))
+			switch {
+			case !free && out != "":
+				return badInput(errors.New("--out: nothing to write without --free-batch"))
+			case free && (out == "" || asJSON):
+				return badInput(errors.New("--free-batch wants a file to write (-o) and no --json"))
 			}
 			if free {
 				return c.freeBatch(cmd.Context(), args[0], out)

@@ -72,11 +72,13 @@ func noNegative(cmd *cobra.Command) (err error) {
 	return err
 }
 
-// boolForm is what the help text of a flag that is set or not has behind its name.
-var boolForm = regexp.MustCompile(`\[=true\|false\]( +)`)
+// optional is what a help text has behind the name of a flag that may stand without a value.
+var optional = regexp.MustCompile(`\[=[a-z|"]+\]`)
 
-// plainFlags leaves boolForm out of a help text.
-func plainFlags(text string) string { return boolForm.ReplaceAllString(text, "$1             ") }
+// plainFlags has blanks in the place of optional.
+func plainFlags(text string) string {
+	return optional.ReplaceAllStringFunc(text, func(form string) string { return strings.Repeat(" ", len(form)) })
+}
 
 // checkSettings holds a tree of settings against the struct that it is to be read into: every key must be
 // a setting, every value of its kind.
