@@ -103,6 +103,22 @@ func TestStages(t *testing.T) {
 	}
 }
 
+// TestNoise: chains of long steps end at the signs of their noise, which is new in each iteration.
+func TestNoise(t *testing.T) {
+	s, _ := networks(t, ref.New(), config(func(c *coarsetofine.Config) {
+		c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1000, GradClip: 1e-3}
+	}))
+	s.Slow(0)
+	lo, hi := 1.0, -1.0
+	for range 6 {
+		m := systemtest.Steps(t, s, 1)["sample_mean"]
+		lo, hi = min(lo, m), max(hi, m)
+	}
+	if hi-lo < 0.05 { // the mean of 384 signs has the deviation 0.051
+		t.Errorf("means of iterations are from %g to %g", lo, hi)
+	}
+}
+
 // TestExpansion: carried weights, spectral norms included, give the coarse score.
 func TestExpansion(t *testing.T) {
 	s, nets := networks(t, ref.New(), config(nil))

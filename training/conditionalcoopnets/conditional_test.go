@@ -21,7 +21,10 @@ import (
 )
 
 // line is f(x | c) = θ·x·c with U = x²/2 − f: x given c is N(θc, 1).
-type line struct{ theta optim.Param }
+type line struct {
+	theta optim.Param
+	seen  []float32 // of the last Learn
+}
 
 type lineGiven struct {
 	*line
@@ -41,7 +44,7 @@ func (l lineGiven) EnergyGrad(x, u, g []float32) error {
 }
 
 func (l lineGiven) Learn(_ context.Context, x, w []float32, l2 float32, score []float32) error {
-	l.theta.G[0] = 0
+	l.theta.G[0], l.seen = 0, slices.Clone(x)
 	for i, v := range x {
 		score[i] = l.theta.W[0] * l.c[i] * v
 		l.theta.G[0] += (w[i] + l2*score[i]) * l.c[i] * v
@@ -127,7 +130,7 @@ func config(change func(c *conditionalcoopnets.Config)) conditionalcoopnets.Conf
 // they do not.
 func TestLine(t *testing.T) {
 	for sabotage, works := range map[string]bool{"": true, conditionalcoopnets.Flip: false, conditionalcoopnets.Blind: false} {
-		e := &line{optim.Param{Name: "theta", W: make([]float32, 1), G: make([]float32, 1)}}
+		e := &line{theta: optim.Param{Name: "theta", W: make([]float32, 1), G: make([]float32, 1)}}
 		g := &slope{optim.Param{Name: "w", W: []float32{0, 0.3}, G: make([]float32, 2)}}
 		s, err := conditionalcoopnets.New(config(func(c *conditionalcoopnets.Config) { c.Sabotage = sabotage }), e, g, pairs(2000), 1)
 		if err != nil {
@@ -147,6 +150,23 @@ func TestLine(t *testing.T) {
 		if met := broken == nil && math.Abs(theta-1.5) < 0.15 && math.Abs(alpha-1.5) < 0.2; met != works {
 			t.Errorf("sabotage %q: slope of the energy %g, of the initialiser %g (%v)", sabotage, theta, alpha, broken)
 		}
+	}
+}
+
+// TestNoise: a step of 1 takes empty drafts to its noise, which is new in each iteration.
+func TestNoise(t *testing.T) {
+	e := &line{theta: optim.Param{Name: "theta", W: make([]float32, 1), G: make([]float32, 1)}}
+	g := &slope{optim.Param{Name: "w", W: make([]float32, 2), G: make([]float32, 2)}}
+	s, err := conditionalcoopnets.New(config(func(c *conditionalcoopnets.Config) { c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1} }), e, g, pairs(200), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Slow(0)
+	systemtest.Steps(t, s, 1)
+	first := e.seen[100:]
+	systemtest.Steps(t, s, 1)
+	if _, sd := training.Moments(first); math.Abs(sd-1) > 0.2 || training.MSE(first, e.seen[100:]) < 1 {
+		t.Errorf("noise has the deviation %g, and is %g away in the second iteration", sd, training.MSE(first, e.seen[100:]))
 	}
 }
 

@@ -92,6 +92,75 @@ func system(t testing.TB, e runtime.Engine, c coopvaebm.Config, set *data.Set) *
 	return s
 }
 
+// counted counts the calls of Refresh.
+type counted struct {
+	training.Energy
+	fresh int
+}
+
+func (c *counted) Refresh() {
+	c.fresh++
+	c.Energy.Refresh()
+}
+
+// TestStep: the encoder descends on mean ‖revised − g(z)‖²/(2σ²) + KL by the rate times the slope, and
+// the energy's new weights take effect.
+func TestStep(t *testing.T) {
+	const rate, h = 1e-3, 1e-2
+	step := func(shift float32) (before, after []float32, loss float64) {
+		s := system(t, ref.New(), config(func(c *coopvaebm.Config) {
+			c.KL, c.Teach = vae.KL{Weight: 1}, training.Optim{Name: "sgd", LR: rate}
+		}), gaussian(t, 200))
+		e := &counted{Energy: s.Energy}
+		s.Energy = e
+		encoder := func() (w []*float32) {
+			for _, p := range s.Drafts.Net.Params() {
+				if strings.HasPrefix(p.Name, "mean.") || strings.HasPrefix(p.Name, "logvar.") {
+					for i := range p.W {
+						w = append(w, &p.W[i])
+					}
+				}
+			}
+			return w
+		}()
+		for i, w := range encoder {
+			*w += shift * float32(1+i)
+			before = append(before, *w)
+		}
+		m := systemtest.Steps(t, s, 1)
+		for _, w := range encoder {
+			after = append(after, *w)
+		}
+		if e.fresh != 1 {
+			t.Errorf("changed weights took effect %d times, wanted once", e.fresh)
+		}
+		return before, after, m["fit"]/(2*s.Config.Sigma*s.Config.Sigma) + m["code_kl"]
+	}
+	before, after, _ := step(0)
+	_, _, up := step(h)
+	_, _, down := step(-h)
+	slope := 0.0
+	for i, v := range after {
+		slope -= float64(v-before[i]) / rate * float64(1+i)
+	}
+	if want := (up - down) / (2 * h); len(after) == 0 || math.Abs(slope-want) > 0.01*math.Abs(want) {
+		t.Errorf("the loss rises by %g, %d weights go by %g", want, len(after), slope)
+	}
+}
+
+// TestNoise: drafts that nothing pulls are revised by other noise in each iteration.
+func TestNoise(t *testing.T) {
+	s := system(t, ref.New(), config(func(c *coopvaebm.Config) { c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1} }), gaussian(t, 200))
+	for _, p := range slices.Concat(s.Energy.Params(), s.Drafts.Net.Params()) {
+		clear(p.W)
+	}
+	s.Slow(0)
+	first, second := systemtest.Steps(t, s, 1), systemtest.Steps(t, s, 1)
+	if a, b := first["revision"], second["revision"]; a < 0.5 || a == b {
+		t.Errorf("revisions are of the size %g and %g", a, b)
+	}
+}
+
 // An outcome is what a run has come to.
 type outcome struct {
 	mean, variance float64 // of revised drafts

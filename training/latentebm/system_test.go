@@ -73,6 +73,27 @@ func TestStep(t *testing.T) {
 	}
 }
 
+// TestNoise: chains that nothing pulls are noise, which is new in each iteration and not the same
+// for prior and posterior.
+func TestNoise(t *testing.T) {
+	prior := newTilt(1e6, 0)
+	long := training.Langevin{Steps: 1, Step: 100, Noise: 1}
+	s := system(t, config(func(c *latentebm.Config) { c.Batch, c.Prior, c.Posterior = 50, long, long }), prior, newLinear(prior, 0), normal(t, 50, 1, 4))
+	s.Slow(0)
+	var seen [][]float32
+	for range 2 {
+		systemtest.Steps(t, s, 1)
+		seen = append(seen, prior.x[:50], prior.x[50:])
+	}
+	for i, a := range seen {
+		for j, b := range seen[:i] {
+			if d := training.MSE(a, b); d < 1e4 || d > 4e4 {
+				t.Errorf("noise %d and %d are %g apart, wanted 2·100²", i, j, d)
+			}
+		}
+	}
+}
+
 // network is a new system over small networks, as a new process would make it.
 func network(t testing.TB, e runtime.Engine) *latentebm.System {
 	t.Helper()

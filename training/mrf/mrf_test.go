@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -330,6 +331,23 @@ func texture(t testing.TB, size int) *data.Set {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// TestNoise: without potentials a sweep draws each pixel afresh, other ones in each iteration.
+func TestNoise(t *testing.T) {
+	c := Presets["ising"].Config
+	c.Sabotage, c.Burn, c.Sweeps = Freeze, 1, 1
+	s, err := New(c, texture(t, 16), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(s.Field.Theta)
+	systemtest.Steps(t, s, 1)
+	first := slices.Clone(s.chains[0].level)
+	systemtest.Steps(t, s, 1)
+	if slices.Equal(first, s.chains[0].level) {
+		t.Error("the second iteration has the first one's noise")
+	}
 }
 
 // TestResume: 10 iterations, and 5 saved, restored in a new system and 5 more, are the same bits; the
