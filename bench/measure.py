@@ -231,10 +231,11 @@ def tables(lines):
     for w, (a, us, b, them, others) in best.items():
         if w == "matmul" or not b:
             continue
-        memory = median(by[w, a], "peak_mb") / min(median(by[w, h], "peak_mb") for h in them)
-        ratios.append([f"`{w}`", a, names.get(b, b), f"{them[b] / us[a]:.2f}", ", ".join(f"{names.get(h, h)} {v / us[a]:.2f}" for h, v in others.items()) or "–", f"{memory:.2f}"])
+        least, cpu = min(median(by[w, h], "peak_mb") for h in them), min((h for h in us if h.startswith("CPU")), key=us.get, default=a)
+        ratios.append([f"`{w}`", a, names.get(b, b), f"{them[b] / us[a]:.2f}", ", ".join(f"{names.get(h, h)} {v / us[a]:.2f}" for h, v in others.items()) or "–",
+                       f"{median(by[w, a], 'peak_mb') / least:.2f}", f"{them[b] / us[cpu]:.2f}, {median(by[w, cpu], 'peak_mb') / least:.2f}"])  # fmt: skip
     if ratios:
-        out["ratios"] = table(["workload", "our best", "PyTorch's best", "times as fast", "against others", "memory, share of PyTorch's least"], ratios)
+        out["ratios"] = table(["workload", "our best", "PyTorch's best", "times as fast", "against others", "memory, share of PyTorch's least", "both, CPU provider"], ratios)
         conv = [best[w][3][best[w][2]] / best[w][1][best[w][0]] for w in ("sr16", "sr32", "sr64") if w in best and best[w][2]]
         if len(conv) == 3:
             out["ratios"] += f"\n\nGeometric mean over the three convolutional nets: {math.prod(conv) ** (1 / 3):.2f} times as fast, the least of them {min(conv):.2f}."
