@@ -7,6 +7,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -86,6 +88,33 @@ var outside = map[string]string{
 	"gonum.org/v1/plot":                 "training/record",
 	"github.com/owulveryck/onnx-go":     "export/verify",
 	"gorgonia.org/tensor":               "export/verify",
+}
+
+// TestArchitecture: ARCHITECTURE.md names every folder that layers has a row for, and every one below training
+// that is no learning system.
+func TestArchitecture(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, system := map[string]bool{}, map[string]bool{}
+	for _, s := range sources(t) {
+		all[s.pkg] = true
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.TypeSpec); ok && spec.Name.Name == "Config" && path.Dir(s.pkg) == "training" {
+				system[s.pkg] = true
+			}
+			return true
+		})
+	}
+	if !system["training/coopnets"] || system["training/bind"] {
+		t.Errorf("learning systems are %v", slices.Sorted(maps.Keys(system)))
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(all)) {
+		if pkg != "." && !system[pkg] && !strings.Contains(string(text), path.Base(pkg)+"/") {
+			t.Errorf("ARCHITECTURE.md does not name %s", pkg)
+		}
+	}
 }
 
 // A source is one Go file.
