@@ -20,7 +20,7 @@ import (
 )
 
 func dataCommand(c *common) *cobra.Command {
-	var list, info bool
+	var list, info, asJSON bool
 	var preview string
 	var from source
 	cmd := &cobra.Command{
@@ -39,13 +39,14 @@ pairs with what is given above the examples.`,
 			"ebmrun data --list",
 			"ebmrun data mnist --preview mnist.png",
 			"ebmrun data emoji --info",
+			"ebmrun data mnist --json | jq -r .path",
 			"ebmrun data furniture-voxels --size 32 --preview chairs.png",
 			"ebmrun data ./my-pictures --preview mine.png"),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case list && len(args) == 0:
-				return c.listData()
+				return c.listData(asJSON)
 			case list:
 				return badInput(errors.New("data: --list takes no name"))
 			case info && preview != "":
@@ -54,12 +55,13 @@ pairs with what is given above the examples.`,
 				return badInput(errors.New("data: wanted a name (ebmrun data --list shows them)"))
 			}
 			from.Data = args[0]
-			return c.data(cmd.Context(), from, info, preview)
+			return c.data(cmd.Context(), from, info, asJSON, preview)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&list, "list", false, "list the names")
 	f.BoolVar(&info, "info", false, "tell about the data without obtaining it")
+	f.BoolVar(&asJSON, "json", false, "as JSON: an object, of --list an array")
 	f.StringVar(&preview, "preview", "", "picture file (PNG) to write some examples to")
 	f.TextVar(&from.As, "as", data.Plain, "`kind` of things that a path holds: pictures, video, voxels, points or paths")
 	f.IntVar(&from.Size, "size", 0, "pixels or voxels that examples are brought to")
@@ -69,10 +71,34 @@ pairs with what is given above the examples.`,
 	return cmd
 }
 
-func (c *common) listData() error {
+// A dataset is what is told of data or a network with a name.
+type dataset struct {
+	Name     string `json:"name"`
+	Title    string `json:"title"`
+	Holds    string `json:"holds"`
+	Licence  string `json:"licence"`
+	Download int64  `json:"download_bytes"`    // 0 of what is drawn when used
+	Client   string `json:"client,omitempty"`  // which program obtains it
+	Command  string `json:"command,omitempty"` // how
+	Path     string `json:"path,omitempty"`    // where it lies, once it was obtained
+	Bytes    int64  `json:"bytes,omitempty"`   // there
+}
+
+func datasetOf(s data.Source) dataset {
+	return dataset{Name: s.Name, Title: s.Title, Holds: s.Yields, Licence: s.Licence, Download: s.Package.Size, Client: s.Package.Client, Command: s.Command()}
+}
+
+func (c *common) listData(asJSON bool) error {
+	var all []dataset
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	for _, s := range append(slices.Clone(data.Sources), data.Networks...) {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.Title, s.Yields, s.Licence, origin(s))
+	for _, s := range slices.Concat(data.Sources, data.Networks) {
+		all = append(all, datasetOf(s))
+		if !asJSON {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name, s.Title, s.Yields, s.Licence, origin(s))
+		}
+	}
+	if asJSON {
+		return c.printJSON(all)
 	}
 	return w.Flush()
 }
@@ -85,10 +111,10 @@ func origin(s data.Source) string {
 	return fmt.Sprintf("%s with %s", byteText(s.Package.Size), s.Package.Client)
 }
 
-func (c *common) data(ctx context.Context, from source, info bool, preview string) error {
+func (c *common) data(ctx context.Context, from source, info, asJSON bool, preview string) error {
 	name := from.Data
 	source, known := data.Find(name)
-	if !known && (info || preview == "") {
+	if !known && (info || asJSON || preview == "") {
 		var names []string
 		for _, s := range slices.Concat(data.Sources, data.Networks) {
 			names = append(names, s.Name)
@@ -100,7 +126,7 @@ func (c *common) data(ctx context.Context, from source, info bool, preview strin
 		return badInput(fmt.Errorf("data: no data set or network %q (ebmrun data --list shows them)%s", name, hint))
 	}
 	if known {
-		if err := c.describeData(ctx, source, info); err != nil {
+		if err := c.describeData(ctx, source, info, asJSON); err != nil {
 			return err
 		}
 	}
@@ -140,23 +166,26 @@ func (c *common) loadPreview(ctx context.Context, from source) (*data.Set, error
 // isPoints reports whether examples are points of the plane.
 func isPoints(s *data.Set) bool { return s.C == 2 && s.IsVectors() }
 
-func (c *common) describeData(ctx context.Context, s data.Source, info bool) error {
-	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "name\t%s\ntitle\t%s\nholds\t%s\nlicence\t%s\nfrom\t%s\n", s.Name, s.Title, s.Yields, s.Licence, origin(s))
-	if s.Command() == "" {
-		return w.Flush()
+func (c *common) describeData(ctx context.Context, s data.Source, info, asJSON bool) (err error) {
+	d := datasetOf(s)
+	if !info && d.Command != "" {
+		if d.Path, err = data.Obtain(ctx, s.Name, c.say); err != nil {
+			return err
+		}
+		if d.Bytes, err = sizeOnDisk(d.Path); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(w, "command\t%s\n", s.Command())
-	if !info {
-		path, err := data.Obtain(ctx, s.Name, c.say)
-		if err != nil {
-			return err
-		}
-		size, err := sizeOnDisk(path)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "path\t%s\non disk\t%s\n", path, byteText(size))
+	if asJSON {
+		return c.printJSON(d)
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "name\t%s\ntitle\t%s\nholds\t%s\nlicence\t%s\nfrom\t%s\n", d.Name, d.Title, d.Holds, d.Licence, origin(s))
+	if d.Command != "" {
+		fmt.Fprintf(w, "command\t%s\n", d.Command)
+	}
+	if d.Path != "" {
+		fmt.Fprintf(w, "path\t%s\non disk\t%s\n", d.Path, byteText(d.Bytes))
 	}
 	return w.Flush()
 }

@@ -120,6 +120,8 @@ func TestData(t *testing.T) {
 	bare(t)
 	ebmrun(t, "data", "--list").wantOut(t, "mnist", "with go", "synthetic/rings", "drawn when used")
 	ebmrun(t, "data", "mnist", "--info").wantOut(t, "CC-BY-SA", "11.6 MB with go", "go mod download")
+	ebmrun(t, "data", "mnist", "--info", "--json").wantOut(t, `"licence": "CC-BY-SA-3.0"`, `"client": "go"`)
+	ebmrun(t, "data", "--list", "--json").wantOut(t, `"name": "synthetic/rings"`, `"download_bytes": 60`)
 	ebmrun(t, "data", "synthetic/rings").wantOut(t, "drawn when used")
 	ebmrun(t, "data", "mnist", "--quiet").wantError(t, 1, "mnist", "go")
 	ebmrun(t, "data").wantError(t, 2, "--list")
