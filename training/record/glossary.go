@@ -17,7 +17,8 @@ type term struct {
 
 var glossary = []term{
 	{"Value function V", "Mean score of data minus mean score of samples. It hovers near zero when the samples are as likely as the data; a lasting drift away from zero means that the two separate.", true, []string{"v", "value", "energy_gap"}},
-	{"Sampler displacement r", "Mean length of the drift term of one sampling step. Zero means that the chains stand still, sudden growth that the energy is too steep for the step size.", true, []string{"r", "displacement", "drift"}},
+	{"Sampler drift r", "Mean length of the drift term of one sampling step. Zero means that the chains stand still, sudden growth that the energy is too steep for the step size.", true, []string{"r", "drift"}},
+	{"Distance moved", "How far the chains of an iteration end from where they began, as root mean square.", false, []string{"displacement"}},
 	{"Gradient norms", "Length of the parameter gradient before clipping. Steady is healthy; growth by orders of magnitude comes before divergence.", true, []string{"grad_norm", "gradient_norm", "grad"}},
 	{"FD-PCA", "Fréchet distance between data and samples on the leading principal components of the data. Lower is better. It is not FID and cannot be compared with it.", true, []string{"fd_pca", "fdpca"}},
 	{"FID", "Fréchet distance on the features of the network named in the settings. Lower is better; it depends on the number of samples.", true, []string{"fid"}},

@@ -63,7 +63,7 @@ func TestReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"8.125", "−0.875", "0.0625", "energy/grad_norm", // numbers and names
-		"Value function V", "Sampler displacement r", "Gradient norms", "Mean score of data minus mean score of samples", // meaning
+		"Value function V", "Sampler drift r", "Gradient norms", "Mean score of data minus mean score of samples", // meaning
 		"step 0 (first)", "step 9 (last)", "<h2>Samples</h2>", "<h2>Chains</h2>", "<h2>Settings</h2>",
 		"from step 5", "1 metric value(s) are NaN or infinite.",
 	} {
