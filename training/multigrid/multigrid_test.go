@@ -16,6 +16,7 @@ import (
 	"ebmrun/training/multigrid"
 	"ebmrun/training/optim"
 	"ebmrun/training/pyramid"
+	"ebmrun/training/systemtest"
 )
 
 // linear is f(x) = θ·x with a uniform reference: its slope is −θ everywhere.
@@ -24,6 +25,8 @@ type linear struct {
 	began []float32 // where chains began last
 	x, w  []float32 // of the last Learn
 	fresh bool
+
+	refreshed int
 }
 
 func newLinear(dim int) *linear {
@@ -31,7 +34,7 @@ func newLinear(dim int) *linear {
 }
 
 func (l *linear) Params() []optim.Param { return []optim.Param{l.theta} }
-func (l *linear) Refresh()              {}
+func (l *linear) Refresh()              { l.refreshed++ }
 
 func (l *linear) EnergyGrad(x, u, g []float32) error {
 	if l.fresh {
@@ -156,6 +159,34 @@ func TestStep(t *testing.T) {
 			}
 			if math.Abs(m[training.Value]-v) > 1e-4 {
 				t.Errorf("V is %g, wanted %g", m[training.Value], v)
+			}
+		}
+	}
+}
+
+// TestNoise: what chains that nothing pulls move by is other noise on each grid and in each iteration;
+// and changed weights take effect once.
+func TestNoise(t *testing.T) {
+	s, nets := system(t, config(func(c *multigrid.Config) { c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1, Clamp: [2]float64{-100, 100}} }), tilted(t, 100, 1), 3)
+	s.Slow(0)
+	var seen [][]float32
+	for i := range 2 {
+		systemtest.Steps(t, s, 1)
+		for _, l := range nets {
+			e := slices.Clone(l.began[:batch*8])
+			for k, v := range l.x[len(l.x)/2:][:batch*8] {
+				e[k] = v - e[k]
+			}
+			seen = append(seen, e)
+			if l.refreshed != i+1 {
+				t.Errorf("iteration %d: weights take effect %d times", i, l.refreshed)
+			}
+		}
+	}
+	for i, a := range seen {
+		for _, b := range seen[:i] {
+			if d := training.MSE(a, b); d < 1 || d > 3 {
+				t.Errorf("noises are %g apart, wanted 2", d)
 			}
 		}
 	}

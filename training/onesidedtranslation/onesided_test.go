@@ -136,6 +136,23 @@ func TestStep(t *testing.T) {
 	}
 }
 
+// TestNoise: what chains that nothing pulls move by is other noise in each iteration.
+func TestNoise(t *testing.T) {
+	s, e := system(t, config(func(c *onesidedtranslation.Config) { c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1} }))
+	s.Slow(0)
+	var seen [2][]float32
+	for k := range seen {
+		systemtest.Steps(t, s, 1)
+		seen[k] = slices.Clone(e.x[batch*dim:])
+		for i, v := range e.began {
+			seen[k][i] -= v
+		}
+	}
+	if d := training.MSE(seen[0], seen[1]); d < 1 || d > 3 {
+		t.Errorf("the noises of two iterations are %g apart, wanted 2", d)
+	}
+}
+
 // TestFixedPoint: a linear energy learns the shift from one domain to the other and
 // leaves what a picture has of its own; flipped or frozen it does not. The heat map is
 // the way that pixels went.

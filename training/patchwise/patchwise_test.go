@@ -131,6 +131,43 @@ func TestScales(t *testing.T) {
 	}
 }
 
+// TestUpdate: scores are weighed to sum to 0, so that a constant in them is not learned; noise is new in
+// each iteration.
+func TestUpdate(t *testing.T) {
+	const rate = 0.5
+	s, nets := networks(t, config(func(c *patchwise.Config) {
+		c.Optim, c.ScoreL2, c.Spectral = training.Optim{Name: "sgd", LR: rate}, 0, false
+		c.Langevin = training.Langevin{Steps: 2, Step: 1, Noise: 1000, GradClip: 1e-3, Clamp: [2]float64{-1e6, 1e6}}
+	}))
+	constants := 0
+	before := map[string]float32{}
+	for _, p := range nets[0].Params() {
+		if len(p.W) == 1 {
+			before[p.Name] = p.W[0]
+		}
+	}
+	noise := func() float64 { // its mean in deviations: it falls over iterations
+		m := systemtest.Steps(t, s, 1)
+		return m["sample_mean"] / m[training.SampleStd]
+	}
+	first := noise()
+	for _, p := range nets[0].Params() {
+		if len(p.W) == 1 {
+			constants++
+			if d := p.W[0] - before[p.Name]; math.Abs(float64(d)) > 1e-4*rate {
+				t.Errorf("%s moves by %g", p.Name, d)
+			}
+		}
+	}
+	if constants != 1 {
+		t.Errorf("%d constants, wanted that of the last layer", constants)
+	}
+	s.Slow(0)
+	if second := noise(); math.Abs(first-second) < 0.01 {
+		t.Errorf("the means of two iterations' noise are %g and %g deviations", first, second)
+	}
+}
+
 // TestResume: a run broken off in any scale, also where one begins, goes on bit for bit.
 func TestResume(t *testing.T) {
 	averaged := config(func(c *patchwise.Config) { c.EMA, c.Favour = 0.5, 2 })
