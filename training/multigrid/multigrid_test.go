@@ -167,7 +167,9 @@ func TestStep(t *testing.T) {
 // TestNoise: what chains that nothing pulls move by is other noise on each grid and in each iteration;
 // and changed weights take effect once.
 func TestNoise(t *testing.T) {
-	s, nets := system(t, config(func(c *multigrid.Config) { c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1, Clamp: [2]float64{-100, 100}} }), tilted(t, 100, 1), 3)
+	s, nets := system(t, config(func(c *multigrid.Config) {
+		c.Langevin = training.Langevin{Steps: 1, Step: 1, Noise: 1, Clamp: [2]float64{-100, 100}}
+	}), tilted(t, 100, 1), 3)
 	s.Slow(0)
 	var seen [][]float32
 	for i := range 2 {

@@ -136,7 +136,7 @@ func TestScales(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	const rate = 0.5
 	s, nets := networks(t, config(func(c *patchwise.Config) {
-		c.Optim, c.ScoreL2, c.Spectral = training.Optim{Name: "sgd", LR: rate}, 0, false
+		c.Optim, c.ScoreL2, c.Spectral, c.NoiseOver = training.Optim{Name: "sgd", LR: rate}, 0, false, 0
 		c.Langevin = training.Langevin{Steps: 2, Step: 1, Noise: 1000, GradClip: 1e-3, Clamp: [2]float64{-1e6, 1e6}}
 	}))
 	constants := 0
@@ -146,11 +146,11 @@ func TestUpdate(t *testing.T) {
 			before[p.Name] = p.W[0]
 		}
 	}
-	noise := func() float64 { // its mean in deviations: it falls over iterations
+	noise := func() float64 { // its mean in deviations
 		m := systemtest.Steps(t, s, 1)
 		return m["sample_mean"] / m[training.SampleStd]
 	}
-	first := noise()
+	lo := noise()
 	for _, p := range nets[0].Params() {
 		if len(p.W) == 1 {
 			constants++
@@ -163,8 +163,13 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("%d constants, wanted that of the last layer", constants)
 	}
 	s.Slow(0)
-	if second := noise(); math.Abs(first-second) < 0.01 {
-		t.Errorf("the means of two iterations' noise are %g and %g deviations", first, second)
+	hi := lo
+	for range 5 {
+		mean := noise()
+		lo, hi = min(lo, mean), max(hi, mean)
+	}
+	if hi-lo < 0.05 { // the mean of 384 numbers has the deviation 0.051
+		t.Errorf("the means of iterations' noise are from %g to %g deviations", lo, hi)
 	}
 }
 
