@@ -40,6 +40,40 @@ func TestResumeWithoutPreset(t *testing.T) {
 	ebmrun(t, "train", "vae", "--resume", "--out", run, "--quiet").wantError(t, statusBadInput, "sigma")
 }
 
+// TestResumeFromNothing: a run that was killed before its first checkpoint begins, and ends where it would have;
+// one that has learned and lost its checkpoints is refused.
+func TestResumeFromNothing(t *testing.T) {
+	dir := t.TempDir()
+	whole, cut := filepath.Join(dir, "whole"), filepath.Join(dir, "cut")
+	ebmrun(t, "train", "mrf", "--data", "synthetic/tex-b", "--size", "16", "--steps", "3", "--provider", "ref", "--quiet", "-o", whole).wantOut(t)
+	if err := os.Mkdir(cut, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"config.yaml", "manifest.json"} { // what stands there first
+		text, err := os.ReadFile(filepath.Join(whole, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(cut, name), text)
+	}
+	resume := []string{"train", "mrf", "--resume", "--quiet", "-o", cut}
+	ebmrun(t, resume...).wantOut(t)
+	weights := func(run string) string {
+		text, err := os.ReadFile(filepath.Join(run, "checkpoints", "step-000003", "tensors.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if weights(cut) != weights(whole) {
+		t.Error("it ends elsewhere than the run that was not cut")
+	}
+	if err := os.RemoveAll(filepath.Join(cut, "checkpoints")); err != nil {
+		t.Fatal(err)
+	}
+	ebmrun(t, resume...).wantError(t, statusBadInput, "no checkpoint")
+}
+
 // TestPace: a run of fewer iterations than the settings have says what all would take.
 func TestPace(t *testing.T) {
 	for _, c := range []struct {

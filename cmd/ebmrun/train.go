@@ -18,6 +18,7 @@ import (
 	"ebmrun/runtime"
 	"ebmrun/training"
 	"ebmrun/training/bind"
+	"ebmrun/training/checkpoint"
 	"ebmrun/training/data"
 	"ebmrun/training/judge"
 	"ebmrun/training/record"
@@ -305,6 +306,9 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	defer release()
 	if f.resume {
 		b, fallback, err := training.Resume(jb.System, checkpoints)
+		if errors.Is(err, checkpoint.ErrNone) && unbegun(f.out) {
+			err = nil
+		}
 		if err != nil { // none, or of other networks, data or settings
 			return badInput(fmt.Errorf("--resume: %s: %w", checkpoints, err))
 		}
@@ -364,6 +368,12 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	}
 	c.say(fmt.Sprintf("done: %s", filepath.Join(f.out, "report.html")))
 	return nil
+}
+
+// unbegun reports whether a run was broken off before its first checkpoint.
+func unbegun(dir string) bool {
+	lines, _, err := record.ReadMetrics(dir)
+	return err == nil && len(lines) == 0
 }
 
 // planned is how many iterations the settings ask for where --steps does not.
