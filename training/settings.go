@@ -54,33 +54,6 @@ type Optim struct {
 	Warmup int `yaml:"warmup,omitempty"` // iterations over which the rate grows from 0
 }
 
-// Pieces learns from n examples in pieces of at most so many, all at once for 0: learn sets
-// the gradients to sums over the examples from a to b, Pieces to those over all.
-func Pieces(params []optim.Param, n, piece int, learn func(a, b int) error) error {
-	if piece <= 0 || piece >= n {
-		return learn(0, n)
-	}
-	sums := make([][]float32, len(params))
-	err := Blocks(n, piece, func(a, b int) error {
-		if err := learn(a, b); err != nil {
-			return err
-		}
-		for i, p := range params {
-			if sums[i] == nil {
-				sums[i] = make([]float32, len(p.G))
-			}
-			for j, g := range p.G {
-				sums[i][j] += g
-			}
-		}
-		return nil
-	})
-	for i, p := range params {
-		copy(p.G, sums[i])
-	}
-	return err
-}
-
 // An Optimizer updates weights and can be slowed down.
 type Optimizer struct {
 	chain *optim.Chained
