@@ -2,6 +2,7 @@ package accept
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -76,6 +77,7 @@ func growingConfig() coarsetofine.Config {
 		Phase: 4800, Batches: []int{16}, Steps: 1200,
 		Langevin: training.Langevin{Steps: 10, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
 		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
+		EMA:      0.98,
 		ScoreL2:  0.05,
 	}
 	c.Data.Noise = 0.01
@@ -184,10 +186,9 @@ func (e Env) fill(ctx context.Context, it *Item, s *coarsetofine.System, set *da
 	}
 	u, v, g := make([]float32, set.N), make([]float32, set.N), make([]float32, len(flat))
 	top := s.Stages[len(s.Stages)-1].Energy
-	if err := top.EnergyGrad(filled, u, g); err != nil {
-		return err
-	}
-	if err := top.EnergyGrad(flat, v, g); err != nil {
+	if err := pyramid.Averaged(s.Stages, func() error {
+		return errors.Join(top.EnergyGrad(filled, u, g), top.EnergyGrad(flat, v, g))
+	}); err != nil {
 		return err
 	}
 	better := 0.0

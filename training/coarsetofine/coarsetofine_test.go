@@ -163,7 +163,7 @@ func TestResume(t *testing.T) {
 	enginetest.Unavailable(t, err)
 	for name, change := range map[string]func(*coarsetofine.Config){
 		"cooled": func(c *coarsetofine.Config) { c.Cool = true },
-		"fused":  func(c *coarsetofine.Config) { c.Langevin.Fused = true },
+		"fused":  func(c *coarsetofine.Config) { c.Langevin.Fused, c.EMA = true, 0.5 },
 	} {
 		fresh := func() *coarsetofine.System { s, _ := networks(t, engine, config(change)); return s }
 		whole, end := systemtest.Broken(t, fresh, 20, 5, 8, 9, 15)

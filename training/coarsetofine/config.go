@@ -29,6 +29,7 @@ type Config struct {
 		Noise float64 `yaml:"noise"` // deviation of the noise added to every data batch
 	} `yaml:"data"`
 	Optim    training.Optim `yaml:"optim"`    // begun anew in every stage
+	EMA      float64        `yaml:"ema"`      // decay of the averaged weights that draw and that finer stages grow from; 0 takes the last
 	Spectral bool           `yaml:"spectral"` // spectral normalisation of the 3×3 convolutions
 	ScoreL2  float64        `yaml:"score_l2"`
 	Guard    training.Guard `yaml:"guard"`
@@ -44,6 +45,7 @@ func (c *Config) Check() error {
 		check.AtLeast("steps", c.Steps, 1),
 		check.AtLeast("phase", c.Phase, 1),
 		check.AtLeast("data.noise", c.Data.Noise, 0),
+		check.If(!(c.EMA >= 0 && c.EMA < 1), "ema: wanted a decay from 0 to below 1, got %g", c.EMA),
 		check.AtLeast("score_l2", c.ScoreL2, 0),
 		check.If(c.Cool && c.Langevin.Fused, "cool: the noise of a fused chain does not fall; set langevin.fused to false"),
 		check.OneOf("sabotage", c.Sabotage, "", Flip, Freeze),
@@ -116,6 +118,7 @@ func small(net string, stages, phase int, batches ...int) Config {
 		Net: net, Phase: phase, Batches: batches,
 		Langevin: training.Langevin{Steps: 12, Step: 4.472, Noise: 0.001118, GradClip: 0.03, Clamp: [2]float64{-1, 1}, Fused: true},
 		Optim:    training.Optim{LR: 2e-3, Betas: [2]float64{0.5, 0.999}, Clip: 1, Decay: 0.1},
+		EMA:      0.98, // the last weights alone draw now well, now badly
 		ScoreL2:  0.05,
 	}
 	c.Data.Noise = 0.01

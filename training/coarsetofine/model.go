@@ -53,6 +53,9 @@ func NewModel(c Config, energies []training.Energy, channels, h, w int) (*Model,
 			o.Over = 2 * c.fading(k)
 		}
 		v, err := pyramid.NewLevel(e, channels, sides[k], sides[k], c.Langevin, o, energy.Fade)
+		if err == nil && c.EMA > 0 {
+			err = v.Average(c.EMA)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("coarse-to-fine: %w", err)
 		}
@@ -121,6 +124,15 @@ func (m *Model) cascade(ctx context.Context, noise sampler.Noise, ids []uint64, 
 	return x, info, nil
 }
 
+// drawn is what do makes with averaged weights, where they are kept.
+func (m *Model) drawn(do func() ([]float32, error)) (x []float32, err error) {
+	err = pyramid.Averaged(m.Stages, func() error {
+		x, err = do()
+		return err
+	})
+	return x, err
+}
+
 // grown is pictures of a stage at full size.
 func (m *Model) grown(stage int, x []float32) []float32 {
 	v := m.Stages[stage]
@@ -131,13 +143,15 @@ func (m *Model) grown(stage int, x []float32) []float32 {
 // finest there are, their pixels repeated.
 func (m *Model) Draw(ctx context.Context, n int, seed uint64) ([]float32, error) {
 	noise, batch := sampler.Noise{Seed: seed}, m.config.batch(m.reached)
-	return pyramid.Batches(n, batch, func(first, rows int) ([]float32, error) {
-		ids := sampler.Chains(uint64(first), batch)
-		x, _, err := m.cascade(ctx, noise, ids, 0, 0, m.reached, start(m.normals(noise, ids, math.MaxUint64)))
-		if err != nil {
-			return nil, err
-		}
-		return m.grown(m.reached, x)[:rows*m.top().Dim()], nil
+	return m.drawn(func() ([]float32, error) {
+		return pyramid.Batches(n, batch, func(first, rows int) ([]float32, error) {
+			ids := sampler.Chains(uint64(first), batch)
+			x, _, err := m.cascade(ctx, noise, ids, 0, 0, m.reached, start(m.normals(noise, ids, math.MaxUint64)))
+			if err != nil {
+				return nil, err
+			}
+			return m.grown(m.reached, x)[:rows*m.top().Dim()], nil
+		})
 	})
 }
 
@@ -156,11 +170,13 @@ func (m *Model) Interpolate(ctx context.Context, from, to uint64, frames int) ([
 			z = append(z, float32(cos*float64(a[i])+sin*float64(b[i])))
 		}
 	}
-	x, _, err := m.cascade(ctx, sampler.Noise{Seed: from}, make([]uint64, frames), 0, 0, m.reached, start(z))
-	if err != nil {
-		return nil, err
-	}
-	return m.grown(m.reached, x), nil
+	return m.drawn(func() ([]float32, error) {
+		x, _, err := m.cascade(ctx, sampler.Noise{Seed: from}, make([]uint64, frames), 0, 0, m.reached, start(z))
+		if err != nil {
+			return nil, err
+		}
+		return m.grown(m.reached, x), nil
+	})
 }
 
 // Reconstruct implements [training.Reconstructor]. With a mask it completes pictures
@@ -173,11 +189,11 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 		return nil, fmt.Errorf("coarse-to-fine: wanted pictures of %d×%d×%d and a mask of their size, got %d and %d values", top.C, top.H, top.W, len(x), len(mask))
 	}
 	noise := sampler.Noise{Seed: seed}.Fork(explained)
-	return pyramid.Batches(len(x)/dim, m.config.batch(m.reached), func(first, rows int) ([]float32, error) {
+	part := func(first, rows int) ([]float32, error) {
 		ids := sampler.Chains(uint64(first), rows)
-		part := x[first*dim : (first+rows)*dim]
+		some := x[first*dim : (first+rows)*dim]
 		if mask == nil {
-			small := pyramid.Shrink(part, top.H, top.W, top.W/m.Stages[0].W)
+			small := pyramid.Shrink(some, top.H, top.W, top.W/m.Stages[0].W)
 			if m.reached == 0 {
 				return m.grown(0, small), nil
 			}
@@ -188,15 +204,16 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 			}
 			return m.grown(m.reached, end), nil
 		}
-		return pyramid.Complete(ctx, m.Stages, noise, ids, part, mask[first*dim:(first+rows)*dim])
-	})
+		return pyramid.Complete(ctx, m.Stages, noise, ids, some, mask[first*dim:(first+rows)*dim])
+	}
+	return m.drawn(func() ([]float32, error) { return pyramid.Batches(len(x)/dim, m.config.batch(m.reached), part) })
 }
 
 // Restore takes back what Save of a system has put into a checkpoint, without
 // what only learning needs.
 func (m *Model) Restore(st *checkpoint.State) error {
 	for k, v := range m.Stages {
-		if err := pyramid.RestoreEnergy(v.Energy, st, k+1); err != nil {
+		if err := v.RestoreLearned(st, k+1); err != nil {
 			return err
 		}
 	}

@@ -71,8 +71,14 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	v, n := s.Stages[k], s.Config.batch(k)
 	if since == 0 && k > 0 {
 		// The stage begins with what the one before has learned, faded in wholly.
+		s.Stages[k-1].Settle()
 		if err := pyramid.Carry(v.Energy, s.Stages[k-1].Energy); err != nil {
 			return nil, err
+		}
+		if s.Config.EMA > 0 {
+			if err := v.Average(s.Config.EMA); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if k > 0 {
@@ -186,5 +192,8 @@ func (s *System) Restore(st *checkpoint.State) error {
 	}
 	s.iter = st.Step
 	s.reached, _, _ = s.Config.place(max(st.Step-1, 0), len(s.Stages))
+	for _, v := range s.Stages[:s.reached] {
+		v.Settle()
+	}
 	return s.loader.Seek(position)
 }
