@@ -87,6 +87,10 @@ type Preset struct {
 var Presets = map[string]Preset{
 	"object": {"one kind of object, about 48×48, anywhere in larger pictures", preset(48, 40, func(*Config) {})},
 	"kinds":  {"three kinds of such objects", preset(48, 40, func(c *Config) { c.Clusters = 3 })},
+	"aligned": {"three kinds of objects that fill their pictures, upright", preset(64, 60, func(c *Config) {
+		c.Clusters, c.Levels, c.Frame.Local = 3, 1, false
+		c.Object, c.Part = Freedom{}, Freedom{Shift: 2}
+	})},
 	"published": {"published: templates of 100×100, five kinds (released code of the co-authors)", preset(100, 300, func(c *Config) {
 		c.Steps, c.Clusters, c.Starts = 10, 5, 0
 		c.Frame = sparseframe.Presets["published-pursuit"].Config
@@ -94,7 +98,7 @@ var Presets = map[string]Preset{
 }
 
 // For returns the settings for pictures of the given dimensions: "small" and "paper" pick the preset that
-// fits, any other name is a key of [Presets]. The templates of "small" are three quarters of a picture.
+// fits, any other name is a key of [Presets]. Templates are three quarters of a picture, those of "aligned" all of it.
 func For(name string, dims []int, _ int) (Config, error) {
 	pick := map[string]string{"": "object", "small": "object", "paper": "published"}[name]
 	if pick == "" {
@@ -105,7 +109,10 @@ func For(name string, dims []int, _ int) (Config, error) {
 	}
 	p, err := training.Preset("hierarchical-sparse-frame", Presets, pick, name, dims)
 	if c := &p.Config; err == nil && pick != "published" {
-		c.Side = min(dims[1], dims[2]) * 3 / 4 / c.Parts * c.Parts
+		if c.Side = min(dims[1], dims[2]); pick != "aligned" {
+			c.Side = c.Side * 3 / 4
+		}
+		c.Side = c.Side / c.Parts * c.Parts
 	}
 	return p.Config, err
 }

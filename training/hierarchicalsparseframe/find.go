@@ -269,15 +269,13 @@ func (m *Model) crop(v *view, d Detection) []float32 {
 	return out
 }
 
-// sample is a picture between its pixels, bilinear; outside it is 0, the mean.
+// sample is a picture between its pixels, bilinear; outside it goes on as it is at its border, since an edge there would
+// be taken for one of the object's.
 func sample(x []float32, h, w int, y, z float64) float32 {
 	y0, z0 := math.Floor(y), math.Floor(z)
 	fy, fz := float32(y-y0), float32(z-z0)
 	at := func(y, z int) float32 {
-		if y < 0 || y >= h || z < 0 || z >= w {
-			return 0
-		}
-		return x[y*w+z]
+		return x[min(max(y, 0), h-1)*w+min(max(z, 0), w-1)]
 	}
 	i, j := int(y0), int(z0)
 	return (1-fy)*((1-fz)*at(i, j)+fz*at(i, j+1)) + fy*((1-fz)*at(i+1, j)+fz*at(i+1, j+1))
