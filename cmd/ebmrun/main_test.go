@@ -208,6 +208,23 @@ func tellProgress(t *testing.T, flags ...string) []string {
 	return strings.Split(strings.TrimSuffix(errOut.String(), "\n"), "\n")
 }
 
+// TestLongProgress: a log of ten hours can be read.
+func TestLongProgress(t *testing.T) {
+	var errOut bytes.Buffer
+	c := newCommon(io.Discard, &errOut)
+	clock := &fakeClock{time.Unix(0, 0)}
+	c.now = clock.now
+	p := c.progress("train", 0, 36000)
+	for i := range 36000 {
+		clock.t = clock.t.Add(time.Second)
+		p.step(i+1, nil)
+	}
+	p.finish()
+	if n := strings.Count(errOut.String(), "\n"); n < 100 || n > 400 {
+		t.Errorf("%d lines in ten hours", n)
+	}
+}
+
 func TestProgress(t *testing.T) {
 	lines := tellProgress(t)
 	// 10 s at a line every 2 s; the last step falls on one

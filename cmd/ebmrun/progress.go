@@ -14,8 +14,12 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// progressEvery is the shortest time between two plain lines of progress.
-const progressEvery = 2 * time.Second
+// progressEvery is the shortest time between two plain lines of progress, and progressShare
+// that of the time that has passed: an hour has no more than some two hundred lines.
+const (
+	progressEvery = 2 * time.Second
+	progressShare = 50
+)
 
 // A screen is where logs go; it takes a progress bar out of the way first.
 type screen struct {
@@ -40,7 +44,7 @@ func (s *screen) show(bar *progressbar.ProgressBar) {
 }
 
 // A progress tells how far a long job is: a bar on a terminal, elsewhere a line
-// at most every two seconds and one at the end (a JSON object with --log-format
+// at most every two seconds, later more seldom, and one at the end (a JSON object with --log-format
 // json), nothing with --quiet. It serves one goroutine.
 type progress struct {
 	c     *common
@@ -83,7 +87,7 @@ func (p *progress) step(done int, values map[string]float64) {
 		p.bar.Set(done)
 		return
 	}
-	if p.c.now().Sub(p.told) >= progressEvery {
+	if now := p.c.now(); now.Sub(p.told) >= max(progressEvery, now.Sub(p.start)/progressShare) {
 		p.tell()
 	}
 }
