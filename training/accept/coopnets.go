@@ -65,7 +65,7 @@ func coopBlobs(ctx context.Context, e Env, it *Item) error {
 		}
 		c.Sabotage = map[string]string{Works: "", frozenStudent: coopnets.Freeze, Flipped: coopnets.Flip, noRevision: coopnets.Still}[arm]
 		c.Steps = 1000
-		c.Optim.Decay, c.Teach.Decay, c.Optim.Over, c.Teach.Over = 0.1, 0.1, c.Steps, c.Steps
+		c.Optim.Over, c.Teach.Over = c.Steps, c.Steps
 		if arm != Works {
 			c.Steps /= 5
 		}
