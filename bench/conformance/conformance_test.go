@@ -718,8 +718,10 @@ func list(names []string) string {
 
 const preamble = `# Gradients of exported networks
 
-%d files with random weights, at reduced sizes, made by ` + "`bench/conformance/export.py`" + ` (PyTorch 2.15.0, torchvision 0.29.2,
-timm 1.0.31, transformers 5.24.0, diffusers 0.42.1, onnxscript 0.7.2): opset 18 from the current exporter, another where ` + "`^opset`" + ` says so; the ones
+%d files with random weights, at reduced sizes, made by ` + "`export.py` in `bench/conformance`" + ` (PyTorch 2.15.0, torchvision 0.29.2,
+timm 1.0.31, transformers 5.24.0, diffusers 0.42.1, onnxscript 0.7.2; kornia 0.9.0, segmentation_models_pytorch 0.6.0, nflows 0.14, normflows 1.7.3,
+torch_geometric 2.8.1, torchdiffeq 0.2.5) and by ` + "`keras_export.py`" + ` (names with keras_ and tf_: Keras 3.15.1 and TensorFlow 2.21 by tf2onnx 1.17.0, with slopes of
+TensorFlow's tape in float64): opset 18 from the current exporter, another where ` + "`^opset`" + ` says so; the ones
 with ` + "`@opset`" + ` are from the older one; ` + "`+batch`" + ` marks a symbolic batch and ` + "`+size`" + ` symbolic image sizes as well; those that end in ` + "`_opset`" + ` and a number are written as tf2onnx and skl2onnx write a network. The gradient graph (slopes of all inputs and weights for a random cotangent) runs in ONNX
 Runtime's CPU provider in float32 and is compared with PyTorch's autograd in float64: relative L2 error of the output, of the worst input
 slope and of the worst weight slope. The script also notes how far autograd's input slope is from a central difference.
@@ -732,8 +734,14 @@ slope and of the worst weight slope. The script also notes how far autograd's in
 Weight slopes are compared where the file still holds the weight as it was. "+k" counts weights that the exporter also folded into
 constants, which have no slope: their slopes are checked against a finite difference of the file itself. "Gradient graph" counts nodes,
 those of the forward part included. The bound is 3 nodes for each of the forward part as it is differentiated, and 2 for each weight: %d of %d
-hold it. Above it (nodes, bound) are nets of a few ops of which most take what the bound allows, sizes that are known at run time only, and
-unrolled recurrences:
+hold it. Above it (nodes, bound) are:
+- nets of a single convolution in groups, whose two slopes take an op each and the exchange of batch and channels five more (conv1d_dilated,
+  conv_transpose_groups), and nets of a few ops of which most take what the bound allows (minmax, attention_causal^23, tf_strided);
+- weights that are used several times: each use has a slope, and the bound counts the weight once (torchvision_retina_head, kornia's filters);
+- sizes that are known at run time only: zeros to scatter the slopes of a MaxPool into (torchvision_vgg11_bn), the matrices of a Resize
+  (torchvision_fpn@12), parts whose lengths are read off them (reflect_padding@13), operands that might broadcast (slices@13);
+- unrolled recurrences, which the bound is not meant for:
+
 %s.
 
 Files with a frozen batch: full-size ` + "`swin_t`, `swin_v2_t`" + ` (torchvision, older exporter) and timm's ` + "`swin_tiny_patch4_window7_224`" + ` (current one),
@@ -754,10 +762,10 @@ PyTorch 2.15's own backward pass of a BatchNorm in evaluation mode is wrong on t
 ` + "`flatten(2).transpose(1, 2)`" + ` (finite differences and this table's graphs agree with each other): the script writes that layer out.
 
 ONNX's own node tests, as ` + "`bench/conformance/node_tests.py`" + ` writes them from the data in the onnx 1.23.2 wheel (1871 cases with tensors): the
-pure-Go interpreter passes all 1474 whose ops it has; 12 it refuses by name (blocked quantization, forms on which runtimes differ), the others
-have other ops (149), other element types (206), forms of opsets after 23 (23) or random results. On the same inputs 1076 slopes agree with a central
+pure-Go interpreter passes all 1486 whose ops it has; 12 it refuses by name (blocked quantization, forms on which runtimes differ), the others
+have other ops (137), other element types (206), forms of opsets after 23 (23) or random results. On the same inputs 1081 slopes agree with a central
 difference in float64, and none disagrees; 78 inputs lie at a kink or a pole or at the edge of where the op is defined, 11 pass through −∞ or NaN and
-have NaN slopes, 5 are refused by name. ` + "`EBM_ONNX_NODE_TESTS=DIR go test ./bench/conformance -run TestNodeCases -v`" + ` counts again.
+have NaN slopes, 11 are refused by name. ` + "`EBM_ONNX_NODE_TESTS=DIR go test ./bench/conformance -run TestNodeCases -v`" + ` counts again.
 
 Regenerate with ` + "`EBM_CONFORMANCE=DIR EBM_CONFORMANCE_TABLE=$PWD/docs/conformance.md go test ./bench/conformance -run TestConformance -timeout 2h`" + `.
 

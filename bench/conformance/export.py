@@ -73,7 +73,7 @@ NEWER = hugging.NEWER | {
     "lstm_bidirectional_2_layers": [22], "gru_bidirectional": [23], "spatial_transformer": [20, 22], "flow_warp": [20], "upsample_bicubic": [22], "voxels": [22], "norms": [23],
     "activations": [22], "torchvision_resnet18": [23], "topk": [23], "deconv_generator": [22], "reflect_padding": [22], "attention_rotary_masked": [23], "fft_power": [20],
 }
-LEGACY |= hugging.LEGACY | detectors.LEGACY | libraries.LEGACY | {"timm_gemma4_vit_167m": 17}
+LEGACY |= hugging.LEGACY | detectors.LEGACY | libraries.LEGACY
 BATCH += hugging.BATCH
 SIZES += hugging.SIZES
 

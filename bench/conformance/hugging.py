@@ -332,7 +332,7 @@ diffusion("unet_1d", "UNet1DModel", "sample", lambda: {"sample": torch.randn(1, 
 LEGACY = {"hf_" + n: 17 for n in """vit deit beit data2vec_vision swin swin_padded swinv2 swin2sr donut_swin convnext convnextv2 segformer glpn dpt dinov2 dinov2_swiglu dinov3_vit
     dinov3_convnext vitdet vitmae yolos poolformer levit mobilevit mobilevitv2 mobilenet_v1 efficientnet focalnet cvt pvt pvt_v2 regnet resnet bit textnet hiera upernet
     depth_anything vitmatte sam_vision sam2_hiera siglip_vision clip_vision clip_text blip_vision pixtral detr conditional_detr deformable_detr maskformer timesformer videomae vivit
-    sam mask2former siglip2_vision wav2vec2 ast bert bert_masked t5_encoder gpt2 llama gemma2 mamba whisper_encoder perceiver""".split()}
+    mask2former siglip2_vision wav2vec2 ast bert bert_masked t5_encoder gpt2 llama gemma2 mamba whisper_encoder perceiver""".split()}
 LEGACY |= {"diffusers_" + n: 17 for n in "unet2d unet2d_condition autoencoder_kl dit sd3".split()}
 BATCH = ["hf_" + n for n in """vit deit beit swin swinv2 swin2sr convnextv2 segformer glpn dpt dinov2 dinov3_vit vitdet yolos poolformer levit mobilevit mobilevitv2 focalnet cvt pvt_v2 regnet
     hiera upernet depth_anything clip_vision clip_text siglip_vision detr timesformer videomae vivit bert bert_masked t5_encoder llama qwen3 gemma2 whisper_encoder wav2vec2

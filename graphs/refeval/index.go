@@ -2,7 +2,6 @@ package refeval
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -90,6 +89,11 @@ func gather(c *call) ([]*array, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.along(x, axis, idx, dims)
+}
+
+// along picks slices of x along an axis.
+func (c *call) along(x *array, axis int, idx, dims []int) ([]*array, error) {
 	inner := graphs.Size(x.dims[axis+1:])
 	outer := graphs.Size(x.dims[:axis])
 	starts := make([]int, 0, outer*len(idx))
@@ -301,65 +305,86 @@ func nonZero(c *call) ([]*array, error) {
 	return c.one(graphs.Int64, dims, out)
 }
 
-// unique lists the different elements, sorted or in the order in which they come.
+// unique lists the different elements, or the different slices along an axis, sorted or in the
+// order in which they come.
 func unique(c *call) ([]*array, error) {
 	x, err := c.arg(0)
 	if err != nil {
 		return nil, err
 	}
-	if c.n.Attr("axis") != nil && len(x.dims) != 1 {
-		return nil, errors.New("Unique along an axis is not supported")
+	axis := 0
+	if c.n.Attr("axis") == nil {
+		x = x.with([]int{x.len()})
+	} else if axis, err = c.axis("axis", 0, len(x.dims)); err != nil {
+		return nil, err
+	}
+	inner := strides(x.dims)[axis]
+	var at []int // where the slices begin
+	for k := range x.dims[axis] {
+		at = append(at, k*inner)
 	}
 	sorted := c.n.Int("sorted", 1) != 0
-	var first []int
-	var which, count []int64
-	var values *array
+	var first, which, count []int64
 	if x.t.IsFloat() {
 		v, err := x.floats()
 		if err != nil {
 			return nil, err
 		}
-		first, which, count = different(v, sorted)
-		values = c.fromFloats(x.t, []int{len(first)}, picked(v, first, 1))
+		first, which, count = different(v, at, x.dims[axis]*inner, inner, sorted)
 	} else {
 		v, err := x.ints()
 		if err != nil {
 			return nil, err
 		}
-		first, which, count = different(v, sorted)
-		values = c.fresh(x.t, []int{len(first)}, picked(v, first, 1))
+		first, which, count = different(v, at, x.dims[axis]*inner, inner, sorted)
 	}
-	places := make([]int64, len(first))
+	dims := slices.Clone(x.dims)
+	dims[axis] = len(first)
 	for i, k := range first {
-		places[i] = int64(k)
+		at[i] = int(k)
 	}
-	out := []*array{values}
-	for _, v := range [][]int64{places, which, count} {
+	out, err := c.along(x, axis, at[:len(first)], dims)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range [][]int64{first, which, count} {
 		out = append(out, c.fresh(graphs.Int64, []int{len(v)}, v))
 	}
 	return out[:len(c.n.Outputs)], nil
 }
 
-// different finds where each of the different elements of v comes first, the number of each
-// element among them, and how often they come.
-func different[T cmp.Ordered](v []T, sorted bool) (first []int, which, count []int64) {
-	number := map[T]int64{}
-	for i, x := range v {
-		if _, known := number[x]; !known {
-			number[x] = int64(len(first))
-			first = append(first, i)
+// different finds where each of the different slices comes first, the number of each slice among
+// them, and how often they come. A slice is made of runs of elements, one in each block of v.
+func different[T cmp.Ordered](v []T, at []int, block, run int, sorted bool) (first, which, count []int64) {
+	compare := func(i, j int) int {
+		for from := 0; from < len(v); from += block {
+			if d := slices.Compare(v[from+at[i]:from+at[i]+run], v[from+at[j]:from+at[j]+run]); d != 0 {
+				return d
+			}
 		}
+		return 0
 	}
-	if sorted {
-		slices.SortFunc(first, func(i, j int) int { return cmp.Compare(v[i], v[j]) })
-		for k, i := range first {
-			number[v[i]] = int64(k)
+	order := make([]int, len(at))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, compare)
+	var groups [][]int
+	for k, i := range order {
+		if k == 0 || compare(order[k-1], i) != 0 {
+			groups = append(groups, nil)
 		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], i)
 	}
-	which, count = make([]int64, len(v)), make([]int64, len(first))
-	for i, x := range v {
-		which[i] = number[x]
-		count[which[i]]++
+	if !sorted {
+		slices.SortFunc(groups, func(a, b []int) int { return cmp.Compare(a[0], b[0]) })
+	}
+	which = make([]int64, len(at))
+	for k, g := range groups {
+		first, count = append(first, int64(g[0])), append(count, int64(len(g)))
+		for _, i := range g {
+			which[i] = int64(k)
+		}
 	}
 	return first, which, count
 }
