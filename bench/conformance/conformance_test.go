@@ -647,7 +647,7 @@ func (r *row) measure(ctx context.Context, dir string, e runtime.Engine) error {
 			return err
 		}
 	}
-	if x.within(max(tolerance64, 100*x.Out)) || n.meta["truth"] == "float32" && x.within(tolerance) {
+	if max(r.E.Out, x.Out) <= tolerance && x.within(max(tolerance64, 100*x.Out)) || n.meta["truth"] == "float32" && x.within(tolerance) {
 		r.Verdict = "right in float64"
 	}
 	return nil

@@ -139,7 +139,7 @@ def function(name, f, shape, opset=17):
 
 function("einsum", lambda x, w: tf.einsum("nij,nkj,j->nik", x, tf.nn.softmax(x), w), (4, 5))
 function("gather_nd", lambda x, w: tf.gather_nd(x * w, [[0, 1], [1, 3], [0, 1]]), (4, 5))
-function("scatter_nd", lambda x, w: tf.scatter_nd([[1], [3], [1]], tf.transpose(x * w, [1, 0, 2])[:3], [5, 2, 5]), (4, 5))
+function("scatter_nd", lambda x, w: tf.scatter_nd([[1], [3], [0]], tf.transpose(x * w, [1, 0, 2])[:3], [5, 2, 5]), (4, 5))
 function("tensor_scatter", lambda x, w: tf.tensor_scatter_nd_update(x * w, [[0, 1], [1, 2]], x[:, 0] * x[:, 1]), (4, 5))
 function("strided", lambda x, w: (x * w)[:, ::-2, tf.newaxis, 1:-1] + x[:, -1:, tf.newaxis, ::2][..., :3], (6, 5))
 function("cumsum", lambda x, w: tf.cumsum(x * w, axis=1, exclusive=True, reverse=True), (4, 5))
