@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"strings"
@@ -83,6 +84,9 @@ func (c runConfig) MarshalYAML() ([]byte, error) {
 
 // splitConfig separates the common part of a config file from the settings.
 func splitConfig(text []byte) (head runHead, settings map[string]any, err error) {
+	if err := shallow(string(text)); err != nil {
+		return head, nil, err
+	}
 	if err := yaml.Unmarshal(text, &settings); err != nil {
 		return head, nil, err
 	}
@@ -116,11 +120,42 @@ func merge(into any, settings map[string]any) error {
 	return yaml.UnmarshalWithOptions(b, into, yaml.Strict())
 }
 
+// Larger settings, and deeper ones, are none; the reader of YAML takes memory in the square of their depth.
+const (
+	maxConfig = 32 << 10
+	maxDepth  = 64
+)
+
+// shallow refuses text with more brackets open at once than settings have.
+func shallow(text string) error {
+	depth := 0
+	for _, c := range text {
+		switch c {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		}
+		if depth > maxDepth {
+			return errors.New("nested too deeply")
+		}
+	}
+	return nil
+}
+
 // readConfig reads a config file.
 func readConfig(path string) (runHead, map[string]any, error) {
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return runHead{}, nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	switch {
+	case err != nil:
+		return runHead{}, nil, err
+	case len(text) > maxConfig:
+		return runHead{}, nil, fmt.Errorf("%s: wanted at most %s of settings", path, byteText(maxConfig))
 	}
 	head, settings, err := splitConfig(text)
 	if err != nil {
@@ -134,6 +169,9 @@ func parseSetting(assignment string) (map[string]any, error) {
 	path, text, ok := strings.Cut(assignment, "=")
 	if !ok || path == "" {
 		return nil, errors.New("wanted key=value")
+	}
+	if err := shallow(text); err != nil {
+		return nil, err
 	}
 	var value any
 	if err := yaml.Unmarshal([]byte(text), &value); err != nil {

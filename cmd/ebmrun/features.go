@@ -24,11 +24,10 @@ func (c *common) featureNet(ctx context.Context, name string, dims []int) (m *gr
 	net, layer, found := strings.Cut(name, ":")
 	_, named := backbone.Nets[net]
 	if !named || !found {
-		b, err := os.ReadFile(name)
-		if err != nil {
+		if m, err = onnxio.Read(name); err != nil {
 			return nil, "", err
 		}
-		m, err = onnxio.Read(name)
+		b, err := os.ReadFile(name)
 		return m, fmt.Sprintf("%x", sha256.Sum256(b)), err
 	}
 	if len(dims) != 3 || dims[1] < 2 || dims[2] < 2 {

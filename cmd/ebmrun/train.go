@@ -115,7 +115,7 @@ func (c *common) settingsOf(row system, f trainFlags, file map[string]any, set *
 			err = merge(settings, tree)
 		}
 		if err != nil {
-			return nil, badInput(fmt.Errorf("--set %s: %w", assignment, err))
+			return nil, badInput(fmt.Errorf("--set %.80s: %w", assignment, err))
 		}
 	}
 	return settings, nil

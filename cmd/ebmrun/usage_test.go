@@ -39,6 +39,12 @@ func TestMisspelled(t *testing.T) {
 	} {
 		ebmrun(t, args...).wantError(t, statusBadInput, want)
 	}
+	for name, text := range map[string]string{"deep": strings.Repeat("[", 20000), "large": strings.Repeat("# settings\n", 4000), "scalar": "settings"} {
+		file := write(t, filepath.Join(t.TempDir(), name), []byte(text))
+		want := map[string]string{"deep": "nested too deeply", "large": "at most 32.8 kB", "scalar": "mapping is expected"}[name]
+		ebmrun(t, train("--config", file)...).wantError(t, statusBadInput, name, want)
+	}
+	ebmrun(t, train("--set", "batch="+strings.Repeat("{", 20000))...).wantError(t, statusBadInput, "nested too deeply")
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a run folder is left of command lines that were refused")
 	}
