@@ -89,6 +89,33 @@ func (e Env) arm(ctx context.Context, what, arm string, c generativeconvnet.Conf
 	return nil, use(net, s)
 }
 
+// arms learns c as each arm does. measure judges what an arm has learned, by a number that is low where samples are
+// good and that the arm without updates gives first; flipped checks that of the arm of the wrong sign.
+func (e Env) arms(ctx context.Context, it *Item, what string, c generativeconvnet.Config, set *data.Set, frozen int,
+	measure func(arm string, untrained float64, net Energy, s *generativeconvnet.System) (float64, error),
+	flipped func(got, untrained float64, remark string)) error {
+	untrained := math.NaN()
+	for _, arm := range []string{Untrained, Works, Flipped} {
+		got := math.Inf(1)
+		ended, err := e.arm(ctx, what, arm, c, set, frozen, func(net Energy, s *generativeconvnet.System) (err error) {
+			got, err = measure(arm, untrained, net, s)
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case arm == Flipped:
+			flipped(got, untrained, endedBy(ended))
+		case ended != nil:
+			it.Check(arm, "learning to the end", 0, AtLeast(1), ended.Error())
+			return nil
+		case arm == Untrained:
+			untrained = got
+		}
+	}
+	return nil
+}
+
 // network builds and binds an energy of examples like those of a set.
 func (e Env) network(ctx context.Context, spec energy.Spec, set *data.Set, sigma float64) (Energy, error) {
 	m, err := energy.Build(spec, set.Dims(), sigma, e.Seed)
@@ -400,35 +427,22 @@ func ring(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	it.Check("", "energy distance of real data (the floor)", floor, Reported, fmt.Sprintf("%d and %d points", held.N, train.N))
-	untrained := math.NaN()
-	for _, arm := range []string{Untrained, Works, Flipped} {
-		distance := math.Inf(1)
-		ended, err := e.arm(ctx, "ring", arm, c, train, 200, func(_ Energy, s *generativeconvnet.System) error {
-			x, err := s.Samples(ctx, c.Bank())
-			if err != nil {
-				return err
-			}
-			if arm == Works {
-				if err := e.heat(ctx, "ring", s); err != nil {
-					return err
-				}
-			}
-			distance, err = modesAndDistance(it, arm, "", x, held, untrained)
-			return err
-		})
-		switch {
-		case err != nil:
-			return err
-		case arm == Flipped:
-			it.Check(arm, "energy distance, share of U's", distance/untrained, AtLeast(0.5), endedBy(ended))
-		case ended != nil:
-			it.Check(arm, "learning to the end", 0, AtLeast(1), ended.Error())
-			return nil
-		case arm == Untrained:
-			untrained = distance
+	return e.arms(ctx, it, "ring", c, train, 200, func(arm string, untrained float64, _ Energy, s *generativeconvnet.System) (float64, error) {
+		x, err := s.Samples(ctx, c.Bank())
+		if err == nil && arm == Works {
+			err = e.heat(ctx, "ring", s)
 		}
+		if err != nil {
+			return 0, err
+		}
+		return modesAndDistance(it, arm, "", x, held, untrained)
+	}, ringFlipped(it))
+}
+
+func ringFlipped(it *Item) func(got, untrained float64, remark string) {
+	return func(got, untrained float64, remark string) {
+		it.Check(Flipped, "energy distance, share of U's", got/untrained, AtLeast(0.5), remark)
 	}
-	return nil
 }
 
 func (e Env) heat(ctx context.Context, name string, s *generativeconvnet.System) error {
@@ -448,45 +462,30 @@ func ringShortRun(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	c.Chains = generativeconvnet.Chains{Init: generativeconvnet.FromNoise, Start: generativeconvnet.Gaussian}
-	untrained := math.NaN()
-	for _, arm := range []string{Untrained, Works, Flipped} {
-		distance := math.Inf(1)
-		ended, err := e.arm(ctx, "short-run", arm, c, train, 1, func(net Energy, s *generativeconvnet.System) error {
-			x, err := s.Samples(ctx, held.N)
-			if err != nil {
-				return err
-			}
-			if distance, err = modesAndDistance(it, arm, " after K steps", x, held, untrained); err != nil || arm != Works {
-				return err
-			}
-			if err := e.heat(ctx, "short-run", s); err != nil {
-				return err
-			}
-			st, err := sampler.NewState(x, 2, sampler.Chains(0, held.N))
-			if err != nil {
-				return err
-			}
-			st.T = uint64(c.Langevin.Steps)
-			if _, err := sampler.Run(ctx, sampler.Noise{Seed: e.Seed}, c.Langevin.Kernel(), net, st, 9*c.Langevin.Steps, nil); err != nil {
-				return err
-			}
-			long, err := diag.EnergyDistance(held.X(), st.X, 2)
-			it.Check(arm, "energy distance, share of U's after 10·K steps", long/untrained, Reported, verdictOf(long, distance, untrained))
-			return err
-		})
-		switch {
-		case err != nil:
-			return err
-		case arm == Flipped:
-			it.Check(arm, "energy distance, share of U's", distance/untrained, AtLeast(0.5), endedBy(ended))
-		case ended != nil:
-			it.Check(arm, "learning to the end", 0, AtLeast(1), ended.Error())
-			return nil
-		case arm == Untrained:
-			untrained = distance
+	return e.arms(ctx, it, "short-run", c, train, 1, func(arm string, untrained float64, net Energy, s *generativeconvnet.System) (float64, error) {
+		x, err := s.Samples(ctx, held.N)
+		if err != nil {
+			return 0, err
 		}
-	}
-	return nil
+		distance, err := modesAndDistance(it, arm, " after K steps", x, held, untrained)
+		if err != nil || arm != Works {
+			return distance, err
+		}
+		if err := e.heat(ctx, "short-run", s); err != nil {
+			return 0, err
+		}
+		st, err := sampler.NewState(x, 2, sampler.Chains(0, held.N))
+		if err != nil {
+			return 0, err
+		}
+		st.T = uint64(c.Langevin.Steps)
+		if _, err := sampler.Run(ctx, sampler.Noise{Seed: e.Seed}, c.Langevin.Kernel(), net, st, 9*c.Langevin.Steps, nil); err != nil {
+			return 0, err
+		}
+		long, err := diag.EnergyDistance(held.X(), st.X, 2)
+		it.Check(arm, "energy distance, share of U's after 10·K steps", long/untrained, Reported, verdictOf(long, distance, untrained))
+		return distance, err
+	}, ringFlipped(it))
 }
 
 func verdictOf(long, short, untrained float64) string {
@@ -543,41 +542,29 @@ func texture(ctx context.Context, e Env, it *Item) error {
 		it.Check("", "moment gap of noise as strong as the picture", v, Reported, "")
 	}
 	c := textureConfig()
-	untrained := math.NaN()
-	for _, arm := range []string{Untrained, Works, Flipped} {
-		got := math.Inf(1)
-		ended, err := e.arm(ctx, "texture", arm, c, set, 20, func(net Energy, s *generativeconvnet.System) error {
-			x, err := s.Samples(ctx, c.Chains.Buffer)
-			if err != nil {
-				return err
-			}
-			if got, err = gap(x); err != nil || arm != Works {
-				return err
-			}
-			_, synthetic := moments(x)
-			it.Check(arm, "moment gap on Gabor filters", got, AtMost(0.15), "")
-			it.Check(arm, "moment gap, share of U's", got/untrained, AtMost(0.25), "")
-			it.Check(arm, "deviation, share of the picture's", synthetic/sd, Within(0.7, 1.3), "")
-			img, err := record.Strip(2, 3, pictures(set, set.X()[:], 64, 1), pictures(set, x[:set.Dim()], 64, 1))
-			if err := e.show("texture", img, err); err != nil {
-				return err
-			}
-			return e.larger(ctx, it, c, net, set, bank)
-		})
-		switch {
-		case err != nil:
-			return err
-		case arm == Flipped:
-			it.Check(arm, "moment gap on Gabor filters", got, AtLeast(0.6), endedBy(ended))
-		case ended != nil:
-			it.Check(arm, "learning to the end", 0, AtLeast(1), ended.Error())
-			return nil
-		case arm == Untrained:
-			untrained = got
-			it.Check(arm, "moment gap on Gabor filters", got, Reported, "")
+	const what = "moment gap on Gabor filters"
+	return e.arms(ctx, it, "texture", c, set, 20, func(arm string, untrained float64, net Energy, s *generativeconvnet.System) (float64, error) {
+		x, err := s.Samples(ctx, c.Chains.Buffer)
+		if err != nil {
+			return 0, err
 		}
-	}
-	return nil
+		got, err := gap(x)
+		if err == nil && arm == Untrained {
+			it.Check(arm, what, got, Reported, "")
+		}
+		if err != nil || arm != Works {
+			return got, err
+		}
+		_, synthetic := moments(x)
+		it.Check(arm, what, got, AtMost(0.15), "")
+		it.Check(arm, "moment gap, share of U's", got/untrained, AtMost(0.25), "")
+		it.Check(arm, "deviation, share of the picture's", synthetic/sd, Within(0.7, 1.3), "")
+		img, err := record.Strip(2, 3, pictures(set, set.X()[:], 64, 1), pictures(set, x[:set.Dim()], 64, 1))
+		if err := e.show("texture", img, err); err != nil {
+			return 0, err
+		}
+		return got, e.larger(ctx, it, c, net, set, bank)
+	}, func(got, _ float64, remark string) { it.Check(Flipped, what, got, AtLeast(0.6), remark) })
 }
 
 func textureConfig() generativeconvnet.Config {
@@ -694,38 +681,27 @@ func faces(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	it.Check("", "energy distance of real faces at 8×8 (the floor)", floor, Reported, fmt.Sprintf("%d each", held.N))
-	untrained := math.NaN()
-	for _, arm := range []string{Untrained, Works, Flipped} {
-		got := math.Inf(1)
-		ended, err := e.arm(ctx, "faces", arm, c, train, 1, func(net Energy, s *generativeconvnet.System) error {
-			x, err := s.Samples(ctx, held.N)
-			if err != nil {
-				return err
-			}
-			if got, err = distance(x); err != nil || arm != Works {
-				return err
-			}
-			it.Check(arm, "energy distance at 8×8, share of U's", got/untrained, AtMost(0.25), "")
-			img, err := record.Grid(pictures(train, x[:64*train.Dim()], 32, 64), 0, 1, 0)
-			if err := e.show("faces", img, err); err != nil {
-				return err
-			}
-			return e.interpolation(ctx, it, c, net, train)
-		})
-		switch {
-		case err != nil:
-			return err
-		case arm == Flipped:
-			it.Check(arm, "energy distance at 8×8, share of U's", got/untrained, AtLeast(0.5), endedBy(ended))
-		case ended != nil:
-			it.Check(arm, "learning to the end", 0, AtLeast(1), ended.Error())
-			return nil
-		case arm == Untrained:
-			untrained = got
+	return e.arms(ctx, it, "faces", c, train, 1, func(arm string, untrained float64, net Energy, s *generativeconvnet.System) (float64, error) {
+		x, err := s.Samples(ctx, held.N)
+		if err != nil {
+			return 0, err
+		}
+		got, err := distance(x)
+		if err == nil && arm == Untrained {
 			it.Check(arm, "energy distance at 8×8", got, Reported, "")
 		}
-	}
-	return nil
+		if err != nil || arm != Works {
+			return got, err
+		}
+		it.Check(arm, "energy distance at 8×8, share of U's", got/untrained, AtMost(0.25), "")
+		img, err := record.Grid(pictures(train, x[:64*train.Dim()], 32, 64), 0, 1, 0)
+		if err := e.show("faces", img, err); err != nil {
+			return 0, err
+		}
+		return got, e.interpolation(ctx, it, c, net, train)
+	}, func(got, untrained float64, remark string) {
+		it.Check(Flipped, "energy distance at 8×8, share of U's", got/untrained, AtLeast(0.5), remark)
+	})
 }
 
 // coarse averages the 4×4 blocks of pictures of 32×32.
