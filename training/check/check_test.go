@@ -34,6 +34,7 @@ func TestRules(t *testing.T) {
 		{check.In("prior", nil), ""},
 		{check.In("prior", errors.New("steps: none")), "prior: steps: none"},
 		{check.EachAtLeast("hidden", nil, 1), ""},
+		{check.EachAtLeast("hidden", []int{1, 3}, 1), ""},
 		{check.EachAtLeast("hidden", []int{3, 0}, 1), "hidden: wanted at least 1 each, got [3 0]"},
 		{check.When(false, errors.New("x")), ""},
 		{check.When(true, errors.New("x")), "x"},
