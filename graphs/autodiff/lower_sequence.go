@@ -50,7 +50,7 @@ var sequenceOps = map[string]func(s sequences, b *graphs.Builder, n *graphs.Node
 				return []val{list[at]}
 			}
 		}
-		return nil
+		return partOf(b, n.In(0), n.In(1))
 	},
 	"SequenceLength": func(s sequences, b *graphs.Builder, n *graphs.Node) []val {
 		if list, known := s[n.In(0)]; known {
@@ -105,28 +105,61 @@ func splitToSequence(s sequences, b *graphs.Builder, n *graphs.Node) []val {
 		b.Fail("%w", err)
 		return nil
 	}
-	sizes, scalar := []int64{1}, true
-	if v := n.In(1); v != nil {
-		var ok bool
-		if sizes, ok = graphs.ConstInts(v); !ok || v.Rank() < 0 {
+	sizes, count := n.In(1), 0
+	if sizes != nil && sizes.Rank() == 1 {
+		if count = int(sizes.Shape[0].N); count < 1 {
 			return nil
 		}
-		scalar = v.Rank() == 0
-	}
-	if scalar {
-		all, part := x.Shape[axis].N, sizes[0]
-		if all < 1 || part < 1 || all > maxSteps*part {
+		sizes = b.Cast(sizes, graphs.Int64)
+	} else {
+		part, ok := partSize(n)
+		all := x.Shape[axis].N
+		if !ok || all < 1 || all > maxSteps*part {
 			return nil
 		}
-		for sizes = nil; all > 0; all -= part {
-			sizes = append(sizes, min(part, all))
+		var parts []int64
+		for ; all > 0; all -= part {
+			parts = append(parts, min(part, all))
 		}
+		sizes, count = b.Ints(parts...), len(parts)
 	}
-	list := slices.Clone(b.Ops("Split", len(sizes), []val{x, b.Ints(sizes...)}, graphs.I("axis", int64(axis))))
+	list := slices.Clone(b.Ops("Split", count, []val{x, sizes}, graphs.I("axis", int64(axis))))
 	if n.In(1) == nil && n.Int("keepdims", 1) == 0 {
 		for i, v := range list {
 			list[i] = b.Squeeze(v, int64(axis))
 		}
 	}
 	return s.note(n, list)
+}
+
+// partSize is the one size of the parts that a SplitToSequence cuts; ok is false where it is not known
+// or there are several.
+func partSize(n *graphs.Node) (part int64, ok bool) {
+	if n.In(1) == nil {
+		return 1, true
+	}
+	v, ok := graphs.ConstInts(n.In(1))
+	if !ok || n.In(1).Rank() != 0 || v[0] < 1 {
+		return 0, false
+	}
+	return v[0], true
+}
+
+// partOf is the part at a position counted from the front, of as many as run time makes.
+func partOf(b *graphs.Builder, sequence, position val) []val {
+	split := made(sequence, "SplitToSequence")
+	if split == nil || position == nil || split.In(0).Rank() < 0 {
+		return nil
+	}
+	part, ok := partSize(split)
+	at, known := graphs.ConstInts(position)
+	axis, err := graphs.NormAxis(split.Int("axis", 0), split.In(0).Rank())
+	if !ok || !known || len(at) != 1 || at[0] < 0 || at[0] > maxConstant || err != nil {
+		return nil
+	}
+	y := b.Slice(split.In(0), []int64{at[0] * part}, []int64{(at[0] + 1) * part}, []int64{int64(axis)}, nil)
+	if split.In(1) == nil && split.Int("keepdims", 1) == 0 {
+		y = b.Squeeze(y, int64(axis))
+	}
+	return []val{y}
 }

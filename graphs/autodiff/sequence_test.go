@@ -77,7 +77,22 @@ func TestSequences(t *testing.T) {
 	}
 	b := graphs.NewBuilder(&graphs.Graph{})
 	x := b.Input("x", graphs.Float64, graphs.Shape{graphs.Sym("n"), graphs.D(4)})
-	b.Output("y", at(b, seq(b, "SplitToSequence", []val{x}), 0, 1, 4))
+	parts := seq(b, "SplitToSequence", []val{x, i64Of(b, 2)})
+	b.Output("y", b.Mul(at(b, parts, 1, 2, 4), at(b, parts, 0, 2, 4))) // there are as many as there are
+	f := graphs.NewModel(b.Target())
+	g, err := Grad(f, Options{Of: "y", VJP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = Prepare(f); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(3, 1))
+	check(t, rng, f, g, []*graphs.Tensor{in(5, 4).draw(rng)}, 0, 1)
+
+	b = graphs.NewBuilder(&graphs.Graph{})
+	x = b.Input("x", graphs.Float64, graphs.Shape{graphs.Sym("n"), graphs.D(4)})
+	b.Output("y", at(b, seq(b, "SplitToSequence", []val{x}), -1, 1, 4))
 	if _, err := Grad(graphs.NewModel(b.Target()), Options{Of: "y"}); !errors.Is(err, ErrNoRule) {
 		t.Errorf("a sequence of unknown length: %v", err)
 	}
