@@ -30,7 +30,7 @@ func TestOtherCodes(t *testing.T) {
 		{"train", "latent-ebm", "--resume", "--steps", "3", "--out", run},
 		{"sample", run, "--n", "2", "-o", filepath.Join(t.TempDir(), "s.png")},
 	} {
-		ebmrun(t, append(args, "--provider", "ref", "--quiet")...).wantError(t, statusBadInput, run, "prior/layer1.weight", "got shape [10], want [15]")
+		ebmrun(t, append(args, "--provider", "ref", "--quiet")...).wantError(t, statusBadInput, run, "generator/code.weight", "got shape [64], want [96]")
 	}
 }
 
