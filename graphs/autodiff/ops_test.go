@@ -82,6 +82,8 @@ This table is made from the tables of the code; a test fails where it is out of 
 
 - **rule** (%d): a gradient rule of its own. **lowered** (%d): rewritten into ops with rules first. **unrolled** (%d): written out where its extent
   is known. **flat** (%d): the slope is 0 wherever it exists. **refused** (%d): known to the reader and the reference evaluator, not differentiated.
+- Spelt out before the table is asked: `+"`Compress`"+`, as the places of its condition, and the ops of sequences (`+"`SequenceAt`, `SplitToSequence`, `ConcatFromSequence`"+`
+  and the like) of a known number of elements.
 - Every op that is not listed, and every op of another domain, is refused on the path of a gradient, with its name and node.
 - **checks**: cases compared with finite differences in float64, in first and second order.
 
