@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"ebmrun/training"
+	"ebmrun/training/data"
 )
 
 // The exit statuses.
@@ -30,10 +31,11 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// badInput marks an error as the caller's: usage, or a file that is no good.
+// badInput marks an error as the caller's: usage, or a file that is no good. Data that
+// cannot be had at the moment is neither.
 func badInput(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, data.ErrObtain) {
+		return err
 	}
 	return &exitError{statusBadInput, err}
 }

@@ -124,6 +124,7 @@ func TestData(t *testing.T) {
 	ebmrun(t, "data", "--list", "--json").wantOut(t, `"name": "synthetic/rings"`, `"download_bytes": 60`)
 	ebmrun(t, "data", "synthetic/rings").wantOut(t, "drawn when used")
 	ebmrun(t, "data", "mnist", "--quiet").wantError(t, 1, "mnist", "go")
+	ebmrun(t, "train", "abp", "--data", "mnist", "--quiet", "-o", filepath.Join(t.TempDir(), "run")).wantError(t, 1, "mnist", "go")
 	ebmrun(t, "data").wantError(t, 2, "--list")
 	ebmrun(t, "data", "mnist", "--list").wantError(t, 2, "takes no name")
 	ebmrun(t, "data", "mnist", "--info", "--preview", "x.png").wantError(t, 2, "--preview")

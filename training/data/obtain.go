@@ -63,10 +63,18 @@ func Obtain(ctx context.Context, name string, progress func(line string)) (strin
 	}
 	progress(fmt.Sprintf("%s: getting %s (%.1f MB): %s", name, s.Package.Name, float64(s.Package.Size)/1e6, s.Command()))
 	if err := s.Package.install(ctx, cache, dir, progress); err != nil {
-		return "", fmt.Errorf("data: %s: %w", name, err)
+		return "", fmt.Errorf("data: %s: %w", name, unobtained{err})
 	}
 	return filepath.Join(dir, s.path), nil
 }
+
+// ErrObtain is what the errors of package clients are: their names are right, and nothing came.
+var ErrObtain = errors.New("not obtained")
+
+type unobtained struct{ error }
+
+func (u unobtained) Unwrap() error        { return u.error }
+func (u unobtained) Is(target error) bool { return target == ErrObtain }
 
 // install fetches the package and puts its files into dir, a folder of the cache.
 func (p Package) install(ctx context.Context, cache, dir string, progress func(string)) error {
