@@ -109,6 +109,7 @@ func growing(ctx context.Context, e Env, it *Item) error {
 		switch arm {
 		case direct: // a stage at 16×16 costs about five at 8×8
 			c.Spec, sides, c.Phase, c.Steps = &energy.Spec{Expand: &energy.Expand{Base: 4, From: 16}, Activation: "swish"}, sides[1:], 5760, 720
+			c.Optim.LR /= 4 // at the others' rate it runs away
 		case Untrained, Flipped: // both stages are begun
 			c.Phase = c.Batches[0] * max(c.Steps/4, 1)
 			c.Steps = max(c.Steps, 3)
