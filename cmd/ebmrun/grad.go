@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -116,13 +117,14 @@ func sameFile(a, b string) bool {
 	return errors.Join(errX, errY) == nil && os.SameFile(x, y)
 }
 
+// valueNames lists values for a person: all of them, or the first where they are many.
 func valueNames(values []*graphs.Value) string {
-	s := ""
-	for i, v := range values {
-		if i > 0 {
-			s += ", "
-		}
-		s += v.Name
+	var all []string
+	for _, v := range values {
+		all = append(all, v.Name)
 	}
-	return s
+	if n := len(all); n > 16 {
+		return fmt.Sprintf("%s and %d more", strings.Join(all[:8], ", "), n-8)
+	}
+	return strings.Join(all, ", ")
 }

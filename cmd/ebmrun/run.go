@@ -145,7 +145,7 @@ func openFile(path string) (*openedRun, error) {
 	case g.Output(onnxmodels.Energy) != nil && g.Input(onnxmodels.X) != nil:
 		if g.Output(onnxmodels.Score) == nil { // an energy made elsewhere: its score is −U
 			if err := addScore(m); err != nil {
-				return nil, badInput(fmt.Errorf("%s: wanted outputs energy, score; got %s: %w", path, names(g.Outputs), err))
+				return nil, badInput(fmt.Errorf("%s: wanted outputs energy, score; got %s: %w", path, valueNames(g.Outputs), err))
 			}
 		}
 		if r.Model, err = onnxmodels.Of(m); err != nil {
@@ -160,20 +160,11 @@ func openFile(path string) (*openedRun, error) {
 		r.Generator = &generator.Model{Model: m, Codes: int(z.Shape[1].N), Dims: x.Shape[1:].Ints()}
 		r.Dims, r.Residual = r.Generator.Dims, 1 // which the forward pass does not use
 	default:
-		return nil, badInput(fmt.Errorf("%s: wanted an energy, x → energy, score, or a generator, z → x; got %s → %s", path, names(g.Inputs), names(g.Outputs)))
+		return nil, badInput(fmt.Errorf("%s: wanted an energy, x → energy, score, or a generator, z → x; got %s → %s", path, valueNames(g.Inputs), valueNames(g.Outputs)))
 	}
 	step := meta.Step
 	r.Langevin = training.Langevin{Steps: meta.Steps, Step: step.Size, Noise: step.Noise, GradClip: step.GradClip, Clamp: [2]float64{step.ClampMin, step.ClampMax}}
 	return r, nil
-}
-
-// names lists values for an error.
-func names(values []*graphs.Value) string {
-	var all []string
-	for _, v := range values {
-		all = append(all, v.Name)
-	}
-	return strings.Join(all, ", ")
 }
 
 // metaOf is what an export says about a run.

@@ -113,7 +113,7 @@ func startControl(ctx context.Context, e environment, settings any) (*job, error
 	return &job{
 		System: s, steps: c.Steps, guard: c.Guard,
 		remarks: []string{
-			fmt.Sprintf("%s cost of %d features, %d parameters; %d agents, %s, %d moments of %g s", c.Net.Cost, len(c.Net.Features), countParams(net.Params()), c.Net.Agents, c.Net.Dynamics, s.Moments, c.Net.Step),
+			fmt.Sprintf("%s cost of %d features, %d parameters; agents: %d, %s, %d moments of %g s", c.Net.Cost, len(c.Net.Features), countParams(net.Params()), c.Net.Agents, c.Net.Dynamics, s.Moments, c.Net.Step),
 			fmt.Sprintf("%d experts of %d examples", s.Count(), e.set.N),
 			"sampling: " + controlText(c, c.Langevin),
 			"prediction: " + controlText(c, c.Predict),

@@ -1,6 +1,7 @@
 package autodiff
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -224,6 +225,9 @@ func target(g *graphs.Graph, name string) (*graphs.Value, error) {
 		found = v
 	}
 	if found == nil {
+		if len(g.Outputs) == 0 {
+			return nil, errors.New("autodiff: the model has no output")
+		}
 		return nil, fmt.Errorf("autodiff: the model has no float output (%s)", names(g.Outputs))
 	}
 	return found, nil
