@@ -535,18 +535,24 @@ func floorDiv(a, b int64) int64 {
 // shapes agree with the op table.
 func Check(g *Graph) error { return check(g, map[*Value]bool{}) }
 
-func check(g *Graph, outer map[*Value]bool) error {
-	defined := map[*Value]bool{}
-	for v := range outer {
-		defined[v] = true
-	}
+// check knows the values that are defined where g stands, and leaves them as they were.
+func check(g *Graph, defined map[*Value]bool) error {
+	var own []*Value
+	defer func() {
+		for _, v := range own {
+			delete(defined, v)
+		}
+	}()
 	names := map[string]*Value{}
 	define := func(v *Value) error {
 		if w := names[v.Name]; w != nil && w != v {
 			return fmt.Errorf("graphs: two values are named %q", v.Name)
 		}
 		names[v.Name] = v
-		defined[v] = true
+		if !defined[v] {
+			defined[v] = true
+			own = append(own, v)
+		}
 		return nil
 	}
 	for _, list := range [][]*Value{g.Inputs, g.Inits} {

@@ -56,8 +56,13 @@ func inline(b *graphs.Builder, g *graphs.Graph, inputs map[string]*graphs.Value,
 		c.vals[v] = x
 	}
 	shared := map[*graphs.Tensor][]*graphs.Value{}
+	for _, v := range g.Inits {
+		shared[v.Const] = nil
+	}
 	for _, v := range t.Inits {
-		shared[v.Const] = append(shared[v.Const], v)
+		if same, ok := shared[v.Const]; ok {
+			shared[v.Const] = append(same, v)
+		}
 	}
 	for _, v := range t.Inputs {
 		delete(shared, v.Const) // a default is not a constant
