@@ -142,8 +142,9 @@ var Nets = map[string]struct {
 	"swin-base":  {"Swin-B, 384×384, 32 codes", published(128, 12, []int{2, 2, 18, 2}, []int{4, 8, 16, 32})},
 }
 
+// mini has windows that are all of its last stage, as those of official networks are.
 func mini(patch int) Spec {
-	return Spec{Patch: patch, Embed: 24, Depths: []int{2, 2}, Heads: []int{2, 4}, Window: 4,
+	return Spec{Patch: patch, Embed: 24, Depths: []int{2, 2}, Heads: []int{2, 4}, Window: 8,
 		Codes: 8, Features: 16, Reduction: 8, Dilations: []int{1, 2, 4}}
 }
 

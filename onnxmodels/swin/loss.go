@@ -23,8 +23,12 @@ func lossOf(s Spec, dims []int) (generator.Loss, error) {
 	case !s.Tanh:
 		return nil, fmt.Errorf("swin: loss %s is that of a chance: wanted a network that ends in tanh", Structure)
 	}
+	overlap := s.Overlap
+	if overlap == 0 {
+		overlap = 1
+	}
 	return func(b *graphs.Builder, x, target, mask *graphs.Value) *graphs.Value {
-		return structure(b, x, target, mask, neighbourhood(dims[1]))
+		return structure(b, x, target, mask, neighbourhood(dims[1]), overlap)
 	}, nil
 }
 
@@ -38,11 +42,12 @@ func neighbourhood(side int) int64 {
 // Feedback and Focus for Salient Object Detection", AAAI 2020), with p and t the chances
 // that map and truth give a pixel of being salient:
 //
-//	Σ w·H(t, p) / Σ w + 1 − (Σ w·p·t + 1) / (Σ w·(p + t − p·t) + 1),  w = 1 + 5·|mean of t around − t|
+//	Σ w·H(t, p) / Σ w + k·(1 − (Σ w·p·t + 1) / (Σ w·(p + t − p·t) + 1)),  w = 1 + 5·|mean of t around − t|
 //
-// H is the cross-entropy; a pixel near an edge weighs up to six times as much. x ends in
-// tanh, whose argument is half the log-odds.
-func structure(b *graphs.Builder, x, target, mask *graphs.Value, side int64) *graphs.Value {
+// H is the cross-entropy; a pixel near an edge weighs up to six times as much. k, the
+// weight of the overlap, is 1 in the paper. x ends in tanh, whose argument is half the
+// log-odds.
+func structure(b *graphs.Builder, x, target, mask *graphs.Value, side int64, k float64) *graphs.Value {
 	if b.Err() != nil {
 		return x
 	}
@@ -64,5 +69,5 @@ func structure(b *graphs.Builder, x, target, mask *graphs.Value, side int64) *gr
 	entropy := b.Sub(b.Op("Softplus", []*graphs.Value{odds}), b.Mul(odds, t))
 	both := b.Mul(p, t)
 	overlap := b.Div(one(sum(both)), one(sum(b.Sub(b.Add(p, t), both))))
-	return b.Sub(one(b.Div(sum(entropy), b.Sum(w, false, 1, 2, 3))), overlap)
+	return b.Add(b.Div(sum(entropy), b.Sum(w, false, 1, 2, 3)), b.Scale(b.Sub(b.Scalar(overlap, 1), overlap), k))
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // structureOf is the loss of one map in plain loops.
-func structureOf(x, target, mask []float64, h, w, side int) float64 {
+func structureOf(x, target, mask []float64, h, w, side int, k float64) float64 {
 	var weights, entropy, both, either float64
 	for i := range x {
 		p, t := (x[i]+1)/2, (target[i]+1)/2
@@ -25,24 +25,24 @@ func structureOf(x, target, mask []float64, h, w, side int) float64 {
 				}
 			}
 		}
-		k := mask[i] * (1 + 5*math.Abs(mean-t))
-		weights += k
-		entropy -= k * (t*math.Log(p) + (1-t)*math.Log(1-p))
-		both += k * p * t
-		either += k * (p + t - p*t)
+		weight := mask[i] * (1 + 5*math.Abs(mean-t))
+		weights += weight
+		entropy -= weight * (t*math.Log(p) + (1-t)*math.Log(1-p))
+		both += weight * p * t
+		either += weight * (p + t - p*t)
 	}
-	return entropy/weights + 1 - (both+1)/(either+1)
+	return entropy/weights + k*(1-(both+1)/(either+1))
 }
 
 // TestStructure: the graph of the loss is the formula, and its slope agrees with differences.
 func TestStructure(t *testing.T) {
-	const h, w, side = 5, 6, 3
+	const h, w, side, overlap = 5, 6, 3, 0.4
 	b := graphs.NewBuilder(&graphs.Graph{Name: "test"})
 	a := b.Input("a", graphs.Float32, append(graphs.Shape{graphs.D(2)}, graphs.MakeShape(1, h, w)...))
 	target := b.Input("target", graphs.Float32, a.Shape)
 	mask := b.Input("mask", graphs.Float32, a.Shape)
 	x := b.Output("x", b.Tanh(a))
-	b.Output("loss", structure(b, x, target, mask, side))
+	b.Output("loss", structure(b, x, target, mask, side, overlap))
 	g, err := b.Graph()
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestStructure(t *testing.T) {
 				parts[k] = append(parts[k], float64(f))
 			}
 		}
-		if want, got := structureOf(parts[0], parts[1], parts[2], h, w, side), float64(out[1].F32()[n]); math.Abs(want-got) > 1e-5 {
+		if want, got := structureOf(parts[0], parts[1], parts[2], h, w, side, overlap), float64(out[1].F32()[n]); math.Abs(want-got) > 1e-5 {
 			t.Errorf("map %d: wanted %g, got %g", n, want, got)
 		}
 	}

@@ -33,7 +33,8 @@ type Spec struct {
 	Dilations []int `yaml:"dilations"` // of the convolutions that are summed
 	Tanh      bool  `yaml:"tanh"`      // values go through tanh
 
-	Loss string `yaml:"loss,omitempty"` // what maps are learned by: gaussian (the default), or structure
+	Loss    string  `yaml:"loss,omitempty"`    // what maps are learned by: gaussian (the default), or structure
+	Overlap float64 `yaml:"overlap,omitempty"` // weight of the overlap in the structure loss; 0 stands for 1, that of the paper
 }
 
 // Input is pictures of 3 channels, or of 4 with the depth as the last.

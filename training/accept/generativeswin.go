@@ -74,7 +74,7 @@ func swinMaps(ctx context.Context, e Env, it *Item) error {
 	}
 	const used = "difference of maps of two codes, pictures of two shapes"
 	for _, arm := range []string{Works, asMean} {
-		steps := 1200
+		steps := 2000
 		if arm != Works {
 			steps = 200
 		}

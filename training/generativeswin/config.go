@@ -18,6 +18,7 @@ type Config struct {
 	Weights string     `yaml:"weights,omitempty"`   // trained transformer to begin with: its .onnx file, or its weights by their official names
 	Draws   int        `yaml:"draws"`               // maps whose mean is a prediction
 	Loss    string     `yaml:"loss"`                // what the transformer learns by: gaussian (the default), or structure, as package swin has them
+	Overlap float64    `yaml:"overlap"`             // weight of the overlap in the structure loss, 1 in the paper, which 0 stands for
 	Begin   int        `yaml:"begin"`               // iterations with codes of the prior, before an example has a say in its code, at full weight after as many again
 	Mirror  bool       `yaml:"mirror"`              // half of the pictures are learned from left to right
 	Piece   int        `yaml:"piece"`               // examples that the transformer learns from at one time, which bounds memory; 0 is all
@@ -44,6 +45,7 @@ func (c *Config) Check() error {
 		check.If(c.GenSpec != nil, "generator_spec: wanted swin_spec, of a network that looks at pictures"),
 		check.AtLeast("draws", c.Draws, 1),
 		check.AtLeast("begin", c.Begin, 0),
+		check.AtLeast("overlap", c.Overlap, 0),
 		check.AtLeast("piece", c.Piece, 0),
 		check.OneOf("loss", c.Loss, "", swin.Gaussian, swin.Structure),
 	)
@@ -56,7 +58,7 @@ func (c *Config) Network() (s swin.Spec, err error) {
 	} else if s, err = swin.ByName(c.Generator); err != nil {
 		return s, err
 	}
-	s.Loss, s.Tanh = c.Loss, s.Tanh || c.Loss == swin.Structure
+	s.Loss, s.Overlap, s.Tanh = c.Loss, c.Overlap, s.Tanh || c.Loss == swin.Structure
 	return s, nil
 }
 
@@ -69,9 +71,11 @@ func (c *Config) Residual(pixels int) float64 {
 	return c.Sigma
 }
 
+// small gives the overlap less weight than the paper: it would have a map show both of
+// two things where either may be meant, which leaves codes nothing to choose.
 func small(net string, side int) Config {
-	c := Config{Draws: 8, Loss: swin.Structure, Mirror: true}
-	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 1200, 16, 0.7*float64(side)/32
+	c := Config{Draws: 8, Loss: swin.Structure, Overlap: 0.4, Mirror: true}
+	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 2000, 16, 0.4*float64(side)/32
 	c.Reference.Sigma, c.Begin = 1, c.Steps/6
 	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}
 	c.Posterior = training.Langevin{Steps: 5, Step: 0.2, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
@@ -81,9 +85,16 @@ func small(net string, side int) Config {
 	return c
 }
 
+// whole has the loss of the paper.
+func whole(net string, side int) Config {
+	c := small(net, side)
+	c.Overlap, c.Sigma = 1, 0.7*float64(side)/32
+	return c
+}
+
 // four learns a deeper network, more slowly: at the rate of the others its loss leaps.
 func four() Config {
-	c := small("swin-96", 96)
+	c := whole("swin-96", 96)
 	c.Steps, c.Teach.LR, c.Teach.Warmup = 2000, 5e-4, 60
 	c.Begin = c.Steps / 6
 	return c
@@ -92,7 +103,7 @@ func four() Config {
 // trained has the schedule and the chains of the small networks, for a transformer that
 // has been trained before.
 func trained(net string, side int) Config {
-	c := small(net, side)
+	c := whole(net, side)
 	c.Steps, c.Batch, c.Piece = 12000, 8, 1
 	c.Begin = c.Steps / 6
 	c.Teach.LR, c.Teach.Warmup = 1e-4, 200
@@ -104,7 +115,7 @@ func trained(net string, side int) Config {
 // and codes hear of examples when the small ones do. The rate, which the authors halve from the twentieth
 // of thirty epochs on, falls along a cosine.
 func published(net string, side int) Config {
-	c := small(net, side)
+	c := whole(net, side)
 	c.Batch, c.Steps, c.Draws, c.Sigma = 10, 30*1055, 10, 0.6*float64(side)/32
 	c.Begin, c.Posterior.Step, c.Infer = c.Steps/6, 0.1, c.Posterior.Steps
 	c.Piece = 1
