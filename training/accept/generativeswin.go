@@ -38,7 +38,7 @@ func (e Env) swinArm(ctx context.Context, what, arm string, steps int, set *data
 		c.Sabotage = generativeswin.Mean
 	}
 	if what == "depth" { // so few iterations leave codes that are heard early too much to say
-		c.Begin, c.Sigma = steps/3, 1
+		c.Begin, c.Sigma, c.Overlap = steps/3, 1, 1
 	}
 	spec, err := c.Network()
 	if err != nil {
