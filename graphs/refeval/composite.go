@@ -294,21 +294,33 @@ func rotary(c *call) ([]*array, error) {
 	return []*array{c.fromFloats(in[0].t, in[0].dims, y)}, nil
 }
 
+// signal is the first input, its numbers, and the sizes of what a transform makes of it.
+func (c *call) signal() (x *array, v []float64, dims []int, err error) {
+	if x, err = c.arg(0); err != nil {
+		return nil, nil, nil, err
+	}
+	if dims, err = c.outDims(0); err != nil {
+		return nil, nil, nil, err
+	}
+	v, err = x.floats()
+	return x, v, dims, err
+}
+
+// complexAt is a number of one part or two.
+func complexAt(v []float64, at, parts int) complex128 {
+	if parts == 2 {
+		return complex(v[at], v[at+1])
+	}
+	return complex(v[at], 0)
+}
+
 // dft is the discrete Fourier transform along one axis, by its definition.
 func dft(c *call) ([]*array, error) {
-	x, err := c.arg(0)
-	if err != nil {
-		return nil, err
-	}
 	d, err := graphs.DFTOf(c.n)
 	if err != nil {
 		return nil, err
 	}
-	dims, err := c.outDims(0)
-	if err != nil {
-		return nil, err
-	}
-	v, err := x.floats()
+	x, v, dims, err := c.signal()
 	if err != nil {
 		return nil, err
 	}
@@ -329,11 +341,7 @@ func dft(c *call) ([]*array, error) {
 				sum := complex(0, 0)
 				for t := range min(size, n) {
 					at := ((o*size+t)*inner + i) * parts
-					e := complex(v[at], 0)
-					if parts == 2 {
-						e = complex(v[at], v[at+1])
-					}
-					sum += e * cmplx.Rect(1, sign*2*math.Pi*float64(k*t%n)/float64(n))
+					sum += complexAt(v, at, parts) * cmplx.Rect(1, sign*2*math.Pi*float64(k*t%n)/float64(n))
 				}
 				at := ((o*out+k)*inner + i) * 2
 				y[at], y[at+1] = norm*real(sum), norm*imag(sum)
@@ -343,20 +351,13 @@ func dft(c *call) ([]*array, error) {
 	return []*array{c.fromFloats(x.t, dims, y)}, nil
 }
 
+// stft is the transform of windowed frames of a signal [batch, length, parts].
 func stft(c *call) ([]*array, error) {
-	x, err := c.arg(0)
-	if err != nil {
-		return nil, err
-	}
 	s, err := graphs.STFTOf(c.n)
 	if err != nil {
 		return nil, err
 	}
-	dims, err := c.outDims(0)
-	if err != nil {
-		return nil, err
-	}
-	v, err := x.floats()
+	x, v, dims, err := c.signal()
 	if err != nil {
 		return nil, err
 	}
@@ -384,11 +385,7 @@ func stft(c *call) ([]*array, error) {
 				sum := complex(0, 0)
 				for t, w := range window {
 					at := (o*length + frame*int(s.Step) + t) * parts
-					e := complex(v[at], 0)
-					if parts == 2 {
-						e = complex(v[at], v[at+1])
-					}
-					sum += complex(w, 0) * e * cmplx.Rect(1, -2*math.Pi*float64(k*t%len(window))/float64(len(window)))
+					sum += complex(w, 0) * complexAt(v, at, parts) * cmplx.Rect(1, -2*math.Pi*float64(k*t%len(window))/float64(len(window)))
 				}
 				y = append(y, real(sum), imag(sum))
 			}

@@ -58,16 +58,13 @@ func weightRead(n *graphs.Node) (at int, way string) {
 	if n.Domain != "" || w == nil || w.Const == nil {
 		return 0, ""
 	}
-	d := w.Const.Dims
+	d, first := w.Const.Dims, 0
 	switch n.Op {
 	case "Gemm", "MatMul", "Transpose": // which becomes one with the product behind it, unless it has been folded
-		if len(d) >= 2 && d[len(d)-1] != d[len(d)-2] {
-			return 0, ""
-		}
-	default:
-		if len(d) >= 2 && d[0] != d[1] {
-			return 0, ""
-		}
+		first = len(d) - 2
+	}
+	if len(d) >= 2 && d[first] != d[first+1] {
+		return 0, ""
 	}
 	switch n.Op {
 	case "Gemm":
