@@ -78,7 +78,7 @@ func (n Noise) Block(dst []float32, chain []uint64, step uint64, k int) {
 		}
 	}
 	// Whole steps go to processors, which then need not wait for one another after each.
-	workers := min(k, len(dst)/4/perWorker, runtime.GOMAXPROCS(0), runtime.NumCPU())
+	workers := min(k, len(dst)/4/perWorker, runtime.GOMAXPROCS(0))
 	var others sync.WaitGroup
 	for w := 1; w < workers; w++ {
 		others.Go(func() { draw(k*w/workers, k*(w+1)/workers) })
@@ -165,7 +165,8 @@ const perWorker = 4096
 var (
 	groups  = sync.Pool{New: func() any { return new(sync.WaitGroup) }}
 	fillers = sync.OnceValue(func() chan<- fill {
-		// The goroutines live as long as the process, so that a step starts and allocates nothing.
+		// The goroutines live as long as the process, so that a step starts and allocates nothing. They
+		// wait for nobody: with fewer of them than parts, a part waits for the first that is done.
 		c := make(chan fill)
 		for range runtime.NumCPU() {
 			go func() {
@@ -182,7 +183,7 @@ var (
 // run draws all blocks, on several processors if there are enough of them.
 func (f fill) run() {
 	blocks := len(f.chain) * ((f.dim + 3) / 4)
-	workers := min(blocks/perWorker, runtime.GOMAXPROCS(0), runtime.NumCPU())
+	workers := min(blocks/perWorker, runtime.GOMAXPROCS(0))
 	if f.norms != nil {
 		blocks = len(f.chain)
 		workers = min(workers, blocks)

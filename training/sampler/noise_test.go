@@ -305,6 +305,47 @@ func TestNoiseSplit(t *testing.T) {
 	n.Normals(nil, chain, 0)
 }
 
+// TestStepSplit: neither do those of a step, and it clips, measures and moves every entry.
+func TestStepSplit(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const dim = 40001
+	x, chain := make([]float32, 5*dim), Chains(3, 5)
+	Noise{Seed: 2}.Normals(x, chain, 0)
+	for _, k := range []Langevin{{Size: 0.3, Noise: 1, GradClip: 1}, {Size: 0.3, GradClip: 1}, {Size: 0.3, Noise: 2}} {
+		var want *State
+		var info Info
+		for _, procs := range []int{1, 2, 3, 8} {
+			runtime.GOMAXPROCS(procs)
+			s, err := NewState(slices.Clone(x), dim, chain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := k.Step(Noise{Seed: 11}, quadratic{}, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				want, info = s, got
+			}
+			if !slices.Equal(want.X, s.X) || !slices.Equal(want.G, s.G) || got != info {
+				t.Errorf("%+v: %d processors change the step", k, procs)
+			}
+		}
+		e := make([]float32, len(x))
+		Noise{Seed: 11}.Normals(e, chain, 0)
+		for i, v := range want.X {
+			g := x[i]
+			if k.GradClip > 0 {
+				g = max(-k.GradClip, min(k.GradClip, g))
+			}
+			moved := x[i] - float32(k.Size*k.Size/2*g)
+			if moved += float32(k.Noise * k.Size * e[i]); v != moved {
+				t.Fatalf("%+v: entry %d: want %v, got %v", k, i, moved, v)
+			}
+		}
+	}
+}
+
 // TestStreams: seeds, chains, steps beyond 32 bits and forks all give other numbers.
 func TestStreams(t *testing.T) {
 	seen := map[[4]float32]string{}
