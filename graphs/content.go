@@ -1,6 +1,9 @@
 package graphs
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // maxContent bounds the length of the shape vectors whose content is tracked.
 const maxContent = 64
@@ -22,144 +25,159 @@ func setContent(v *Value) {
 	}
 }
 
-// inferContent follows small integer vectors through the ops that exporters
-// compute shapes with.
-func inferContent(c *inferer) {
-	n := c.n
+// contentRules tell what the first output of an op holds, nil if that is not known: the
+// ops that exporters compute shapes with.
+var contentRules = map[string]func(n *Node) []Dim{
+	"Shape": shapeContent, "Size": sizeContent,
+	"Identity": keptContent, "Squeeze": keptContent, "Unsqueeze": keptContent, "Reshape": keptContent, "Cast": keptContent,
+	"Gather": gatherContent, "Concat": concatContent, "Slice": sliceContent,
+	"Mul": arithmeticContent, "Add": arithmeticContent, "Sub": arithmeticContent, "Div": arithmeticContent,
+	"Where": whereContent, "ConstantOfShape": filledContent,
+}
+
+// inferContent follows small integer vectors through a node.
+func inferContent(n *Node) {
 	out := n.Out(0)
-	if out == nil || out.Const != nil {
-		return
-	}
-	x := n.In(0)
-	content := func(i int) []Dim {
-		if v := n.In(i); v != nil {
-			return v.Content
-		}
-		return nil
-	}
-	switch n.Op {
-	case "Shape":
-		if x.Shape != nil && len(x.Shape) <= maxContent {
-			lo, hi := shapeRange(n, len(x.Shape))
-			out.Content = append([]Dim{}, x.Shape[lo:max(lo, hi)]...)
-		}
-	case "Size":
-		if x != nil && x.Shape != nil {
-			d := D(1)
-			for _, e := range x.Shape {
-				d = mul(d, e)
-			}
-			out.Content = []Dim{d}
-		}
-	case "Identity", "Squeeze", "Unsqueeze", "Reshape":
-		if out.Rank() >= 0 && out.Rank() <= 1 {
-			out.Content = content(0)
-		}
-	case "Cast":
-		if (out.Type == Int64 || out.Type == Int32) && (x.Type == Int64 || x.Type == Int32) {
-			out.Content = content(0)
-		}
-	case "Gather":
-		idx, ok := ConstInts(n.In(1))
-		src := content(0)
-		if !ok || src == nil || n.In(1).Rank() > 1 {
-			return
-		}
-		got := make([]Dim, len(idx))
-		for i, k := range idx {
-			a, err := NormAxis(k, len(src))
-			if err != nil {
-				return
-			}
-			got[i] = src[a]
-		}
-		out.Content = got
-	case "Concat":
-		var all []Dim
-		for _, v := range n.Inputs {
-			if v.Content == nil {
-				// one unknown entry does not hide the known ones
-				if v.Type != Int64 || len(v.Shape) != 1 || !v.Shape[0].Known() || v.Shape[0].N > maxContent {
-					return
-				}
-				all = append(all, unknownRank(int(v.Shape[0].N))...)
-				continue
-			}
-			all = append(all, v.Content...)
-		}
-		if len(all) <= maxContent {
-			out.Content = all
-		}
-	case "Slice":
-		src := content(0)
-		if src == nil || x.Rank() != 1 {
-			return
-		}
-		p, err := Slices(n, 1)
-		if err != nil || !p.Known || len(p.Starts) != 1 {
-			return
-		}
-		first, count := SliceRange(p.Starts[0], p.Ends[0], p.Steps[0], int64(len(src)))
-		got := []Dim{}
-		for i := int64(0); i < count; i++ {
-			got = append(got, src[first+i*p.Steps[0]])
-		}
-		out.Content = got
-	case "Mul", "Add", "Sub", "Div":
-		a, b := content(0), content(1)
-		if a == nil || b == nil || out.Type != Int64 && out.Type != Int32 {
-			return
-		}
-		m := max(len(a), len(b))
-		if len(a) != m && len(a) != 1 || len(b) != m && len(b) != 1 {
-			return
-		}
-		got := make([]Dim, m)
-		for i := range got {
-			d, e := a[min(i, len(a)-1)], b[min(i, len(b)-1)]
-			got[i] = UnknownDim
-			switch {
-			case n.Op == "Mul":
-				got[i] = mul(d, e)
-			case n.Op == "Add" && e.Known():
-				got[i] = affine(d, 1, e.N, 1, false)
-			case n.Op == "Add" && d.Known():
-				got[i] = affine(e, 1, d.N, 1, false)
-			case n.Op == "Sub" && e.Known() && (!d.Known() || d.N >= e.N):
-				got[i] = affine(d, 1, -e.N, 1, false)
-			case n.Op == "Div" && e.Known() && e.N > 0:
-				got[i] = affine(d, 1, 0, e.N, false)
-			}
-		}
-		out.Content = got
-	case "Where":
-		if out.Rank() == 1 && out.Type == Int64 {
-			out.Content = chosen(n)
-		}
-	case "ConstantOfShape":
-		s := out.Shape
-		if len(s) == 1 && s[0].Known() && s[0].N <= maxContent && out.Type == Int64 {
-			v := int64(0)
-			if a := n.Attr("value"); a != nil && a.T != nil {
-				if iv, err := a.T.AsInts(); err == nil && len(iv) == 1 {
-					v = iv[0]
-				}
-			}
-			if v < 0 {
-				return
-			}
-			out.Content = make([]Dim, s[0].N)
-			for i := range out.Content {
-				out.Content[i] = Dim{N: v}
-			}
-		}
+	if rule := contentRules[n.Op]; rule != nil && out != nil && out.Const == nil && (out.Type == Int64 || out.Type == Int32) {
+		out.Content = rule(n)
 	}
 }
 
-// chosen is the content of Where(Equal(a, b), x, y), with which exporters replace
+// contentOf is what is known of an input.
+func contentOf(n *Node, i int) []Dim {
+	if v := n.In(i); v != nil {
+		return v.Content
+	}
+	return nil
+}
+
+func shapeContent(n *Node) []Dim {
+	x := n.In(0)
+	if x.Shape == nil || len(x.Shape) > maxContent {
+		return nil
+	}
+	lo, hi := shapeRange(n, len(x.Shape))
+	return append([]Dim{}, x.Shape[lo:max(lo, hi)]...)
+}
+
+func sizeContent(n *Node) []Dim {
+	x := n.In(0)
+	if x == nil || x.Shape == nil {
+		return nil
+	}
+	d := D(1)
+	for _, e := range x.Shape {
+		d = mul(d, e)
+	}
+	return []Dim{d}
+}
+
+func keptContent(n *Node) []Dim {
+	if r := n.Out(0).Rank(); r != 0 && r != 1 {
+		return nil
+	}
+	return contentOf(n, 0)
+}
+
+func gatherContent(n *Node) []Dim {
+	idx, ok := ConstInts(n.In(1))
+	src := contentOf(n, 0)
+	if !ok || src == nil || n.In(1).Rank() > 1 {
+		return nil
+	}
+	got := make([]Dim, len(idx))
+	for i, k := range idx {
+		a, err := NormAxis(k, len(src))
+		if err != nil {
+			return nil
+		}
+		got[i] = src[a]
+	}
+	return got
+}
+
+// concatContent: one unknown entry does not hide the known ones.
+func concatContent(n *Node) []Dim {
+	var all []Dim
+	for _, v := range n.Inputs {
+		part := v.Content
+		if part == nil {
+			if v.Type != Int64 || len(v.Shape) != 1 || !v.Shape[0].Known() || v.Shape[0].N > maxContent {
+				return nil
+			}
+			part = unknownRank(int(v.Shape[0].N))
+		}
+		if all = append(all, part...); len(all) > maxContent {
+			return nil
+		}
+	}
+	return all
+}
+
+func sliceContent(n *Node) []Dim {
+	src := contentOf(n, 0)
+	if src == nil || n.In(0).Rank() != 1 {
+		return nil
+	}
+	p, err := Slices(n, 1)
+	if err != nil || !p.Known || len(p.Starts) != 1 {
+		return nil
+	}
+	first, count := SliceRange(p.Starts[0], p.Ends[0], p.Steps[0], int64(len(src)))
+	got := []Dim{}
+	for i := range count {
+		got = append(got, src[first+i*p.Steps[0]])
+	}
+	return got
+}
+
+func arithmeticContent(n *Node) []Dim {
+	a, b := contentOf(n, 0), contentOf(n, 1)
+	m := max(len(a), len(b))
+	if a == nil || b == nil || len(a) != m && len(a) != 1 || len(b) != m && len(b) != 1 {
+		return nil
+	}
+	got := make([]Dim, m)
+	for i := range got {
+		d, e := a[min(i, len(a)-1)], b[min(i, len(b)-1)]
+		got[i] = UnknownDim
+		switch {
+		case n.Op == "Mul":
+			got[i] = mul(d, e)
+		case n.Op == "Add" && e.Known():
+			got[i] = affine(d, 1, e.N, 1, false)
+		case n.Op == "Add" && d.Known():
+			got[i] = affine(e, 1, d.N, 1, false)
+		case n.Op == "Sub" && e.Known() && (!d.Known() || d.N >= e.N):
+			got[i] = affine(d, 1, -e.N, 1, false)
+		case n.Op == "Div" && e.Known() && e.N > 0:
+			got[i] = affine(d, 1, 0, e.N, false)
+		}
+	}
+	return got
+}
+
+func filledContent(n *Node) []Dim {
+	s := n.Out(0).Shape
+	if len(s) != 1 || !s[0].Known() || s[0].N > maxContent {
+		return nil
+	}
+	fill := D(0)
+	if a := n.Attr("value"); a != nil && a.T != nil {
+		if v, err := a.T.AsInts(); err == nil && len(v) == 1 {
+			fill.N = v[0]
+		}
+	}
+	if fill.N < 0 {
+		return nil
+	}
+	return slices.Repeat([]Dim{fill}, int(s[0].N))
+}
+
+// whereContent is that of Where(Equal(a, b), x, y), with which exporters replace
 // the sizes of −1 of an expansion.
-func chosen(n *Node) []Dim {
-	if n.In(0) == nil || n.In(0).From == nil || n.In(0).From.Op != "Equal" {
+func whereContent(n *Node) []Dim {
+	if n.Out(0).Rank() != 1 || n.In(0) == nil || n.In(0).From == nil || n.In(0).From.Op != "Equal" {
 		return nil
 	}
 	var in [4][]entry

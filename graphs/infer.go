@@ -72,7 +72,7 @@ func Infer(n *Node, opset int64) error {
 	if err := shapeRules[n.Op](c); err != nil {
 		return err
 	}
-	inferContent(c)
+	inferContent(c.n)
 	return nil
 }
 
