@@ -1,6 +1,7 @@
 package autodiff
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -17,122 +18,123 @@ func recurrentLowerings() map[string]Lowering {
 // lowerRecurrent unrolls a layer over its sequence, or makes a Loop over one of unknown
 // or differing length. The input's part of all gates is one product for the whole sequence.
 func lowerRecurrent(b *graphs.Builder, n *graphs.Node) []val {
-	fail := func(format string, args ...any) []val {
-		b.Fail(format, args...)
+	l, err := newRecurrentLayer(b, n)
+	if err != nil {
+		b.Fail("%w", err)
 		return nil
 	}
-	x, w, r := n.In(0), n.In(1), n.In(2)
-	if x.Shape == nil || w.Shape == nil || r.Shape == nil || !r.Shape[2].Known() || !w.Shape[0].Known() {
-		return fail("the shapes of input and weights must be known")
+	var made [3][]val // states, and last states and cells, one a direction
+	for d := range l.dirs {
+		k, in := l.cell(d)
+		h, c := l.state(5, d), val(nil)
+		if n.Op == "LSTM" {
+			c = l.state(6, d)
+		}
+		if b.Err() != nil {
+			return nil
+		}
+		run, back := k.unroll, d == 1 || n.Str("direction", "forward") == "reverse"
+		if l.looped {
+			run = k.loop
+		}
+		y, h, c := run(in, h, c, back)
+		made[0], made[1] = append(made[0], b.Unsqueeze(y, 1)), append(made[1], b.Unsqueeze(h, 0))
+		if c != nil {
+			made[2] = append(made[2], b.Unsqueeze(c, 0))
+		}
 	}
-	batchFirst := n.Int("layout", 0) != 0
-	if batchFirst {
-		x = b.Transpose(x, 1, 0, 2)
+	outs := make([]val, len(n.Outputs))
+	for i, perm := range [][]int64{{2, 0, 1, 3}, {1, 0, 2}, {1, 0, 2}} {
+		if n.Out(i) == nil {
+			continue
+		}
+		outs[i] = b.Concat(int64(len(perm)-3), made[i]...)
+		if l.batchFirst {
+			outs[i] = b.Transpose(outs[i], perm...)
+		}
+	}
+	return outs
+}
+
+// A recurrentLayer is a node with its settings read.
+type recurrentLayer struct {
+	b          *graphs.Builder
+	n          *graphs.Node
+	x, w, r    val // x [time, batch, input]
+	lengths    val // of the sequences, nil where all are whole
+	dirs       int
+	hidden     int64
+	acts       []graphs.RecurrentActivation
+	batchFirst bool
+	looped     bool
+}
+
+func newRecurrentLayer(b *graphs.Builder, n *graphs.Node) (*recurrentLayer, error) {
+	l := &recurrentLayer{b: b, n: n, x: n.In(0), w: n.In(1), r: n.In(2), lengths: n.In(4), batchFirst: n.Int("layout", 0) != 0}
+	if l.x.Shape == nil || l.w.Shape == nil || l.r.Shape == nil || !l.r.Shape[2].Known() || !l.w.Shape[0].Known() {
+		return nil, errors.New("the shapes of input and weights must be known")
+	}
+	if l.batchFirst {
+		l.x = b.Transpose(l.x, 1, 0, 2)
 	}
 	if b.Err() != nil {
-		return nil
+		return nil, b.Err()
 	}
-	time, hidden, dirs := x.Shape[0], r.Shape[2].N, int(w.Shape[0].N)
-	lengths := n.In(4)
-	if lengths != nil {
-		v, whole := graphs.ConstInts(lengths)
+	time := l.x.Shape[0]
+	l.dirs, l.hidden = int(l.w.Shape[0].N), l.r.Shape[2].N
+	if l.lengths != nil {
+		v, whole := graphs.ConstInts(l.lengths)
 		for _, k := range v {
 			whole = whole && k == time.N
 		}
 		if whole {
-			lengths = nil
+			l.lengths = nil
 		}
 	}
-	looped := lengths != nil || !time.Known() || time.N < 1 || time.N > maxSteps
-	acts, err := graphs.RecurrentActivations(n, dirs)
+	l.looped = l.lengths != nil || !time.Known() || time.N < 1 || time.N > maxSteps
+	var err error
+	l.acts, err = graphs.RecurrentActivations(n, l.dirs)
+	return l, err
+}
+
+// row is that of direction d, of an operand with a direction axis in front.
+func (l *recurrentLayer) row(v val, d int) val { return l.b.Gather(v, l.direction(d), 0) }
+
+func (l *recurrentLayer) direction(d int) val { return l.b.Const(graphs.Of([]int64{int64(d)})) }
+
+// state is what direction d starts with: input i, or zeros.
+func (l *recurrentLayer) state(i, d int) val {
+	b := l.b
+	if v := l.n.In(i); v != nil && l.batchFirst {
+		return b.Gather(v, l.direction(d), 1)
+	} else if v != nil {
+		return l.row(v, d)
+	}
+	zero, err := graphs.FromFloats(l.x.Type, []float64{0}, 1)
 	if err != nil {
-		return fail("%w", err)
+		return b.Fail("%w", err)
 	}
-	// row d of an operand with a direction axis in front
-	of := func(v val, d int) val { return b.Gather(v, b.Const(graphs.Of([]int64{int64(d)})), 0) }
-	state := func(i, d int) val {
-		if v := n.In(i); v != nil {
-			if batchFirst {
-				return b.Gather(v, b.Const(graphs.Of([]int64{int64(d)})), 1)
-			}
-			return of(v, d)
-		}
-		one, err := graphs.FromFloats(x.Type, []float64{0}, 1)
-		if err != nil {
-			return b.Fail("%w", err)
-		}
-		return b.Op("ConstantOfShape", []val{b.Concat(0, size(b, x, 1), b.Ints(hidden))}, graphs.T("value", one))
-	}
-	var ys, hs, cs []val // one a direction
-	for d := range dirs {
-		gates := graphs.RecurrentGates(n.Op)
-		k := &recurrentCell{b: b, n: n, acts: acts[d*len(acts)/dirs : (d+1)*len(acts)/dirs], gates: gates, hidden: hidden, r: b.Transpose(of(r, d), 1, 0)}
-		in := b.MatMul(x, b.Transpose(of(w, d), 1, 0))
-		if bias := n.In(3); bias != nil {
-			parts := b.Ops("Split", 2, []val{of(bias, d)}, graphs.I("axis", 0), graphs.I("num_outputs", 2))
-			in = b.Add(in, parts[0])
-			k.bias = parts[1]
-			if n.Op != "GRU" || n.Int("linear_before_reset", 0) == 0 {
-				in, k.bias = b.Add(in, parts[1]), nil
-			}
-		}
-		if n.Op == "LSTM" && n.In(7) != nil {
-			k.peep = b.Ops("Split", 3, []val{of(n.In(7), d)}, graphs.I("axis", 0), graphs.I("num_outputs", 3))
-		}
-		h, c := state(5, d), val(nil)
-		if n.Op == "LSTM" {
-			c = state(6, d)
-		}
-		k.prepare()
-		if b.Err() != nil {
-			return nil
-		}
-		back := d == 1 || n.Str("direction", "forward") == "reverse"
-		if looped {
-			var y val
-			y, h, c = k.loop(in, h, c, lengths, back)
-			ys, hs = append(ys, b.Unsqueeze(y, 1)), append(hs, b.Unsqueeze(h, 0))
-			if c != nil {
-				cs = append(cs, b.Unsqueeze(c, 0))
-			}
-			continue
-		}
-		steps := []val{in}
-		if time.N > 1 {
-			steps = b.Ops("Split", int(time.N), []val{in}, graphs.I("axis", 0), graphs.I("num_outputs", time.N))
-		}
-		out := make([]val, time.N)
-		for i := range out {
-			t := i
-			if back {
-				t = len(out) - 1 - i
-			}
-			h, c = k.step(b.Squeeze(steps[t], 0), h, c)
-			out[t] = b.Unsqueeze(h, 0)
-		}
-		ys = append(ys, b.Unsqueeze(b.Concat(0, out...), 1))
-		hs = append(hs, b.Unsqueeze(h, 0))
-		if c != nil {
-			cs = append(cs, b.Unsqueeze(c, 0))
+	return b.Op("ConstantOfShape", []val{b.Concat(0, size(b, l.x, 1), b.Ints(l.hidden))}, graphs.T("value", zero))
+}
+
+// cell is direction d, with the input's part of its gates.
+func (l *recurrentLayer) cell(d int) (k *recurrentCell, in val) {
+	b, n, per := l.b, l.n, len(l.acts)/l.dirs
+	k = &recurrentCell{b: b, n: n, acts: l.acts[d*per : (d+1)*per], hidden: l.hidden, lengths: l.lengths, r: b.Transpose(l.row(l.r, d), 1, 0)}
+	in = b.MatMul(l.x, b.Transpose(l.row(l.w, d), 1, 0))
+	if bias := n.In(3); bias != nil {
+		parts := b.Ops("Split", 2, []val{l.row(bias, d)}, graphs.I("axis", 0), graphs.I("num_outputs", 2))
+		in = b.Add(in, parts[0])
+		k.bias = parts[1]
+		if n.Op != "GRU" || n.Int("linear_before_reset", 0) == 0 {
+			in, k.bias = b.Add(in, parts[1]), nil
 		}
 	}
-	outs := make([]val, len(n.Outputs))
-	for i, v := range [][]val{ys, hs, cs} {
-		if n.Out(i) == nil {
-			continue
-		}
-		axis := int64(0)
-		if i == 0 {
-			axis = 1
-		}
-		outs[i] = b.Concat(axis, v...)
-		if batchFirst && i == 0 {
-			outs[i] = b.Transpose(outs[i], 2, 0, 1, 3)
-		} else if batchFirst {
-			outs[i] = b.Transpose(outs[i], 1, 0, 2)
-		}
+	if n.Op == "LSTM" && n.In(7) != nil {
+		k.peep = b.Ops("Split", 3, []val{l.row(n.In(7), d)}, graphs.I("axis", 0), graphs.I("num_outputs", 3))
 	}
-	return outs
+	k.prepare()
+	return k, in
 }
 
 // A recurrentCell is one direction of a layer.
@@ -140,18 +142,37 @@ type recurrentCell struct {
 	b       *graphs.Builder
 	n       *graphs.Node
 	acts    []graphs.RecurrentActivation
-	gates   int
 	hidden  int64
+	lengths val
 	r       val   // [hidden, gates·hidden]
 	rzr, rh val   // its parts for a GRU's gates and candidate
 	bias    val   // of the state's part, where it is kept apart
 	peep    []val // weights from the cell state: input, output, forget
 }
 
-// loop runs the cell as a Loop over in, the inputs' part of the gates [time, batch, …],
-// and returns all states [time, batch, hidden] and the last ones. Beyond the length of
-// a sequence its state stays as it is, and the states given out are 0.
-func (k *recurrentCell) loop(in, h, c, lengths val, back bool) (y, last, cell val) {
+// unroll runs the cell over in, the inputs' part of the gates [time, batch, …], step by step,
+// and returns all states [time, batch, hidden] and the last ones.
+func (k *recurrentCell) unroll(in, h, c val, back bool) (y, last, cell val) {
+	b, time := k.b, in.Shape[0].N
+	steps := []val{in}
+	if time > 1 {
+		steps = b.Ops("Split", int(time), []val{in}, graphs.I("axis", 0), graphs.I("num_outputs", time))
+	}
+	out := make([]val, time)
+	for i := range out {
+		t := i
+		if back {
+			t = len(out) - 1 - i
+		}
+		h, c = k.step(b.Squeeze(steps[t], 0), h, c)
+		out[t] = b.Unsqueeze(h, 0)
+	}
+	return b.Concat(0, out...), h, c
+}
+
+// loop does the same as a Loop. Beyond the length of a sequence its state stays as it is,
+// and the states given out are 0.
+func (k *recurrentCell) loop(in, h, c val, back bool) (y, last, cell val) {
 	b := k.b
 	if b.Err() != nil {
 		return h, h, c
@@ -178,8 +199,8 @@ func (k *recurrentCell) loop(in, h, c, lengths val, back bool) (y, last, cell va
 	next := make([]val, 2)
 	next[0], next[1] = inside.step(inner.Gather(in, pass, 0), state[0], state[1])
 	y = next[0]
-	if lengths != nil {
-		live := inner.Unsqueeze(inner.Less(pass, b.Cast(lengths, graphs.Int64)), 1)
+	if k.lengths != nil {
+		live := inner.Unsqueeze(inner.Less(pass, b.Cast(k.lengths, graphs.Int64)), 1)
 		y = inner.Where(live, y, inner.Scalar(y, 0))
 		for i := range start {
 			next[i] = inner.Where(live, next[i], state[i])

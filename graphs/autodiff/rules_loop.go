@@ -74,110 +74,35 @@ func (l *looping) steady() bool {
 
 // back appends the Loop that goes back.
 func (l *looping) back(dy []val) (*graphs.Node, error) {
-	b, n := l.b, l.n
+	b := l.b
 	l.passes = l.made("passes", graphs.Int64, nil)
 	count := b.Op("Size", []val{l.passes})
-	last := b.Sub(count, b.Const(graphs.Of([]int64{1})))
-
-	g := &graphs.Graph{Name: l.body.Name}
-	c := graphs.NewBuilder(g)
-	input := func(name string, t graphs.DType, s graphs.Shape) val {
-		return c.Input(fmt.Sprint(name, len(g.Inputs)), t, s) // like all in it, gets another name in the end
-	}
-	number, going := input("pass", graphs.Int64, graphs.Shape{}), input("going", graphs.Bool, graphs.Shape{})
-	pass := c.Sub(last, number)
-	// What the pass starts with stands for itself while slopes are made, so that none
-	// goes on to what it comes from: that is for the next pass.
-	state := make([]val, l.carried)
-	for k, v := range l.body.Inputs[2:] {
-		state[k] = input("carried", l.start[k].Type, v.Shape)
-	}
-	given := map[string]val{l.body.Inputs[0].Name: pass, l.body.Inputs[1].Name: c.Const(graphs.Of([]bool{true}))}
-	for i, v := range l.body.Inputs[:2] {
-		if v.Rank() == 1 {
-			given[v.Name] = c.Unsqueeze(given[l.body.Inputs[i].Name], 0)
-		}
-	}
-	for k, v := range state {
-		given[l.body.Inputs[2+k].Name] = v
-	}
-	if c.Err() != nil {
-		return nil, c.Err()
-	}
-	copied, err := passes.Inline(c, l.body, given, "")
+	p, err := l.redo(b.Sub(count, b.Const(graphs.Of([]int64{1}))))
 	if err != nil {
 		return nil, err
 	}
-	var of, seeds, wrt, first []val // first: slopes that the way back starts with
-	for k, v := range state {
-		if !v.Type.IsFloat() {
-			continue
-		}
-		d := input("slope", v.Type, l.body.Inputs[2+k].Shape)
-		l.floats, wrt = append(l.floats, k), append(wrt, v)
-		of, seeds = append(of, copied[l.body.Outputs[1+k].Name]), append(seeds, d)
-		if dy[k] == nil {
-			if n.Outputs[k] == nil {
-				n.Outputs[k] = &graphs.Value{Name: b.Target().Fresh(n.Label()), Type: l.start[k].Type, Shape: l.body.Inputs[2+k].Shape, From: n}
-			}
-			first = append(first, b.Zeros(n.Outputs[k]))
-		} else {
-			first = append(first, dy[k])
+	of, seeds, wrt := p.seeds(dy)
+	for _, v := range captured(l.n) {
+		if v != nil && b.active[v] && !slices.Contains(p.around, v) {
+			p.around = append(p.around, v)
 		}
 	}
-	for j := l.carried; j < len(dy); j++ {
-		if v := copied[l.body.Outputs[1+j].Name]; dy[j] != nil && v.Type.IsFloat() {
-			of, seeds = append(of, v), append(seeds, c.Gather(dy[j], pass, 0))
-		}
+	if len(of) == 0 || p.c.Err() != nil {
+		return nil, p.c.Err()
 	}
-	var around []val
-	for _, v := range captured(n) {
-		if v != nil && b.active[v] && !slices.Contains(around, v) {
-			around = append(around, v)
-		}
-	}
-	if len(of) == 0 || c.Err() != nil {
-		return nil, c.Err()
-	}
-	g.Outputs = append(g.Outputs, of...) // so that rewriting keeps track of them
-	slopes, err := walkBack(c, of, seeds, append(wrt, around...), false)
+	p.g.Outputs = append(p.g.Outputs, of...) // so that rewriting keeps track of them
+	slopes, err := walkBack(p.c, of, seeds, append(wrt, p.around...), false)
 	if err != nil {
 		return nil, err
 	}
-	g.Inputs = slices.DeleteFunc(g.Inputs, func(v val) bool { return slices.Contains(state, v) })
-	if err := l.states(g, pass, state); err != nil {
+	p.g.Inputs = slices.DeleteFunc(p.g.Inputs, func(v val) bool { return slices.Contains(p.state, v) })
+	if err := l.states(p.g, p.pass, p.state); err != nil {
 		return nil, err
 	}
-	g.Outputs = []val{c.Identity(going)}
-	output := func(v val) {
-		if c.Err() == nil && (!slices.Contains(g.Nodes, v.From) || slices.Contains(g.Outputs, v)) {
-			v = c.Identity(v) // an output is made by a node of its own
-		}
-		g.Outputs = append(g.Outputs, v)
-	}
-	for i, k := range l.floats {
-		d := slopes[i]
-		if d == nil {
-			d = c.Zeros(state[k])
-		}
-		output(d)
-	}
-	for i, v := range around {
-		d := slopes[len(l.floats)+i]
-		if d == nil {
-			continue
-		}
-		l.read, first = append(l.read, v), append(first, b.Zeros(v))
-		output(c.Add(input("sum", v.Type, v.Shape), d))
-	}
-	if c.Err() != nil {
-		return nil, c.Err()
-	}
-	if _, err := passes.Prune(g); err != nil {
+	if err := p.finish(slopes); err != nil {
 		return nil, err
 	}
-	renameAll(g, func(s string) string { return b.Target().Fresh(l.name + "/" + s) })
-	m := &graphs.Node{Name: l.name, Op: "Loop", Inputs: append([]val{count, nil}, first...), Attrs: []*graphs.Attr{graphs.G("body", g)}}
+	m := &graphs.Node{Name: l.name, Op: "Loop", Inputs: append([]val{count, nil}, p.first...), Attrs: []*graphs.Attr{graphs.G("body", p.g)}}
 	result := func(v val, s graphs.Shape) {
 		m.Outputs = append(m.Outputs, &graphs.Value{Name: b.Target().Fresh(l.name + "/" + v.Name), Type: v.Type, Shape: s, From: m})
 	}
@@ -189,6 +114,112 @@ func (l *looping) back(dy []val) (*graphs.Node, error) {
 	}
 	b.Append(m, graphs.OpsetVersion)
 	return m, b.Err()
+}
+
+// A backPass is the body of the Loop that goes back: one pass done again, and its slopes.
+type backPass struct {
+	l      *looping
+	g      *graphs.Graph
+	c      *graphs.Builder // of g
+	pass   val             // number of the pass that is done again
+	going  val
+	state  []val          // what that starts with
+	copied map[string]val // values of the Loop's body by name
+	around []val          // values around the Loop that may have slopes
+	first  []val          // slopes that the way back starts with
+}
+
+func (p *backPass) input(name string, t graphs.DType, s graphs.Shape) val {
+	return p.c.Input(fmt.Sprint(name, len(p.g.Inputs)), t, s) // like all in it, gets another name in the end
+}
+
+// redo does a pass again, from the number last to 0.
+func (l *looping) redo(last val) (*backPass, error) {
+	p := &backPass{l: l, g: &graphs.Graph{Name: l.body.Name}}
+	p.c = graphs.NewBuilder(p.g)
+	c, inputs := p.c, l.body.Inputs
+	number := p.input("pass", graphs.Int64, graphs.Shape{})
+	p.going = p.input("going", graphs.Bool, graphs.Shape{})
+	p.pass = c.Sub(last, number)
+	given := map[string]val{inputs[0].Name: p.pass, inputs[1].Name: c.Const(graphs.Of([]bool{true}))}
+	// What the pass starts with stands for itself while slopes are made, so that none
+	// goes on to what it comes from: that is for the next pass.
+	for k, v := range inputs[2:] {
+		p.state = append(p.state, p.input("carried", l.start[k].Type, v.Shape))
+		given[v.Name] = p.state[k]
+	}
+	for _, v := range inputs[:2] {
+		if v.Rank() == 1 {
+			given[v.Name] = c.Unsqueeze(given[v.Name], 0)
+		}
+	}
+	if c.Err() != nil {
+		return nil, c.Err()
+	}
+	var err error
+	p.copied, err = passes.Inline(c, l.body, given, "")
+	return p, err
+}
+
+// seeds gives what slopes are taken of, those it comes with, and what they are taken in, of the
+// carried values; dy are the slopes of the Loop's outputs.
+func (p *backPass) seeds(dy []val) (of, seeds, wrt []val) {
+	l, b, n := p.l, p.l.b, p.l.n
+	for k, v := range p.state {
+		if !v.Type.IsFloat() {
+			continue
+		}
+		shape := l.body.Inputs[2+k].Shape
+		l.floats, wrt = append(l.floats, k), append(wrt, v)
+		of, seeds = append(of, p.copied[l.body.Outputs[1+k].Name]), append(seeds, p.input("slope", v.Type, shape))
+		first := dy[k]
+		if first == nil {
+			if n.Outputs[k] == nil {
+				n.Outputs[k] = &graphs.Value{Name: b.Target().Fresh(n.Label()), Type: l.start[k].Type, Shape: shape, From: n}
+			}
+			first = b.Zeros(n.Outputs[k])
+		}
+		p.first = append(p.first, first)
+	}
+	for j := l.carried; j < len(dy); j++ {
+		if v := p.copied[l.body.Outputs[1+j].Name]; dy[j] != nil && v.Type.IsFloat() {
+			of, seeds = append(of, v), append(seeds, p.c.Gather(dy[j], p.pass, 0))
+		}
+	}
+	return of, seeds, wrt
+}
+
+// finish makes the outputs: the slopes of what is carried, and sums of those of what is around.
+func (p *backPass) finish(slopes []val) error {
+	l, g, c := p.l, p.g, p.c
+	g.Outputs = []val{c.Identity(p.going)}
+	output := func(v val) {
+		if c.Err() == nil && (!slices.Contains(g.Nodes, v.From) || slices.Contains(g.Outputs, v)) {
+			v = c.Identity(v) // an output is made by a node of its own
+		}
+		g.Outputs = append(g.Outputs, v)
+	}
+	for i, k := range l.floats {
+		d := slopes[i]
+		if d == nil {
+			d = c.Zeros(p.state[k])
+		}
+		output(d)
+	}
+	for i, v := range p.around {
+		if d := slopes[len(l.floats)+i]; d != nil {
+			l.read, p.first = append(l.read, v), append(p.first, l.b.Zeros(v))
+			output(c.Add(p.input("sum", v.Type, v.Shape), d))
+		}
+	}
+	if c.Err() != nil {
+		return c.Err()
+	}
+	if _, err := passes.Prune(g); err != nil {
+		return err
+	}
+	renameAll(g, func(s string) string { return l.b.Target().Fresh(l.name + "/" + s) })
+	return nil
 }
 
 // states puts in front of a graph, behind the node that makes the number of the pass,
