@@ -117,11 +117,19 @@ func openRun(ctx context.Context, c *common, dir, name string) (*openedRun, erro
 	e := environment{engine: engine, say: c.say, bind: bind.Options{Runtime: c.options()}, seed: m.Seed, dims: r.Dims, given: dimsOf(set.Given), dimsB: dimsOf(b)}
 	if err := row.open(ctx, e, settings, r); err != nil {
 		if errors.Is(err, checkpoint.ErrUnfit) {
-			err = badInput(fmt.Errorf("%s: %w", dir, err))
+			err = badInput(fmt.Errorf("%s: %w", dir, unfit(err)))
 		}
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// unfit says what to do about a checkpoint that does not fit; other errors stay as they are.
+func unfit(err error) error {
+	if !errors.Is(err, checkpoint.ErrUnfit) {
+		return err
+	}
+	return fmt.Errorf("%w: settings or data have changed, or a name stands for another network than it did: the ebmrun that began the run reads it, or learn anew", err)
 }
 
 // openFile opens an energy.onnx, a model with input x and outputs energy and

@@ -13,6 +13,7 @@ import (
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/swin"
+	"ebmrun/onnxmodels/torchfile"
 	"ebmrun/training/bind"
 	"ebmrun/training/generativeswin"
 	"ebmrun/training/latentebm"
@@ -33,12 +34,8 @@ func swinPairOf(ctx context.Context, e environment, c *generativeswin.Config, tr
 		return nil, nil, err
 	}
 	if trained != "" {
-		official, err := officialSwin(trained, spec)
-		if err == nil {
-			err = swin.Put(gm.Model.Model, official)
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("weights: %s: %w", printable(trained), err)
+		if err := putSwin(gm.Model.Model, trained, spec); err != nil {
+			return nil, nil, err
 		}
 	}
 	pm, err := energy.Build(c.PriorNet(), []int{gm.Codes}, c.Reference.Sigma, e.seed)
@@ -56,18 +53,31 @@ func swinPairOf(ctx context.Context, e environment, c *generativeswin.Config, tr
 	return p, g, nil
 }
 
-// officialSwin reads a transformer's weights: of any exporter's .onnx file, or of a file
-// that has their official names.
-func officialSwin(path string, spec swin.Spec) (map[string]*graphs.Tensor, error) {
-	if filepath.Ext(path) != ".onnx" {
-		w, _, err := weightfile.Read(path)
-		return w, err
+// putSwin sets a transformer's weights to those of a file: any exporter's .onnx file, what
+// PyTorch saves, or a file that has them by name.
+func putSwin(m *graphs.Model, path string, spec swin.Spec) error {
+	var w map[string]*graphs.Tensor
+	var err error
+	switch filepath.Ext(path) {
+	case ".onnx":
+		var file *graphs.Model
+		if file, err = onnxio.Read(path); err == nil {
+			if w, err = swin.Official(file, spec); err != nil {
+				err = fmt.Errorf("weights: %s: %w", printable(path), err)
+			}
+		}
+	case ".pth", ".pt", ".bin":
+		w, err = torchfile.Read(path)
+	default:
+		w, _, err = weightfile.Read(path)
 	}
-	m, err := onnxio.Read(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return swin.Official(m, spec)
+	if err := swin.Put(m, swin.Named(w)); err != nil {
+		return fmt.Errorf("weights: %s: %w", printable(path), err)
+	}
+	return nil
 }
 
 func startSwin(ctx context.Context, e environment, settings any) (*job, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"image"
@@ -76,6 +77,16 @@ func TestGenerativeSwin(t *testing.T) {
 		ebmrun(t, append(again, filepath.Join(t.TempDir(), "again"))...).wantOut(t)
 		again = append(again[:len(again)-1], "--set", "swin_spec.depths=[2, 2]", "--out", filepath.Join(t.TempDir(), "other"))
 		ebmrun(t, again...).wantError(t, statusBadInput, "generator-given.onnx: swin: ", "layers.1.blocks.1")
+		// a run whose network is built in another way now
+		config := filepath.Join(run, "config.yaml")
+		written, err := os.ReadFile(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(config, bytes.Replace(written, []byte("window: 2"), []byte("window: 1"), 1), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, "translate", run, "-o", out+".png").wantError(t, statusBadInput, "relative_position_bias_table", "learn anew")
 	}
 	ebmrun(t, "train", "generative-swin", "--data", "synthetic/blob16", "--limit", "8", "--out", filepath.Join(t.TempDir(), "bad")).wantError(t, statusBadInput, "--given")
 }

@@ -310,7 +310,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 			err = nil
 		}
 		if err != nil { // none, or of other networks, data or settings
-			return badInput(fmt.Errorf("--resume: %s: %w", checkpoints, err))
+			return badInput(fmt.Errorf("--resume: %s: %w", checkpoints, unfit(err)))
 		}
 		if fallback != nil {
 			c.log.WithError(fallback.Reason).Warnf("the last checkpoint is damaged; going on from iteration %d", fallback.Step)

@@ -3,7 +3,10 @@ package swin
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"ebmrun/graphs"
 	"ebmrun/graphs/passes"
@@ -46,6 +49,37 @@ func Official(m *graphs.Model, s Spec) (map[string]*graphs.Tensor, error) {
 		}
 	}
 	return r.found, r.err
+}
+
+// torchvision is how torchvision numbers what the official release has names for: stages
+// are the odd features, what halves a map between two of them the even ones.
+var torchvision = regexp.MustCompile(`^features\.(\d+)\.(.+)$`)
+
+// Named gives weights by the names of timm or torchvision those of the official release,
+// whose files keep them in a dictionary "model"; others keep theirs.
+func Named(w map[string]*graphs.Tensor) map[string]*graphs.Tensor {
+	const halved = "layers.0.downsample.reduction.weight" // timm halves a map before a stage, not after
+	before := w[halved] == nil && w["model/"+halved] == nil
+	out := make(map[string]*graphs.Tensor, len(w))
+	for name, t := range w {
+		name = strings.TrimPrefix(name, "model/")
+		if m := torchvision.FindStringSubmatch(name); m != nil {
+			name = strings.NewReplacer("mlp.0.", "mlp.fc1.", "mlp.3.", "mlp.fc2.").Replace(m[2])
+			switch k, _ := strconv.Atoi(m[1]); {
+			case k == 0:
+				name = strings.NewReplacer("0.", "patch_embed.proj.", "2.", "patch_embed.norm.").Replace(name)
+			case k%2 == 1:
+				name = fmt.Sprintf("layers.%d.blocks.%s", k/2, name)
+			default:
+				name = fmt.Sprintf("layers.%d.downsample.%s", k/2-1, name)
+			}
+		} else if m := strings.SplitN(name, ".", 4); len(m) == 4 && m[0] == "layers" && m[2] == "downsample" && before {
+			k, _ := strconv.Atoi(m[1])
+			name = fmt.Sprintf("layers.%d.downsample.%s", k-1, m[3])
+		}
+		out[name] = t
+	}
+	return out
 }
 
 // A layer of a file, with its weight as PyTorch has it.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"ebmrun/graphs"
@@ -99,6 +100,33 @@ func TestOfficialRefused(t *testing.T) {
 			t.Errorf("%s: taken, of %v", want, slices.Sorted(maps.Keys(w)))
 		} else {
 			t.Log(err)
+		}
+	}
+}
+
+// TestNamed: weights are known by the names of the official release, of timm and of torchvision.
+func TestNamed(t *testing.T) {
+	official := map[string]*graphs.Tensor{}
+	for _, n := range []string{"patch_embed.proj.weight", "patch_embed.norm.bias", "layers.0.blocks.1.mlp.fc1.weight", "layers.0.blocks.1.mlp.fc2.bias",
+		"layers.0.blocks.0.attn.relative_position_bias_table", "layers.0.downsample.norm.weight", "layers.0.downsample.reduction.weight",
+		"layers.1.blocks.0.norm1.weight", "layers.1.downsample.reduction.weight", "norm.weight", "head.bias"} {
+		official[n] = graphs.Of([]float32{1}, 1)
+	}
+	for what, other := range map[string][]string{
+		"model/":      nil,
+		"timm":        {"layers.0.downsample", "layers.1.downsample", "layers.1.downsample", "layers.2.downsample"},
+		"torchvision": {"patch_embed.proj", "features.0.0", "patch_embed.norm", "features.0.2", "layers.0.blocks", "features.1", "layers.0.downsample", "features.2", "layers.1.blocks", "features.3", "layers.1.downsample", "features.4", "fc1", "0", "fc2", "3"},
+	} {
+		from := map[string]*graphs.Tensor{}
+		for n, w := range official {
+			n = strings.NewReplacer(other...).Replace(n)
+			if other == nil {
+				n = what + n
+			}
+			from[n] = w
+		}
+		if got := Named(from); !maps.Equal(got, official) {
+			t.Errorf("%s: got %v", what, slices.Sorted(maps.Keys(got)))
 		}
 	}
 }

@@ -15,7 +15,7 @@ type Config struct {
 	latentebm.Config `yaml:",inline"`
 
 	Swin    *swin.Spec `yaml:"swin_spec,omitempty"` // in place of a named network
-	Weights string     `yaml:"weights,omitempty"`   // trained transformer to begin with: its .onnx file, or its weights by their official names
+	Weights string     `yaml:"weights,omitempty"`   // trained transformer to begin with: its .onnx file, or a file of its weights by name
 	Draws   int        `yaml:"draws"`               // maps whose mean is a prediction
 	Loss    string     `yaml:"loss"`                // what the transformer learns by: gaussian (the default), or structure, as package swin has them
 	Overlap float64    `yaml:"overlap"`             // weight of the overlap in the structure loss, 1 in the paper, which 0 stands for
