@@ -56,6 +56,7 @@ var metrics = []metric{
 	}},
 	{"nearest", "median distance to the nearest training example, per value: well below the floor, samples are copies", nearest},
 	{"fid", "Fréchet distance on the features of the network --features names", fid},
+	{saliencyName, "scores of a folder of maps beside the true ones of --data, each in the true one's size", nil},
 }
 
 func evalCommand(c *common) *cobra.Command {
@@ -65,7 +66,7 @@ func evalCommand(c *common) *cobra.Command {
 		fmt.Fprintf(&list, "  %-16s %s\n", m.name, m.title)
 	}
 	cmd := &cobra.Command{
-		Use:   "eval METRIC RUN|SAMPLES.npy",
+		Use:   "eval METRIC RUN|SAMPLES.npy|MAPS/",
 		Short: "Measure samples against data that was not learned from",
 		Long: `Measure samples against data that was not learned from. Samples are drawn from a
 run, or read from an array in data units, as "sample --npy" writes it. Beside
@@ -76,13 +77,17 @@ The network for fid takes pictures [batch, channels, height, width] with values
 as in the data, from -1 to 1; its first output are the features. Layers of networks
 with a name are there too, as NETWORK:LAYER; they see pictures as they are used
 to, enlarged to 96 pixels, and their features are means of maps. A number from
-another network, other data or another number of samples is no comparison.`,
+another network, other data or another number of samples is no comparison.
+
+Maps for saliency are those that "apply translate -o MAPS/" writes, or any other
+program's, by the names of the true ones; its numbers have no floor.`,
 		Example: example(
 			"ebmrun eval fd-pca runs/mnist",
 			"ebmrun eval nearest runs/mnist --n 256",
 			"ebmrun eval energy-distance samples.npy --data synthetic/rings --json",
 			"ebmrun eval fid runs/faces --features inception.onnx",
-			"ebmrun eval fid runs/faces --features mobilenet-v2:head"),
+			"ebmrun eval fid runs/faces --features mobilenet-v2:head",
+			"ebmrun eval saliency saliency/ --data true-maps/"),
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.eval(cmd.Context(), args[0], args[1], f) },
 	}
@@ -125,6 +130,9 @@ func (c *common) eval(ctx context.Context, name, path string, f evalFlags) error
 		return badInput(fmt.Errorf("--n: wanted at least 2, got %d", f.n))
 	case (name == "fid") != (f.features != ""):
 		return badInput(errors.New("fid and --features FILE.onnx or NETWORK:LAYER go together: the number is that of a network"))
+	}
+	if name == saliencyName {
+		return c.evalSaliency(path, f)
 	}
 	q, err := c.comparison(ctx, path, f)
 	if err != nil {

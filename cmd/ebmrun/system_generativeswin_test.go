@@ -196,6 +196,11 @@ func TestSaliencyFolders(t *testing.T) {
 			}
 		}
 	}
+	score := func(maps string) result { return ebmrun(t, "eval", "saliency", in(maps), "--data", in("maps")) }
+	score("maps").wantOut(t, "mae 0.0000  s_measure 1.0000", "(6 maps)")
+	score("depth").wantOut(t, "mae 0.", "(6 maps)") // of twice the size
+	score("rgb-each").wantError(t, statusBadInput, "no map for 5 of the 6", "1.png")
+	score("rgb").wantError(t, statusBadInput, "apply translate")
 	// what a run of pictures 16×32 sees is the whole of them
 	set, err := data.Load(t.Context(), in("maps"), data.Options{Size: 16, Given: in("pictures"), Depth: in("depth"), Far: true, Stretch: true})
 	if err != nil {

@@ -26,45 +26,73 @@ const (
 	thresholds = 256
 )
 
-// SaliencyOf scores maps [n, h, w] from 0 to 1. What exceeds 128/255 in a true map is
-// salient. Each predicted map is stretched to 0 … 1 first, unless it is constant.
-func SaliencyOf(maps, truth []float32, h, w int) (s Saliency, err error) {
+// SaliencyOf scores maps [n, h, w], as a [SaliencyMeter] does.
+func SaliencyOf(maps, truth []float32, h, w int) (Saliency, error) {
 	n, _, err := pair("saliency", maps, truth, h*w, 1)
 	if err != nil {
-		return s, err
+		return Saliency{}, err
 	}
 	if len(maps) != len(truth) {
-		return s, fmt.Errorf("diag: saliency: wanted as many maps as true ones, got %d and %d values", len(maps), len(truth))
+		return Saliency{}, fmt.Errorf("diag: saliency: wanted as many maps as true ones, got %d and %d values", len(maps), len(truth))
 	}
-	var curveF, curveE [thresholds]float64
+	var m SaliencyMeter
 	for i := range n {
-		p, g := stretched(maps[i*h*w:(i+1)*h*w]), make([]bool, h*w)
-		for j, v := range truth[i*h*w : (i+1)*h*w] {
-			g[j] = 255*float64(v) > 128
+		m.Add(maps[i*h*w:(i+1)*h*w], truth[i*h*w:(i+1)*h*w], h, w)
+	}
+	return m.Scores(), nil
+}
+
+// A SaliencyMeter scores maps one after another, which may differ in size.
+type SaliencyMeter struct {
+	n              float64
+	sum            Saliency
+	curveF, curveE [thresholds]float64
+}
+
+// Add scores a map [h, w] from 0 to 1. What exceeds 128/255 in the true one is salient. The map
+// is stretched to 0 … 1 first, unless it is constant.
+func (m *SaliencyMeter) Add(x, truth []float32, h, w int) {
+	p, g, mean := stretched(x), make([]bool, h*w), 0.0
+	var levels [thresholds]counts // of the pixels of each grey level
+	for j, v := range p {
+		g[j] = 255*float64(truth[j]) > 128
+		mean += v / float64(len(p))
+		m.sum.MAE += math.Abs(v-unit(g[j])) / float64(len(p))
+		if at := &levels[min(int(255*v+1e-3), thresholds-1)]; g[j] { // float32 may hold a byte as a little less
+			at.hit++
+		} else {
+			at.false++
 		}
-		mean := 0.0
-		for j, v := range p {
-			s.MAE += math.Abs(v-unit(g[j])) / float64(len(p)*n)
-			mean += v / float64(len(p))
-		}
-		s.S += structure(p, g, h, w) / float64(n)
-		s.WeightedF += weightedF(p, g, h, w) / float64(n)
-		cut := min(2*mean, 1)
-		at := countsOf(g, func(j int) bool { return p[j] >= cut })
-		s.AdaptiveF += at.f() / float64(n)
-		s.AdaptiveE += at.e() / float64(n)
-		for t := range thresholds {
-			at := countsOf(g, func(j int) bool { return math.Floor(255*p[j]) >= float64(t) })
-			curveF[t] += at.f() / float64(n)
-			curveE[t] += at.e() / float64(n)
-		}
+	}
+	m.n++
+	m.sum.S += structure(p, g, h, w)
+	m.sum.WeightedF += weightedF(p, g, h, w)
+	cut := min(2*mean, 1)
+	at := countsOf(g, func(j int) bool { return p[j] >= cut })
+	m.sum.AdaptiveF += at.f()
+	m.sum.AdaptiveE += at.e()
+	at = counts{missed: at.hit + at.missed, rest: at.false + at.rest} // nothing is marked
+	for t := thresholds - 1; t >= 0; t-- {
+		l := levels[t]
+		at = counts{at.hit + l.hit, at.false + l.false, at.missed - l.hit, at.rest - l.false}
+		m.curveF[t] += at.f()
+		m.curveE[t] += at.e()
+	}
+}
+
+// Scores are means over the maps so far; a maximum is that of the mean curve.
+func (m *SaliencyMeter) Scores() Saliency {
+	s := m.sum
+	for _, v := range []*float64{&s.MAE, &s.S, &s.WeightedF, &s.AdaptiveF, &s.AdaptiveE} {
+		*v /= m.n
 	}
 	for t := range thresholds {
-		s.MeanF += curveF[t] / thresholds
-		s.MeanE += curveE[t] / thresholds
-		s.MaxF, s.MaxE = max(s.MaxF, curveF[t]), max(s.MaxE, curveE[t])
+		f, e := m.curveF[t]/m.n, m.curveE[t]/m.n
+		s.MeanF += f / thresholds
+		s.MeanE += e / thresholds
+		s.MaxF, s.MaxE = max(s.MaxF, f), max(s.MaxE, e)
 	}
-	return s, nil
+	return s
 }
 
 func unit(b bool) float64 {
@@ -172,9 +200,10 @@ func objects(p []float64, g []bool, mu float64) float64 {
 
 // spread is the mean, and the variance with n − 1, of x.
 func spread(x []float64) (mean, variance float64) {
-	for _, v := range x {
-		mean += v / float64(len(x))
+	for _, v := range x { // the sum first, so that ones have a mean of 1 and no variance
+		mean += v
 	}
+	mean /= float64(len(x))
 	for _, v := range x {
 		variance += (v - mean) * (v - mean)
 	}

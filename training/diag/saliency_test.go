@@ -47,6 +47,14 @@ func TestSaliency(t *testing.T) {
 	if err != nil || both.MaxF >= (1+.302326)/2 || both.MaxF < 0.5 {
 		t.Errorf("max F of two maps: %g (%v)", both.MaxF, err)
 	}
+	// every true map scores 1, also where a block is all salient
+	strip := make([]float32, 20*15)
+	for i := range strip {
+		strip[i] = float32(i % 15 / 11)
+	}
+	if s, err := diag.SaliencyOf(strip, strip, 20, 15); err != nil || math.Abs(s.S-1) > 1e-9 {
+		t.Errorf("a true map: %+v (%v)", s, err)
+	}
 	// nothing or everything salient
 	none := make([]float32, 36)
 	if s, err := diag.SaliencyOf(none, none, 6, 6); err != nil || s.MAE != 0 || s.S != 1 {
