@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -325,7 +326,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		m := record.Manifest{
 			Title: row.Name + " on " + config.Head.Source.Data, Version: version(), System: row.Name, Seed: c.seed,
 			Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads, MicroBatch: c.microBatch,
-			Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: append(jb.remarks, notesOf(set, j, jb.reports())...),
+			Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: slices.Concat(jb.remarks, dataNotes(set, j), reportNotes(jb.reports())),
 		}
 		if run, err = record.Create(f.out, record.Options{Manifest: m, Config: config}); err != nil {
 			return badInput(err)
@@ -334,7 +335,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 	pace := &pace{planned: planned}
 	rec := &recorder{run}
 	defer func() { rec.Close() }()
-	for _, remark := range jb.remarks {
+	for _, remark := range append(jb.remarks, dataNotes(set, j)...) {
 		c.say(remark)
 	}
 	if jb.Iteration() >= jb.steps {
@@ -444,32 +445,29 @@ func providersOf(reports map[string]runtime.Report) (provider, library string) {
 	return strings.Join(names, "+"), library
 }
 
-// notesOf are the lines of the manifest about data, floor and providers.
-func notesOf(set *data.Set, j *judge.Judge, reports map[string]runtime.Report) []string {
-	notes := []string{
-		fmt.Sprintf("data: %d examples of %s, value = raw·%g %+g", set.N, sizeText(set), set.Gain, set.Offset),
-		fmt.Sprintf("%s between real examples (the floor): %.4g", j.Name, j.Floor),
-	}
+// dataNotes are the lines about what is learned from, and the floor of its measure.
+func dataNotes(set *data.Set, j *judge.Judge) []string {
+	lines := []string{fmt.Sprintf("data: %d examples of %s, value = raw·%g %+g", set.N, sizeText(set), set.Gain, set.Offset)}
 	switch {
 	case j.N == 0:
-		notes = notes[:1]
+		return lines
 	case j.Floor == 0:
-		notes[1] = j.Name + ": too few real examples for a floor"
+		return append(lines, j.Name+": too few real examples for a floor")
 	}
-	var names []string
-	for n := range reports {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
+	return append(lines, fmt.Sprintf("%s between real examples (the floor): %.4g", j.Name, j.Floor))
+}
+
+// reportNotes are the lines about what computes each network.
+func reportNotes(reports map[string]runtime.Report) (lines []string) {
+	for _, n := range slices.Sorted(maps.Keys(reports)) {
 		r := reports[n]
 		line := fmt.Sprintf("%s: %s", n, r.Provider)
 		if r.Reason != "" {
 			line += " (" + r.Reason + ")"
 		}
-		notes = append(notes, line)
+		lines = append(lines, line)
 	}
-	return notes
+	return lines
 }
 
 // sizeText writes the size of one example, such as 3×32×32.

@@ -75,8 +75,7 @@ func openFrames(dir string) (*clip, error) {
 	}
 	c.each = func(frame func(int, image.Image) error) error {
 		for i, f := range files {
-			format, _ := formatOf(f)
-			m, err := open(f, format.decode)
+			m, err := open(f, decodePicture)
 			if err == nil {
 				err = frame(i, m)
 			}
@@ -290,7 +289,7 @@ func clipsOf(path string) ([]*clip, error) {
 			open = openFrames
 		case isClip:
 		default:
-			if _, picture := formatOf(e.Name()); picture {
+			if isPicture(e.Name()) {
 				c, err := openFrames(path)
 				return []*clip{c}, err
 			}

@@ -186,7 +186,7 @@ func loadPath(path string, o Options) (*Set, error) {
 			return s.finish(o, true)
 		}
 	}
-	if _, picture := formatOf(path); o.As == Plain && (st.IsDir() || picture) {
+	if _, clip := clipFormatOf(path); o.As == Plain && (st.IsDir() || isPicture(path) && !clip) {
 		of := o
 		if of.Limit = limit; o.Patches > 0 {
 			of.Size, of.Width = 0, 0
@@ -229,7 +229,7 @@ func readPath(path string, o Options, limit int) (*Set, error) {
 	case strings.Contains(name, "idx"):
 		return ReadIDX(path, "", limit)
 	}
-	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .pgm, .ppm), .npy, .csv, .gif, .avi, .webp or an IDX file", path)
+	return nil, fmt.Errorf("data: %s: want a folder, a picture (.png, .jpg, .bmp, .tif, .pgm, .ppm), .npy, .csv, .gif, .avi, .webp or an IDX file", path)
 }
 
 // readDigits reads the UCI digits: 64 pixels of 0 … 16 and a label in each row.

@@ -3,6 +3,7 @@ package data
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -16,6 +17,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+	"golang.org/x/image/webp"
 )
 
 // maxPixels bounds one picture file: 2^25 is 5792×5792.
@@ -36,17 +41,77 @@ type header struct {
 
 // A pictureFormat reads the header and the pixels of one file format.
 type pictureFormat struct {
-	config func(io.Reader) (image.Config, error)
-	decode func(io.Reader) (image.Image, error)
+	name, starts string // ? stands for any byte
+	config       func(io.Reader) (image.Config, error)
+	decode       func(io.Reader) (image.Image, error)
 }
 
-var pictureFormats = map[string]pictureFormat{
-	".png":  {png.DecodeConfig, png.Decode},
-	".jpg":  {jpeg.DecodeConfig, jpeg.Decode},
-	".jpeg": {jpeg.DecodeConfig, jpeg.Decode},
-	".pgm":  {pnmConfig, decodePNM},
-	".ppm":  {pnmConfig, decodePNM},
-	".pnm":  {pnmConfig, decodePNM},
+var pictureFormats = []pictureFormat{
+	{"PNG", "\x89PNG", png.DecodeConfig, png.Decode},
+	{"JPEG", "\xff\xd8", jpeg.DecodeConfig, jpeg.Decode},
+	{"WebP", "RIFF????WEBP", webp.DecodeConfig, webp.Decode},
+	{"BMP", "BM", bmp.DecodeConfig, bmp.Decode},
+	{"TIFF", "II*\x00", tiff.DecodeConfig, tiff.Decode},
+	{"TIFF", "MM\x00*", tiff.DecodeConfig, tiff.Decode},
+	{"PGM or PPM", "P?", pnmConfig, decodePNM},
+}
+
+// startsAs is whether the first bytes of a file are those of the format.
+func (f pictureFormat) startsAs(b []byte) bool {
+	for i := range len(f.starts) {
+		if i >= len(b) || f.starts[i] != '?' && f.starts[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// A pictureReader is a picture to be read, what it is, and how its pixels lie.
+type pictureReader struct {
+	*bufio.Reader
+	pictureFormat
+	lie
+}
+
+// sniff looks at the first bytes of a picture, whatever the name of its file says.
+func sniff(r io.Reader) (pictureReader, error) {
+	p := pictureReader{Reader: bufio.NewReaderSize(r, 1<<16)}
+	head, err := p.Peek(1 << 16)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return p, err
+	}
+	i := slices.IndexFunc(pictureFormats, func(f pictureFormat) bool { return f.startsAs(head) })
+	if i < 0 {
+		return p, fmt.Errorf("starts with %q, as no PNG, JPEG, WebP, BMP, TIFF, PGM or PPM does", head[:min(4, len(head))])
+	}
+	p.pictureFormat, p.lie = pictureFormats[i], lieOf(head)
+	return p, nil
+}
+
+// pictureConfig is the header of a picture, the right way up.
+func pictureConfig(r io.Reader) (image.Config, error) {
+	p, err := sniff(r)
+	if err != nil {
+		return image.Config{}, err
+	}
+	c, err := p.config(p)
+	if p.swaps() {
+		c.Width, c.Height = c.Height, c.Width
+	}
+	return c, err
+}
+
+// decodePicture is a picture, the right way up.
+func decodePicture(r io.Reader) (image.Image, error) {
+	p, err := sniff(r)
+	if err != nil {
+		return nil, err
+	}
+	m, err := p.decode(p)
+	if err != nil {
+		return nil, err
+	}
+	return p.turn(m), nil
 }
 
 func pnmConfig(r io.Reader) (image.Config, error) {
@@ -71,16 +136,17 @@ func open[T any](path string, read func(io.Reader) (T, error)) (v T, err error) 
 	return v, nil
 }
 
-func formatOf(path string) (pictureFormat, bool) {
-	f, ok := pictureFormats[strings.ToLower(filepath.Ext(path))]
-	return f, ok
+// pictureEndings are those of the names of files that are taken for pictures.
+var pictureEndings = []string{".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"}
+
+func isPicture(path string) bool {
+	return slices.Contains(pictureEndings, strings.ToLower(filepath.Ext(path)))
 }
 
 // readHeader looks at a picture without decoding it and refuses one that is too large.
 func readHeader(path string) (header, error) {
-	format, _ := formatOf(path)
 	return open(path, func(r io.Reader) (header, error) {
-		c, err := format.config(r)
+		c, err := pictureConfig(r)
 		if err != nil {
 			return header{}, err
 		}
@@ -103,8 +169,7 @@ func isGrey(m color.Model) bool {
 // readPlanes decodes a picture, whose header has been checked, into c planes of values in [-1, 1].
 // Transparent parts show white.
 func readPlanes(path string, c int) ([]float32, image.Rectangle, error) {
-	format, _ := formatOf(path)
-	m, err := open(path, format.decode)
+	m, err := open(path, decodePicture)
 	if err != nil {
 		return nil, image.Rectangle{}, err
 	}
@@ -140,8 +205,8 @@ func planesOf(m image.Image, c int) []float32 {
 	return x
 }
 
-// ReadPictures reads PNG, JPEG, PGM and PPM files: one file, or all those below a folder in the order
-// of their paths. Values lie in [-1, 1].
+// ReadPictures reads PNG, JPEG, still WebP, BMP, TIFF, PGM and PPM files: one file, or all those below a
+// folder in the order of their paths, turned the way that a JPEG's EXIF says. Values lie in [-1, 1].
 //
 // With a height and width other than zero each picture is cut to that aspect ratio around its middle
 // and resized; without, all must have the size of the first. Grey asks for one channel; otherwise the
@@ -315,7 +380,7 @@ func (s *Set) fit(h, w int) (*Set, error) {
 
 // pictureFiles lists the pictures of a path, sorted.
 func pictureFiles(path string) ([]string, error) {
-	return filesOf(path, func(p string) bool { _, ok := formatOf(p); return ok }, ".png, .jpg, .pgm or .ppm")
+	return filesOf(path, isPicture, ".png, .jpg, .webp, .bmp, .tif, .pgm or .ppm")
 }
 
 // filesOf lists the files of a path that are of some kind, sorted.

@@ -8,14 +8,19 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/jpeg"
 	"image/png"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
 )
 
 // write puts a file into a folder, which it makes where needed.
@@ -362,7 +367,7 @@ func TestPictureErrors(t *testing.T) {
 		"no .png, .jpg":    {"a.txt": nil},
 		"want 4×4 as in a": {"a.png": good, "b.png": pngBytes(t, ramp(5, 4))},
 		"b.png: png":       {"a.png": good, "b.png": good[:len(good)-20]},
-		"not a PNG":        {"a.png": []byte("GIF89a..........")},
+		"as no PNG":        {"a.png": []byte("GIF89a..........")},
 		"a.png: png":       {"a.png": huge},
 		"cut short":        {"a.jpg": []byte("\xff\xd8\xff")},
 	} {
@@ -530,4 +535,52 @@ func FuzzPGM(f *testing.F) {
 		s, err := ReadPictures(write(t, t.TempDir(), "fuzz.pgm", b), 2, 2, false, 0)
 		checked(t, s, err)
 	})
+}
+
+// TestPictureFormats: the first bytes of a file say what it is, whatever its name, and EXIF how it lies.
+func TestPictureFormats(t *testing.T) {
+	m := image.NewRGBA(image.Rect(0, 0, 3, 2)) // red at the left top
+	draw.Draw(m, m.Rect, image.White, image.Point{}, draw.Src)
+	m.Set(0, 0, color.RGBA{255, 0, 0, 255})
+	encoded := func(encode func(io.Writer, image.Image) error, m image.Image) []byte {
+		var b bytes.Buffer
+		if err := encode(&b, m); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	tiffs := func(w io.Writer, m image.Image) error { return tiff.Encode(w, m, nil) }
+	for name, b := range map[string][]byte{"a.jpg": encoded(png.Encode, m), "b.png": encoded(bmp.Encode, m), "c.tif": encoded(tiffs, m)} {
+		s, err := Load(context.Background(), write(t, t.TempDir(), name, b), Options{})
+		if err != nil || !slices.Equal(raw(s), []int{255, 255, 255, 255, 255, 255, 0, 255, 255, 255, 255, 255, 0, 255, 255, 255, 255, 255}) {
+			t.Errorf("%s: %v, %v", name, s, err)
+		}
+	}
+
+	// Where the left top corner of what is stored is shown: EXIF 2.3, 4.6.4 A.
+	big := image.NewGray(image.Rect(0, 0, 32, 16))
+	draw.Draw(big, image.Rect(0, 0, 8, 8), image.White, image.Point{}, draw.Src)
+	stored := encoded(func(w io.Writer, m image.Image) error { return jpeg.Encode(w, m, nil) }, big)
+	for o, corner := range []string{0: "tl", 1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl", 9: "tl"} {
+		exif := append([]byte("\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"), byte(o), 0, 0, 0, 0, 0, 0, 0)
+		b := slices.Concat(stored[:2], exif, stored[2:])
+		s, err := Load(context.Background(), write(t, t.TempDir(), "x.jpg", b), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, w := 16, 32
+		if o >= 5 && o <= 8 {
+			h, w = 32, 16
+		}
+		at := map[string]int{"tl": 0, "tr": w - 1, "bl": (h - 1) * w, "br": h*w - 1}
+		if s.H != h || s.W != w {
+			t.Errorf("orientation %d: %d×%d", o, s.H, s.W)
+			continue
+		}
+		for c, i := range at {
+			if v := raw(s)[i]; (v > 200) != (c == corner) || v > 50 && v < 200 {
+				t.Errorf("orientation %d: %d at %s", o, v, c)
+			}
+		}
+	}
 }
