@@ -447,7 +447,7 @@ func providersOf(reports map[string]runtime.Report) (provider, library string) {
 
 // dataNotes are the lines about what is learned from, and the floor of its measure.
 func dataNotes(set *data.Set, j *judge.Judge) []string {
-	lines := []string{fmt.Sprintf("data: %d examples of %s, value = raw·%g %+g", set.N, sizeText(set), set.Gain, set.Offset)}
+	lines := []string{fmt.Sprintf("data: %d examples of %s, value = raw·%.6g %+.6g", set.N, sizeText(set), set.Gain, set.Offset)}
 	switch {
 	case j.N == 0:
 		return lines

@@ -128,7 +128,7 @@ func (l Lines) Image() (image.Image, error) {
 		room = min(0.5, float64(13*len(l.Series))/float64(h-50))
 	}
 	if logarithmic {
-		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(decades)
 		p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(p.Y.Min))), math.Pow(10, math.Ceil(math.Log10(p.Y.Max)))
 		p.Y.Max *= math.Pow(p.Y.Max/p.Y.Min, room)
 	} else {
@@ -156,6 +156,19 @@ func ticks(lo, hi float64) []plot.Tick {
 	for i := math.Ceil(lo / gap); i*gap <= hi && len(marks) < 20; i++ {
 		v := i*gap + 0 // never −0
 		marks = append(marks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', 8, 64)})
+	}
+	return marks
+}
+
+// decades labels a logarithmic axis at powers of ten, at most nine of them.
+func decades(lo, hi float64) []plot.Tick {
+	first, last := int(math.Round(math.Log10(lo))), int(math.Floor(math.Log10(hi)+1e-9))
+	var marks []plot.Tick
+	for i, each := first, 1+(last-first)/9; i <= last; i += each {
+		v, err := strconv.ParseFloat(fmt.Sprintf("1e%d", i), 64)
+		if err == nil {
+			marks = append(marks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', -1, 64)})
+		}
 	}
 	return marks
 }

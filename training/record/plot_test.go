@@ -4,6 +4,7 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -223,6 +224,25 @@ func TestHeatSurvivesAnyNumbers(t *testing.T) {
 	} {
 		if _, err := bad.Image(); err == nil {
 			t.Errorf("%s: want an error", name)
+		}
+	}
+}
+
+func TestDecades(t *testing.T) {
+	for _, c := range []struct {
+		lo, hi float64
+		want   []string
+	}{
+		{1e-7, 1e-3, []string{"1e-07", "1e-06", "1e-05", "0.0001", "0.001"}},
+		{0.1, 5000, []string{"0.1", "1", "10", "100", "1000"}},
+		{1e-20, 1e10, []string{"1e-20", "1e-16", "1e-12", "1e-08", "0.0001", "1", "10000", "1e+08"}},
+	} {
+		var got []string
+		for _, m := range decades(c.lo, c.hi) {
+			got = append(got, m.Label)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%v to %v: got %q, want %q", c.lo, c.hi, got, c.want)
 		}
 	}
 }

@@ -194,10 +194,10 @@ func (p *page) addMetrics(all []Series) error {
 	}
 	slices.SortStableFunc(all, func(a, b Series) int { return cmp.Compare(order(a), order(b)) })
 	bad := 0
-	for start := 0; start < len(all); {
+	for start, end := 0, 0; start < len(all); start = end {
 		family := order(all[start])
-		end := start + 1
-		for family < len(glossary) && end < len(all) && end-start < maxCurves && order(all[end]) == family {
+		end = start + 1
+		for family < len(glossary) && end < len(all) && order(all[end]) == family {
 			end++
 		}
 		group := all[start:end]
@@ -205,18 +205,27 @@ func (p *page) addMetrics(all []Series) error {
 		if family < len(glossary) {
 			t = glossary[family]
 		}
-		for _, s := range group {
+		for i, s := range group {
 			m := summarize(s)
-			m.Meaning = t.Meaning
+			if i == 0 { // the others mean the same
+				m.Meaning = t.Meaning
+			}
 			p.Metrics = append(p.Metrics, m)
-			if t.Headline {
+			if t.Headline && (len(s.Y) == 1 || !isFlat(s)) {
 				p.Headlines = append(p.Headlines, headline{s.Name, m.Last, m.First, t.Title})
 			}
 		}
-		n := nonFiniteIn(group)
-		bad += n
-		if len(p.Charts) < maxCharts && (n > 0 || !allFlat(group)) {
-			c, err := newChart(t, group)
+		if len(group) > maxCurves { // what stands still is in the table
+			group = slices.DeleteFunc(slices.Clone(group), isFlat)
+		}
+		for curves := range slices.Chunk(group, maxCurves) {
+			n := nonFiniteIn(curves)
+			bad += n
+			if len(p.Charts) == maxCharts || n == 0 && !slices.ContainsFunc(curves, func(s Series) bool { return !isFlat(s) }) ||
+				len(curves) == 1 && isCopy(curves[0], all[:start]) {
+				continue
+			}
+			c, err := newChart(t, curves)
 			if err != nil {
 				return err
 			}
@@ -225,7 +234,6 @@ func (p *page) addMetrics(all []Series) error {
 			}
 			p.Charts = append(p.Charts, c)
 		}
-		start = end
 	}
 	if bad > 0 {
 		p.warn("%d metric value(s) are NaN or infinite.", bad)
@@ -233,9 +241,12 @@ func (p *page) addMetrics(all []Series) error {
 	return nil
 }
 
-// allFlat reports whether curves would show no more than the table does.
-func allFlat(group []Series) bool {
-	return !slices.ContainsFunc(group, func(s Series) bool { return len(s.Y) > 0 && slices.Min(s.Y) != slices.Max(s.Y) })
+// isFlat reports whether a curve would show no more than the table does.
+func isFlat(s Series) bool { return len(s.Y) == 0 || slices.Min(s.Y) == slices.Max(s.Y) }
+
+// isCopy reports whether a curve is one of others under another name, as the objective is.
+func isCopy(s Series, others []Series) bool {
+	return slices.ContainsFunc(others, func(o Series) bool { return slices.Equal(o.X, s.X) && slices.Equal(o.Y, s.Y) })
 }
 
 func nonFiniteIn(group []Series) int {
@@ -252,7 +263,7 @@ func nonFiniteIn(group []Series) int {
 
 func newChart(t term, group []Series) (chart, error) {
 	c := chart{Title: t.Title, Meaning: t.Meaning}
-	if name := group[0].Name; len(group) == 1 && name != t.Title && !strings.HasSuffix(t.Title, " "+name) {
+	if name := group[0].Name; len(group) == 1 && !strings.EqualFold(name, t.Title) && !strings.HasSuffix(t.Title, " "+name) {
 		c.Title += " (" + name + ")"
 	}
 	for _, isDark := range []bool{false, true} {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -210,5 +211,33 @@ func TestSummarize(t *testing.T) {
 		if got := summarize(Series{Name: "a", Y: c.y}); got != c.want {
 			t.Errorf("%v: got %+v, want %+v", c.y, got, c.want)
 		}
+	}
+}
+
+// TestReportLeavesOutRepetition: a chart for what moves, no headline for what stands still, no chart of a copy.
+func TestReportLeavesOutRepetition(t *testing.T) {
+	dir, r := create(t)
+	for step := range 3 {
+		v := map[string]float64{"held/ade": float64(step), "objective": float64(step), "loss": 2 * float64(step)}
+		for i := range maxCurves {
+			v[fmt.Sprintf("rule%d/ade", i)] = 5
+		}
+		if err := r.Metrics(step, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := newPage(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var titles []string
+	for _, c := range p.Charts {
+		titles = append(titles, c.Title)
+	}
+	if want := []string{"Errors of paths (held/ade)", "Loss"}; !slices.Equal(titles, want) {
+		t.Errorf("got charts %q, want %q", titles, want)
+	}
+	if len(p.Headlines) != 1 || p.Headlines[0].Name != "held/ade" || len(p.Metrics) != maxCurves+3 {
+		t.Errorf("got %+v and %d metrics", p.Headlines, len(p.Metrics))
 	}
 }
