@@ -101,9 +101,6 @@ func (a *applied) with(ctx context.Context, path string, do func(context.Context
 	if err := r.lacks(a.task); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(a.out), 0o777); err != nil {
-		return err
-	}
 	a.openedRun, a.dim = r, graphs.Size(r.Dims)
 	if r.Model != nil {
 		engine, err := a.c.engine(ctx)

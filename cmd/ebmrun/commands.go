@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 
@@ -101,6 +100,13 @@ not met; 130 interrupted.`,
 		c.track(cmd)
 		root.AddCommand(cmd)
 	}
+	root.InitDefaultHelpCmd()
+	help, _, _ := root.Find([]string{"help"})
+	help.Example = example("ebmrun help train", "ebmrun help apply inpaint")
+	help.Args = func(_ *cobra.Command, args []string) error {
+		_, _, err := root.Find(args)
+		return err
+	}
 	root.SetHelpCommandGroupID(groupMachine)
 	root.SetCompletionCommandGroupID(groupMachine)
 	return root
@@ -113,9 +119,14 @@ func (c *common) track(cmd *cobra.Command) {
 	}
 	if inner := cmd.RunE; inner != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			if err := cmp.Or(noNegative(cmd), writable(cmd)); err != nil {
+			if err := noNegative(cmd); err != nil {
 				return err
 			}
+			tidy, err := makeRoom(cmd)
+			if err != nil {
+				return err
+			}
+			defer tidy()
 			c.running = true
 			return inner(cmd, args)
 		}

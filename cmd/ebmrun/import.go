@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -33,9 +31,6 @@ inside, as a file that grad, inspect, export and any runtime take.`,
 			}
 			if m.Graph.Outputs == nil {
 				return badInput(errors.New("a network without outputs"))
-			}
-			if err := os.MkdirAll(filepath.Dir(out), 0o777); err != nil {
-				return err
 			}
 			if err := onnxio.Write(out, m); err != nil {
 				return err

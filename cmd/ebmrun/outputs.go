@@ -13,18 +13,40 @@ import (
 // outputs are the flags that name what a verb writes.
 var outputs = []string{"out", "npy", "preview"}
 
-// writable refuses places that nothing can be written to, before work is done for them.
-func writable(cmd *cobra.Command) error {
+// makeRoom refuses places that nothing can be written to, before work is done for them, and makes the
+// folders above the others. Tidy takes those away that nothing was written to.
+func makeRoom(cmd *cobra.Command) (tidy func(), err error) {
+	var made []string // the deepest first
+	tidy = func() {
+		for _, dir := range made {
+			os.Remove(dir)
+		}
+	}
 	for _, name := range outputs {
 		f := cmd.Flags().Lookup(name)
 		if f == nil || f.Value.Type() != "string" || f.Value.String() == "" {
 			continue
 		}
-		if err := takesFiles(f.Value.String()); err != nil {
-			return fmt.Errorf("--%s %s: %w", name, f.Value, err)
+		path := f.Value.String()
+		if err = takesFiles(path); err == nil {
+			var above []string
+			for dir := filepath.Dir(path); isMissing(dir); dir = filepath.Dir(dir) {
+				above = append(above, dir)
+			}
+			made = append(above, made...)
+			err = os.MkdirAll(filepath.Dir(path), 0o777)
+		}
+		if err != nil {
+			tidy()
+			return nil, fmt.Errorf("--%s %s: %w", name, path, err)
 		}
 	}
-	return nil
+	return tidy, nil
+}
+
+func isMissing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // takesFiles says what keeps a file or folder from being made or replaced at path. Files

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"image"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -232,9 +230,6 @@ func (c *common) writeSamples(ctx context.Context, r *openedRun, x []float32, f 
 	}
 	img, err := r.picture(ctx, x)
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(f.out), 0o777); err != nil {
 		return err
 	}
 	if err := record.WritePNG(f.out, img); err != nil {

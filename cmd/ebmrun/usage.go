@@ -25,11 +25,20 @@ func usageError(cmd *cobra.Command, err error) error {
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, "--"+f.Name) })
-	hint := check.Nearest("--"+unknown.GetSpecifiedName(), names)
-	if hint == "" || len(unknown.GetSpecifiedName()) < 2 {
-		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
+	name := unknown.GetSpecifiedName()
+	hint := check.Nearest("--"+name, names)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if hint == "" && strings.HasPrefix(f.Usage, name+" ") { // iterations, which --steps counts
+			hint = "--" + f.Name
+		}
+	})
+	switch {
+	case hint != "" && len(name) > 1:
+		return fmt.Errorf("%w: did you mean %s?", err, hint)
+	case cmd.Flags().Lookup("set") != nil:
+		return fmt.Errorf("%w: see %s --help; a setting is given as --set KEY=VALUE", err, cmd.CommandPath())
 	}
-	return fmt.Errorf("%w: did you mean %s?", err, hint)
+	return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 }
 
 // needs are the flags that cobra found missing.

@@ -19,6 +19,10 @@ func TestMisspelled(t *testing.T) {
 		`did you mean "mnist"?`:                 {"data", "mnst"},
 		"did you mean --data?":                  {"train", "generative-convnet", "--dta", "mnist", "-o", out},
 		"see ebmrun train --help":               {"train", "generative-convnet", "--elsewhere", "mnist", "-o", out},
+		"did you mean --steps?":                 train("--iterations", "3"),
+		"given as --set KEY=VALUE":              train("--epochs", "3"),
+		"did you mean optim.lr?":                train("--set", "lr=3"),
+		`unknown command "foo"`:                 {"help", "foo"},
 		"missing: --out":                        {"train", "generative-convnet", "--data", "mnist"},
 		"wanted: ebmrun train SYSTEM; got: not": {"train", "-o", out},
 		`no task "enrgy"; did you mean "ener`:   {"apply", "enrgy", out},
@@ -81,7 +85,10 @@ func TestOutputs(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("left in the folder: %v", entries)
 	}
-	if err := takesFiles(filepath.Join(dir, "new", "deep", "g.onnx")); err != nil {
-		t.Error(err)
+	// Folders above are made, and taken away again where nothing comes into them.
+	ebmrun(t, "grad", save(t, tiny(t)), "-o", filepath.Join(dir, "new", "deep", "g.onnx")).wantOut(t)
+	ebmrun(t, "grad", filepath.Join(dir, "nowhere.onnx"), "-o", filepath.Join(dir, "other", "deep", "g.onnx")).wantError(t, statusBadInput, "no such file")
+	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
+		t.Errorf("left in the folder: %v", entries)
 	}
 }

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +22,8 @@ func Instead(name string, names []string) string {
 }
 
 // Nearest is the name that differs from a misspelled one by the fewest letters, "" if by more than a
-// third of them. Case, hyphens, dots and underscores do not count.
+// third of them; failing that the shortest that has the name as one of its words. Case, hyphens, dots and
+// underscores do not count.
 func Nearest(name string, names []string) string {
 	plain := func(s string) []rune {
 		return []rune(strings.ToLower(strings.NewReplacer("-", "", "_", "", ".", "", " ", "").Replace(s)))
@@ -31,6 +33,15 @@ func Nearest(name string, names []string) string {
 	for _, n := range names {
 		if d := edits(asked, plain(n)); d < least {
 			best, least = n, d
+		}
+	}
+	if best != "" || len(asked) < 2 {
+		return best
+	}
+	for _, n := range names { // a word of a longer name, such as lr of optim.lr
+		words := strings.FieldsFunc(n, func(r rune) bool { return strings.ContainsRune("-_./", r) })
+		if slices.Contains(words, name) && (best == "" || len(n) < len(best)) {
+			best = n
 		}
 	}
 	return best
