@@ -3,7 +3,7 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build demo setup python ort-training print-python test test-pure test-real fuzz bench acceptance lint generate clean
+.PHONY: help build demo setup python ort-training print-python test test-pure test-real fuzz fuzz-graphs bench acceptance lint generate clean
 
 GO       ?= go
 FUZZTIME ?= 10m
@@ -64,6 +64,9 @@ test-real: setup ## networks on their real weights against PyTorch and differenc
 fuzz: ## fuzz every reader, FUZZTIME (10m) each
 	@grep -rE --include='*_test.go' '^func Fuzz' . | sed -E 's|^\./(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*|\1 \2|' | sort | \
 	while read -r pkg target; do (set -x; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x "./$$pkg"); done
+
+fuzz-graphs: ## random graphs against differences and before and after every pass, FUZZTIME (10m), from the seed EBM_SEED
+	EBM_RANDOM_GRAPHS=$(FUZZTIME) $(GO) test $(TESTFLAGS) -count=1 -timeout 0 -v -run '^TestRandomGraphs$$' ./graphs/autodiff
 
 bench: ## measure every workload in MINUTES (15), with EBM_TORCH=python beside other programs; BENCH=pattern: Go benchmarks
 ifdef BENCH

@@ -185,10 +185,11 @@ func (b *Back) start(all, seeds []*graphs.Value) (map[*graphs.Value]*graphs.Valu
 	return slopes, nil
 }
 
-// arriving are the slopes of a node's outputs, nil if none arrives.
+// arriving are the slopes of a node's outputs, nil if none arrives. What holds no
+// element has none.
 func (b *Back) arriving(n *graphs.Node, slopes map[*graphs.Value]*graphs.Value) (dy []*graphs.Value) {
 	for j, o := range n.Outputs {
-		if d := slopes[o]; d != nil && b.active[o] {
+		if d := slopes[o]; d != nil && b.active[o] && !slices.Contains(o.Shape, graphs.D(0)) {
 			if dy == nil {
 				dy = make([]*graphs.Value, len(n.Outputs))
 			}

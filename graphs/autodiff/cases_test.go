@@ -264,6 +264,8 @@ var (
 		{"Conv", "SAME_UPPER", []arg{in(1, 1, 7, 6), in(2, 1, 4, 4)}, op1("Conv", graphs.S("auto_pad", "SAME_UPPER"), ai("strides", 2, 2))},
 		{"Conv", "SAME_LOWER", []arg{in(1, 1, 7, 6), in(2, 1, 4, 4)}, op1("Conv", graphs.S("auto_pad", "SAME_LOWER"), ai("strides", 2, 3))},
 		{"Conv", "VALID", []arg{in(1, 1, 5, 5), in(2, 1, 3, 3)}, op1("Conv", graphs.S("auto_pad", "VALID"))},
+		{"Conv", "no window reaches the pad at the end", []arg{in(1, 1, 2, 3), in(1, 1, 2, 1)}, op1("Conv", ai("pads", 1, 0, 1, 0), ai("strides", 3, 1), ai("dilations", 2, 1))},
+		{"Conv", "no window reaches the smaller of two pads", []arg{in(1, 1, 5, 5), in(1, 1, 3, 2)}, op1("Conv", ai("pads", 2, 2, 1, 1), ai("strides", 4, 4))},
 		{"Conv", "pads wider than the kernel", []arg{in(1, 1, 3, 3), in(1, 1, 2, 2)}, op1("Conv", ai("pads", 3, 3, 3, 3))},
 		{"ConvTranspose", "plain", []arg{in(2, 3, 4, 3), in(3, 2, 3, 2), in(2)}, op1("ConvTranspose")},
 		{"ConvTranspose", "stride, pads", []arg{in(2, 2, 4, 3), in(2, 3, 4, 4)}, op1("ConvTranspose", ai("strides", 2, 2), ai("pads", 1, 1, 1, 1))},
@@ -310,6 +312,9 @@ var (
 		{"LpNormalization", "2", []arg{in(3, 4)}, op1("LpNormalization")},
 		{"LpNormalization", "1", []arg{in(3, 4).away(4)}, op1("LpNormalization", graphs.I("p", 1), graphs.I("axis", 0))},
 		{"MeanVarianceNormalization", "", []arg{in(2, 3, 2, 2)}, op1("MeanVarianceNormalization")},
+		{"MeanVarianceNormalization", "of a small deviation", []arg{in(2, 3, 2, 2)}, func(b *graphs.Builder, x []val) val {
+			return b.Scale(b.Op("MeanVarianceNormalization", []val{b.Scale(x[0], 1e-6)}), 0.1)
+		}},
 		{"LayerNormalization", "", []arg{in(2, 3, 4), in(4), in(4)}, op1("LayerNormalization")},
 		{"LayerNormalization", "axis 1, no bias", []arg{in(2, 3, 4), in(3, 4)}, op1("LayerNormalization", graphs.I("axis", 1), graphs.F("epsilon", 0.1))},
 		{"RMSNormalization", "", []arg{in(2, 4), in(4)}, op1("RMSNormalization")},

@@ -249,7 +249,10 @@ var basicLowerings = map[string]Lowering{
 		if axes == nil {
 			axes = []int64{0, 2, 3}
 		}
-		return standardize(b, x, 1e-9, axes)
+		c := b.Sub(x, b.Mean(x, true, axes...))
+		v := b.Mean(b.Mul(c, c), true, axes...)
+		// the least normal number keeps the slope finite where all elements are equal
+		return b.Div(c, b.Add(b.Sqrt(b.Op("Max", []val{v, b.Scalar(x, 1.2e-38)})), b.Scalar(x, 1e-9)))
 	}),
 	"LayerNormalization":    lowerLayerNorm,
 	"RMSNormalization":      one(lowerRMSNorm),

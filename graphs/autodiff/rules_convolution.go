@@ -129,6 +129,12 @@ func (b *Back) convInput(dy, k, x val, w *graphs.Window) val {
 			// the transposed convolution gives `full`, of which [Begin−p, …+in) is wanted
 			full := (out.N-1)*w.Strides[i] + w.Extent(i) - 2*p
 			end[2+i] = in.N - full - begin[2+i]
+			switch r := end[2+i]; {
+			case r > 0 && r < w.Strides[i] && begin[2+i] == 0 && w.Dilations[i] == 1:
+				outPad[i], end[2+i] = r, 0
+			case r > 0: // no window reached the pad at the end: a crop there would cut off slopes
+				begin[2+i], end[2+i], p = begin[2+i]-p, r-p, 0
+			}
 		case w.Strides[i] == 1:
 			end[2+i] = p - w.End[i]
 		case w.Begin[i] == w.End[i] && p == w.Begin[i] && w.Dilations[i] == 1:
@@ -141,9 +147,6 @@ func (b *Back) convInput(dy, k, x val, w *graphs.Window) val {
 			end[2+i] = w.Strides[i] - 1 + max(w.End[i], 0) // enough; cropped below
 		}
 		pads[i], pads[rank+i] = p, p
-		if r := end[2+i]; begin[2+i] == 0 && r > 0 && r < w.Strides[i] && w.Dilations[i] == 1 && in.Known() {
-			outPad[i], end[2+i] = r, 0
-		}
 	}
 	attrs := []*graphs.Attr{
 		graphs.IntsAttr("dilations", w.Dilations...), graphs.I("group", w.Group), graphs.IntsAttr("pads", pads...), graphs.IntsAttr("strides", w.Strides...),
