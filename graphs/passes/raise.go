@@ -18,7 +18,9 @@ const (
 // module works with (21 and 10), node by node where the form of an op changed,
 // in subgraphs and function bodies too. Numbers stay the same. What opset 21
 // cannot say is refused by name: ops new in 22 and 23 that have no form in it,
-// and types that ops accept only since then.
+// and types that ops accept only since then. The ops that ONNX Runtime's optimizers
+// fuse others into (FusedConv, SkipLayerNormalization, Attention and the like) are
+// spelt out.
 //
 // In models of IR 3, which had to list every initializer as an input, those
 // inputs are dropped.
@@ -47,7 +49,9 @@ func Raise(m *graphs.Model) error {
 	if err := r.graph(m.Graph); err != nil {
 		return fmt.Errorf("passes: raise: %w", err)
 	}
-	m.Opsets = slices.DeleteFunc(m.Opsets, isStandard)
+	m.Opsets = slices.DeleteFunc(m.Opsets, func(o graphs.Opset) bool {
+		return isStandard(o) || o.Domain == microsoft && !r.fused && len(m.Functions) == 0
+	})
 	m.Opsets = append([]graphs.Opset{{Domain: "", Version: graphs.OpsetVersion}}, m.Opsets...)
 	m.IR = graphs.IRVersion
 	return nil
@@ -74,6 +78,7 @@ type raiser struct {
 	since    int64         // opset the nodes were written in
 	function bool          // function bodies are untyped and hold no initializers
 	nested   bool          // inside a subgraph
+	fused    bool          // a node of ONNX Runtime's own is left
 	used     map[*graphs.Value]bool
 
 	g   *graphs.Graph // graph being rewritten
@@ -106,6 +111,9 @@ func (r *raiser) graph(g *graphs.Graph) error {
 }
 
 func (r *raiser) node(n *graphs.Node) error {
+	if spelt, err := r.spell(n); spelt || err != nil {
+		return err
+	}
 	if n.Domain == "" || n.Domain == "ai.onnx" {
 		n.Domain = ""
 		if err := r.refuse(n); err != nil {
@@ -170,6 +178,7 @@ func (r *raiser) add(n *graphs.Node) error {
 		}
 	}
 	r.out = append(r.out, n)
+	r.fused = r.fused || n.Domain == microsoft
 	return nil
 }
 

@@ -37,8 +37,6 @@ func constant(name string, t *graphs.Tensor) *graphs.Value {
 	return &graphs.Value{Name: name, Type: t.Type, Shape: graphs.MakeShape(t.Dims...), Const: t}
 }
 
-func one(v ...*graphs.Value) []*graphs.Value { return v }
-
 func TestRaise(t *testing.T) {
 	x := func(dims ...int) *graphs.Value { return input("x", dims...) }
 	sizes := func(dims ...int) string { return graphs.MakeShape(dims...).String() }

@@ -57,7 +57,7 @@ func (backend) Compile(ctx context.Context, m *graphs.Model, o runtime.Options) 
 		return nil, err
 	}
 	g, opset := m.Graph, m.Opset("")
-	if opset != graphs.OpsetVersion || len(m.Functions) > 0 {
+	if opset != graphs.OpsetVersion || len(m.Opsets) > 1 || len(m.Functions) > 0 {
 		m = passes.Clone(m)
 		if err := passes.Raise(m); err != nil {
 			return nil, err
