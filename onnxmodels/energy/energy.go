@@ -247,8 +247,9 @@ func shortRun(n, halvings, k int, activation string) Spec {
 	return Spec{Layers: append(layers, Layer{Filters: 1, Kernel: k}), Activation: activation}
 }
 
-// voxels is a network for volumes: ReLU, weights of the released code.
-func voxels(layers ...Layer) Spec { return Spec{Layers: layers, Activation: "relu"} }
+// voxels is a network for volumes. Where most of a volume is empty or full, filters that are off for good would
+// leave chains without a slope, so they are never quite off.
+func voxels(layers ...Layer) Spec { return Spec{Layers: layers, Activation: "leaky"} }
 
 // clips is a network for clips whose last ReLU map is summed.
 func clips(layers ...Layer) Spec {
