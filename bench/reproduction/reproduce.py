@@ -409,8 +409,8 @@ def conditional_coopnets(run):
     return step
 
 
-RULES = {"generative-convnet": generative_convnet, "abp": abp, "coopnets": coopnets, "latent-ebm": latent_ebm, "vae": vae,
-         "coopvaebm": coopvaebm, "flow": flow, "coopflow": coopflow, "multigrid": multigrid,
+RULES = {"generative-convnet": generative_convnet, "abp": abp, "coopnets": coopnets, "coopnets-jump-start": coopnets, "latent-ebm": latent_ebm,
+         "vae": vae, "coopvaebm": coopvaebm, "flow": flow, "coopflow": coopflow, "multigrid": multigrid,
          "conditional-coopnets": conditional_coopnets}  # fmt: skip
 
 

@@ -138,12 +138,8 @@ var systems = map[string]struct {
 		s, err := abp.New(c, m.generator(c.Sigma), set, seed)
 		return s, c, err
 	}, map[string]string{"generator": "optim"}, abp.Freeze},
-	"coopnets": {func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
-		c := coopnets.Config{Spec: &picture, GenSpec: &drawing, Steps: steps, Batch: batch, Langevin: revision, Inference: inference, Sigma: 0.5, Optim: adam, Teach: slower, Sabotage: sabotage}
-		c.Reference.Sigma = 0.7
-		s, err := coopnets.New(c, m.energy(picture, dims, c.Reference.Sigma), m.generator(c.Sigma), set, seed)
-		return s, c, err
-	}, map[string]string{"weights": "optim", "generator": "teach"}, coopnets.Flip},
+	"coopnets":            {cooperative(inference), map[string]string{"weights": "optim", "generator": "teach"}, coopnets.Flip},
+	"coopnets-jump-start": {cooperative(training.Langevin{}), map[string]string{"weights": "optim", "generator": "teach"}, coopnets.Flip},
 	"latent-ebm": {func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
 		c := latentebm.Config{GenSpec: &drawing, Hidden: []int{8, 8}, Steps: steps, Batch: batch, Prior: revision, Posterior: inference, Infer: 1, Sigma: 0.5, Optim: adam, Teach: slower, Sabotage: sabotage}
 		c.Reference.Sigma = 0.9
@@ -199,6 +195,16 @@ var systems = map[string]struct {
 		s, err := conditionalcoopnets.New(c, solver, initialiser, mirrored(set), seed)
 		return s, c, err
 	}, map[string]string{"weights": "optim", "generator": "teach"}, conditionalcoopnets.Flip},
+}
+
+// cooperative learns both networks of coopnets; without inference it is the jump-start variant.
+func cooperative(inference training.Langevin) func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
+	return func(m maker, set *data.Set, sabotage string) (training.System, any, error) {
+		c := coopnets.Config{Spec: &picture, GenSpec: &drawing, Steps: steps, Batch: batch, Langevin: revision, Inference: inference, Sigma: 0.5, Optim: adam, Teach: slower, Sabotage: sabotage}
+		c.Reference.Sigma = 0.7
+		s, err := coopnets.New(c, m.energy(picture, dims, c.Reference.Sigma), m.generator(c.Sigma), set, seed)
+		return s, c, err
+	}
 }
 
 // mirrored gives each picture its mirror image as a condition.
