@@ -42,7 +42,16 @@ func config(supervision string) salcoopnets.Config {
 // networks is a new system over small networks.
 func networks(t testing.TB, c salcoopnets.Config) *salcoopnets.System {
 	t.Helper()
-	s := set(t)
+	sys, err := of(t, c, set(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sys
+}
+
+// of is the same on a set.
+func of(t testing.TB, c salcoopnets.Config, s *data.Set) (*salcoopnets.System, error) {
+	t.Helper()
 	o := runtime.Options{Threads: 1, NoSpin: true}
 	em, err := conditional.BuildEnergy(energy.Spec{Layers: []energy.Layer{{Filters: 2, Kernel: 4, Stride: 4}, {Filters: 1, Kernel: 4}}, Activation: "swish"}, s.Dims(), s.Given.Dims(), 0, 1)
 	if err != nil {
@@ -62,11 +71,10 @@ func networks(t testing.TB, c salcoopnets.Config) *salcoopnets.System {
 	}
 	t.Cleanup(func() { e.Close(); g.Close() })
 	sys, err := salcoopnets.New(c, e, g, s, 1)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		sys.Held = s
 	}
-	sys.Held = s
-	return sys
+	return sys, err
 }
 
 func TestResume(t *testing.T) {
@@ -102,6 +110,40 @@ func TestWarm(t *testing.T) {
 	}
 	if !slices.Equal(e1, e2) || !slices.Equal(g1, g2) {
 		t.Error("the weak supervisor has seen the true maps")
+	}
+}
+
+// TestStrokes: strokes in the place of maps teach what strokes beside maps do, bit for bit; whole maps are none.
+func TestStrokes(t *testing.T) {
+	c := config(salcoopnets.Scribbles)
+	beside := networks(t, c)
+	alone := set(t)
+	alone.Floats = slices.Clone(alone.Beside["scribbles"].X())
+	for i, v := range alone.Floats {
+		alone.Floats[i] = 0.9*v + 0.004 // grey is 128 of 255
+	}
+	alone.Beside = nil
+	s, err := of(t, c, alone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range c.Warm + 2 {
+		for _, sys := range []*salcoopnets.System{beside, s} {
+			if _, err := sys.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if a, b := beside.Generator.Given(nil).Params(), s.Generator.Given(nil).Params(); !slices.Equal(a[0].W, b[0].W) {
+		t.Error("the generator has learned other weights")
+	}
+	if m, err := s.Evaluate(t.Context()); err != nil || len(m) != 2 || !(m["stroke_error"] > 0 && m["stroke_error"] < 1) {
+		t.Errorf("measured on strokes: %v (%v)", m, err)
+	}
+	whole := set(t)
+	whole.Beside = nil
+	if _, err := of(t, c, whole); err == nil || !strings.Contains(err.Error(), "no scribbles") {
+		t.Errorf("whole maps as strokes: %v", err)
 	}
 }
 

@@ -4,7 +4,8 @@
 // Saliency Prediction", AAAI 2022).
 //
 // It is conditional cooperative learning with the true map blended into what the
-// generator is taught. Under weak supervision a map is known on a few strokes: in every
+// generator is taught. Under weak supervision a map is known on a few strokes, which come beside
+// the maps of a set or in their place, where they are grey elsewhere: in every
 // iteration it is recovered first, by inferring the code that explains the strokes and
 // revising what the generator makes of it, and then learned from as if it were whole.
 package salcoopnets
@@ -172,7 +173,9 @@ func New(c Config, e training.ConditionalEnergy, g training.ConditionalGenerator
 	s := &System{System: inner, Config: c, model: m, seed: seed}
 	if c.Supervision == Scribbles {
 		if s.strokes = set.Beside["scribbles"]; s.strokes == nil {
-			return nil, fmt.Errorf("salcoopnets: %s has no scribbles", set.Name)
+			if s.strokes = set; !mostlyGrey(set) {
+				return nil, fmt.Errorf("salcoopnets: %s has no scribbles: wanted maps that are white and black on strokes and grey elsewhere", set.Name)
+			}
 		}
 		inner.Observe, inner.Warm = s.observe, c.Warm
 	}
@@ -182,6 +185,25 @@ func New(c Config, e training.ConditionalEnergy, g training.ConditionalGenerator
 // Learned is what is learned so far.
 func (s *System) Learned() *Model { return s.model }
 
+// stroke is what a value of a map tells: salient, not, or nothing where it is about grey.
+func stroke(v float32) float32 {
+	if v > -0.1 && v < 0.1 {
+		return 0
+	}
+	return float32(math.Copysign(1, float64(v)))
+}
+
+// mostlyGrey is whether more of a set's maps is unknown than known.
+func mostlyGrey(set *data.Set) bool {
+	x, unknown := set.Head(min(100, set.N)).X(), 0
+	for _, v := range x {
+		if stroke(v) == 0 {
+			unknown++
+		}
+	}
+	return 2*unknown > len(x)
+}
+
 // observe puts recovered maps in the place of true ones, which a weak supervisor does
 // not know; while the generator warms up, the strokes alone.
 func (s *System) observe(ctx context.Context, b data.Batch, iteration int, observed, mask []float32) error {
@@ -189,6 +211,9 @@ func (s *System) observe(ctx context.Context, b data.Batch, iteration int, obser
 		x := observed[k*s.Dim : (k+1)*s.Dim]
 		if copy(x, s.strokes.At(i)); b.Turned != nil && b.Turned[k] {
 			data.Turn(x, s.strokes.W)
+		}
+		for j, v := range x {
+			x[j] = stroke(v)
 		}
 	}
 	if s.Config.Sabotage == Background {
@@ -220,7 +245,8 @@ func (s *System) observe(ctx context.Context, b data.Batch, iteration int, obser
 // most maps are predicted in an evaluation.
 const most = 200
 
-// Evaluate implements [training.Evaluator]: saliency measures of held maps.
+// Evaluate implements [training.Evaluator]: saliency measures of held maps, or the error on
+// their strokes where they are no more than that.
 func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	if s.Held == nil || s.Held.Given == nil {
 		return nil, nil
@@ -229,6 +255,19 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 	mean, _, err := s.model.Predict(ctx, h.Given.X(), s.seed)
 	if err != nil {
 		return nil, err
+	}
+	if s.strokes != nil && h.Beside["scribbles"] == nil {
+		var off []float32
+		for i, v := range h.X() {
+			if known := stroke(v); known != 0 {
+				off = append(off, float32(math.Abs(float64(mean[i]-known)))/2)
+			}
+		}
+		if len(off) == 0 {
+			return nil, nil
+		}
+		e := training.Mean(off)
+		return training.Metrics{training.Objective: e, "stroke_error": e}, nil
 	}
 	m, err := Measure(mean, h)
 	if err != nil {
