@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -84,10 +86,7 @@ func (c runConfig) MarshalYAML() ([]byte, error) {
 
 // splitConfig separates the common part of a config file from the settings.
 func splitConfig(text []byte) (head runHead, settings map[string]any, err error) {
-	if err := shallow(string(text)); err != nil {
-		return head, nil, err
-	}
-	if err := yaml.Unmarshal(text, &settings); err != nil {
+	if err := parse(string(text), &settings); err != nil {
 		return head, nil, err
 	}
 	top := map[string]any{}
@@ -126,8 +125,9 @@ const (
 	maxDepth  = 64
 )
 
-// shallow refuses text with more brackets open at once than settings have.
-func shallow(text string) error {
+// parse reads YAML into a map or an any. It refuses more brackets open at once than settings have,
+// and text that stands for more than itself by aliases of aliases.
+func parse[T any](text string, into *T) error {
 	depth := 0
 	for _, c := range text {
 		switch c {
@@ -140,7 +140,23 @@ func shallow(text string) error {
 			return errors.New("nested too deeply")
 		}
 	}
+	if err := yaml.Unmarshal([]byte(text), into); err != nil {
+		return err
+	}
+	if left := maxConfig; !fits(*into, &left) {
+		return errors.New("too many values by way of aliases")
+	}
 	return nil
+}
+
+// fits takes the values of a tree from what is left, and reports whether there were enough.
+func fits(v any, left *int) bool {
+	*left--
+	all, _ := v.([]any)
+	if m, ok := v.(map[string]any); ok {
+		all = slices.Collect(maps.Values(m))
+	}
+	return *left >= 0 && !slices.ContainsFunc(all, func(v any) bool { return !fits(v, left) })
 }
 
 // readConfig reads a config file.
@@ -170,11 +186,8 @@ func parseSetting(assignment string) (map[string]any, error) {
 	if !ok || path == "" {
 		return nil, errors.New("wanted key=value")
 	}
-	if err := shallow(text); err != nil {
-		return nil, err
-	}
 	var value any
-	if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+	if err := parse(text, &value); err != nil {
 		return nil, errors.New(yaml.FormatError(err, false, false))
 	}
 	keys := strings.Split(path, ".")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,9 +44,13 @@ func TestMisspelled(t *testing.T) {
 	} {
 		ebmrun(t, args...).wantError(t, statusBadInput, want)
 	}
-	for name, text := range map[string]string{"deep": strings.Repeat("[", 20000), "large": strings.Repeat("# settings\n", 4000), "scalar": "settings"} {
+	aliases := "source: &a0 [1, 1]\n"
+	for i := range 40 {
+		aliases += fmt.Sprintf("a%d: &a%d [*a%d, *a%d]\n", i+1, i+1, i, i)
+	}
+	for name, text := range map[string]string{"deep": strings.Repeat("[", 20000), "large": strings.Repeat("# settings\n", 4000), "scalar": "settings", "aliases": aliases} {
 		file := write(t, filepath.Join(t.TempDir(), name), []byte(text))
-		want := map[string]string{"deep": "nested too deeply", "large": "at most 32.8 kB", "scalar": "mapping is expected"}[name]
+		want := map[string]string{"deep": "nested too deeply", "large": "at most 32.8 kB", "scalar": "mapping is expected", "aliases": "too many values"}[name]
 		ebmrun(t, train("--config", file)...).wantError(t, statusBadInput, name, want)
 	}
 	ebmrun(t, train("--set", "batch="+strings.Repeat("{", 20000))...).wantError(t, statusBadInput, "nested too deeply")

@@ -102,6 +102,24 @@ var rowCases = map[string]struct {
 		}
 		return b.Op([]string{"LRN", "GlobalAveragePool", "GlobalMaxPool"}[a-1], []val{x}, graphs.I("size", 3))
 	}},
+	"GridSample": {4, func(b *graphs.Builder, x val, a int64) val {
+		alike := b.Expand(b.Weight("w", normalTensor(rand.New(rand.NewPCG(1, 1)), 1, 3, 5, 2)), b.Ints(x.Shape[0].N, 3, 5, 2))
+		own := b.Tanh(b.Slice(b.Transpose(x, 0, 2, 3, 1), []int64{0}, []int64{2}, []int64{3}, nil))
+		in := [][]val{{x, alike}, {x, own}, {alike, own}, {b.Neg(x), own}}[a]
+		return b.Op("GridSample", in)
+	}},
+	"LSTM": {4, func(b *graphs.Builder, x val, a int64) val {
+		r, x := rand.New(rand.NewPCG(1, 1)), b.Sum(x, false, 3)
+		in := []val{x, b.Weight("w", normalTensor(r, 1, 12, int(x.Shape[2].N))), b.Weight("r", normalTensor(r, 1, 12, 3))}
+		if a == 3 {
+			h := b.Expand(b.Weight("h", normalTensor(r, 1, 1, 3)), b.Ints(1, x.Shape[1].N, 3))
+			in = append(in, nil, nil, h, h)
+		}
+		return b.Ops("LSTM", 3, in, graphs.I("hidden_size", 3))[min(a, 2)]
+	}},
+	"ranks": {12, func(b *graphs.Builder, x val, a int64) val {
+		return b.Op([]string{"Add", "Div", "Max", "Sub"}[a], []val{b.Sum(x, false, 0), x})
+	}},
 	"MatMul": {10, func(b *graphs.Builder, x val, a int64) val {
 		r, s := rand.New(rand.NewPCG(1, 1)), x.Shape.Ints()
 		switch a {

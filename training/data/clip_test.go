@@ -230,7 +230,7 @@ func plainVP8L(w, h int, c color.NRGBA) []byte {
 }
 
 // TestWebP: a frame fills the picture, the next is laid over a part of it and taken away, a third
-// replaces what is under it, also where it is transparent.
+// replaces what is under it, also where it is transparent, and a fourth does not.
 func TestWebP(t *testing.T) {
 	frame := func(x, y, w, h int, flags byte, c color.NRGBA) []byte {
 		head := []byte{byte(x / 2), 0, 0, byte(y / 2), 0, 0, byte(w - 1), 0, 0, byte(h - 1), 0, 0, 5, 0, 0, flags}
@@ -239,18 +239,19 @@ func TestWebP(t *testing.T) {
 	file := chunk("RIFF", slices.Concat([]byte("WEBP"), chunk("VP8X", []byte{0x12, 0, 0, 0, 5, 0, 0, 3, 0, 0}), chunk("ANIM", make([]byte, 6)),
 		frame(0, 0, 6, 4, 2, color.NRGBA{200, 0, 0, 255}),
 		frame(2, 2, 2, 2, 1, color.NRGBA{0, 100, 0, 255}),
-		frame(0, 0, 2, 2, 2, color.NRGBA{9, 9, 9, 0})))
+		frame(0, 0, 2, 2, 2, color.NRGBA{9, 9, 9, 0}),
+		frame(4, 0, 2, 2, 0, color.NRGBA{9, 9, 9, 0})))
 	s, err := Load(context.Background(), write(t, t.TempDir(), "x.webp", file), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(s.Dims(), []int{3, 3, 4, 6}) {
+	if !slices.Equal(s.Dims(), []int{3, 4, 4, 6}) {
 		t.Fatalf("clip of %v", s.Dims())
 	}
 	x := raw(s)
 	at := func(frame, px, py int) [3]int {
 		i := frame*24 + py*6 + px
-		return [3]int{x[i], x[72+i], x[144+i]}
+		return [3]int{x[i], x[96+i], x[192+i]}
 	}
 	for _, c := range []struct {
 		frame, x, y int
@@ -259,6 +260,7 @@ func TestWebP(t *testing.T) {
 		{0, 0, 0, [3]int{200, 0, 0}}, {0, 5, 3, [3]int{200, 0, 0}},
 		{1, 2, 2, [3]int{0, 100, 0}}, {1, 1, 1, [3]int{200, 0, 0}},
 		{2, 2, 2, [3]int{255, 255, 255}}, {2, 0, 0, [3]int{255, 255, 255}}, {2, 5, 0, [3]int{200, 0, 0}},
+		{3, 0, 0, [3]int{255, 255, 255}}, {3, 4, 0, [3]int{200, 0, 0}},
 	} {
 		if got := at(c.frame, c.x, c.y); got != c.want {
 			t.Errorf("frame %d, pixel %d, %d: %v, want %v", c.frame, c.x, c.y, got, c.want)
