@@ -24,31 +24,33 @@ func TestOneRow(t *testing.T) {
 		"unequal": {func(v []float32) { v[batch*from-1]++ },
 			func(b *graphs.Builder, x, y *graphs.Value) *graphs.Value { return b.Mul(x, y) }, batch},
 	} {
-		t.Run(name, func(t *testing.T) {
-			b := graphs.NewBuilder(&graphs.Graph{Name: "rows"})
-			x := b.Input("x", graphs.Float32, graphs.MakeShape(batch, to))
-			v := slices.Repeat([]float32{2, -3, 0.5}, batch)
-			if c.rows != nil {
-				c.rows(v)
-			}
-			w := f32(from, to)
-			for i := range w.F32() {
-				w.F32()[i] = float32(i%5) - 1.5
-			}
-			y := b.MatMul(b.Const(graphs.Of(v, batch, from)), b.Weight("w", w))
-			b.Output("z", c.read(b, x, y))
-			g := finish(t, b)
-			before := run(t, g)
-			changed, err := OneRow(g)
-			check(t, g, err)
-			if y.Shape[0].N != c.want || changed != (c.want == 1) {
-				t.Errorf("wanted a product of %d rows, got %v, changed %v", c.want, y.Shape, changed)
-			}
-			for i, after := range run(t, g) {
-				if !slices.Equal(after, before[i]) {
-					t.Errorf("output %d: wanted %v, got %v", i, before[i], after)
+		for _, product := range []string{"MatMul", "Gemm"} {
+			t.Run(name+"/"+product, func(t *testing.T) {
+				b := graphs.NewBuilder(&graphs.Graph{Name: "rows"})
+				x := b.Input("x", graphs.Float32, graphs.MakeShape(batch, to))
+				v := slices.Repeat([]float32{2, -3, 0.5}, batch)
+				if c.rows != nil {
+					c.rows(v)
 				}
-			}
-		})
+				w := f32(from, to)
+				for i := range w.F32() {
+					w.F32()[i] = float32(i%5) - 1.5
+				}
+				y := b.Op(product, []*graphs.Value{b.Const(graphs.Of(v, batch, from)), b.Weight("w", w)})
+				b.Output("z", c.read(b, x, y))
+				g := finish(t, b)
+				before := run(t, g)
+				changed, err := OneRow(g)
+				check(t, g, err)
+				if y.Shape[0].N != c.want || changed != (c.want == 1) {
+					t.Errorf("wanted a product of %d rows, got %v, changed %v", c.want, y.Shape, changed)
+				}
+				for i, after := range run(t, g) {
+					if !slices.Equal(after, before[i]) {
+						t.Errorf("output %d: wanted %v, got %v", i, before[i], after)
+					}
+				}
+			})
+		}
 	}
 }

@@ -584,3 +584,15 @@ func TestPictureFormats(t *testing.T) {
 		}
 	}
 }
+
+func FuzzCSV(f *testing.F) {
+	f.Add([]byte("id,x,y\n1,1,2\n1,3,4\n2, 0x1p-2,-5\n"), uint8(2))
+	f.Add([]byte("# none\n\"1\",2\r\n"), uint8(0))
+	f.Fuzz(func(t *testing.T, b []byte, steps uint8) {
+		path := write(t, t.TempDir(), "fuzz.csv", b)
+		s, err := ReadCSV(path)
+		checked(t, s, err)
+		s, err = ReadPaths(path, int(steps))
+		checked(t, s, err)
+	})
+}
