@@ -37,8 +37,10 @@ func (e Env) swinArm(ctx context.Context, what, arm string, steps int, set *data
 	if c.Steps, c.Begin = steps, steps/6; arm == asMean {
 		c.Sabotage = generativeswin.Mean
 	}
-	if what == "depth" { // so few iterations leave codes that are heard early too much to say
-		c.Begin, c.Sigma, c.Overlap = steps/3, 1, 1
+	if what == "maps" { // codes shall choose between two shapes
+		c.Sigma = 0.4
+	} else { // so few iterations leave codes that are heard early too much to say
+		c.Begin, c.Overlap = steps/3, 1
 	}
 	spec, err := c.Network()
 	if err != nil {

@@ -72,10 +72,11 @@ func (c *Config) Residual(pixels int) float64 {
 }
 
 // small gives the overlap less weight than the paper: it would have a map show both of
-// two things where either may be meant, which leaves codes nothing to choose.
+// two things where either may be meant, which leaves codes nothing to choose. A smaller
+// deviation lets codes choose more, and know more of what the picture tells.
 func small(net string, side int) Config {
 	c := Config{Draws: 8, Loss: swin.Structure, Overlap: 0.4, Mirror: true}
-	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 2000, 16, 0.4*float64(side)/32
+	c.Generator, c.Hidden, c.Steps, c.Batch, c.Sigma = net, []int{60, 60}, 2000, 16, float64(side)/32
 	c.Reference.Sigma, c.Begin = 1, c.Steps/6
 	c.Prior = training.Langevin{Steps: 5, Step: 0.4, Noise: 1, Clamp: [2]float64{-6, 6}, Fused: true}
 	c.Posterior = training.Langevin{Steps: 5, Step: 0.2, Noise: 1, GradClip: 60, Clamp: [2]float64{-6, 6}}
