@@ -20,16 +20,17 @@ func energyOf(ctx context.Context, e environment, c *generativeconvnet.Config) (
 
 func startGenerativeConvNet(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*generativeconvnet.Config)
-	return likelihood(ctx, e, c, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
-		s, err := generativeconvnet.New(*c, net, e.set, e.seed)
-		return s, s, err
+	return likelihood(ctx, e, c, c.Check, func(net *bind.Energy) (*generativeconvnet.System, error) {
+		return generativeconvnet.New(*c, net, e.set, e.seed)
 	})
 }
 
 // likelihood is the job of a system whose core is maximum-likelihood learning of
 // one energy.
-func likelihood(ctx context.Context, e environment, c *generativeconvnet.Config, check func() error,
-	make func(*bind.Energy) (training.System, *generativeconvnet.System, error)) (*job, error) {
+func likelihood[S interface {
+	training.System
+	Core() *generativeconvnet.System
+}](ctx context.Context, e environment, c *generativeconvnet.Config, check func() error, make func(*bind.Energy) (S, error)) (*job, error) {
 	if err := check(); err != nil {
 		return nil, badInput(err)
 	}
@@ -37,11 +38,11 @@ func likelihood(ctx context.Context, e environment, c *generativeconvnet.Config,
 	if err != nil {
 		return nil, badInput(err)
 	}
-	s, core, err := make(net)
+	s, err := make(net)
 	if err != nil {
 		return nil, errors.Join(badInput(err), net.Close())
 	}
-	if e.judge != nil {
+	if core := s.Core(); e.judge != nil {
 		core.Judge, core.JudgeN = e.judge.Measure, e.judge.N
 		if c.Chains.Init == generativeconvnet.Persistent {
 			core.JudgeN = min(core.JudgeN, c.Bank())

@@ -3,22 +3,14 @@ package main
 import (
 	"context"
 
-	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/pointnet"
 	"ebmrun/training/sampler"
 )
 
 func startPointnet(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*pointnet.Config)
-	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
-		s, err := pointnet.New(*c, net, e.set, e.seed)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.System, nil
-	})
+	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (*pointnet.System, error) { return pointnet.New(*c, net, e.set, e.seed) })
 }
 
 func openPointnet(ctx context.Context, e environment, settings any, r *openedRun) error {

@@ -3,22 +3,14 @@ package main
 import (
 	"context"
 
-	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/sampler"
 	"ebmrun/training/video"
 )
 
 func startVideo(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*video.Config)
-	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
-		s, err := video.New(*c, net, e.set, e.seed)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.System, nil
-	})
+	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (*video.System, error) { return video.New(*c, net, e.set, e.seed) })
 }
 
 func openVideo(ctx context.Context, e environment, settings any, r *openedRun) error {

@@ -3,22 +3,14 @@ package main
 import (
 	"context"
 
-	"ebmrun/training"
 	"ebmrun/training/bind"
-	"ebmrun/training/generativeconvnet"
 	"ebmrun/training/sampler"
 	"ebmrun/training/voxelnet"
 )
 
 func startVoxelnet(ctx context.Context, e environment, settings any) (*job, error) {
 	c := settings.(*voxelnet.Config)
-	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (training.System, *generativeconvnet.System, error) {
-		s, err := voxelnet.New(*c, net, e.set, e.seed)
-		if err != nil {
-			return nil, nil, err
-		}
-		return s, s.System, nil
-	})
+	return likelihood(ctx, e, &c.Config, c.Check, func(net *bind.Energy) (*voxelnet.System, error) { return voxelnet.New(*c, net, e.set, e.seed) })
 }
 
 func openVoxelnet(ctx context.Context, e environment, settings any, r *openedRun) error {

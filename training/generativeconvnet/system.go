@@ -67,12 +67,25 @@ type System struct {
 // New assembles the system over an energy and a data set. All randomness
 // follows from the seed.
 func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
-	return Within("generative-convnet", c, e, set, seed)
+	return assemble("generative-convnet", c, e, set, seed)
 }
 
+// Core is the system itself, also of a system that has it within.
+func (s *System) Core() *System { return s }
+
 // Within assembles it as the core of another system, whose name errors and
-// checkpoints bear.
-func Within(name string, c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
+// checkpoints bear, whose settings are checked and which learns from data of one kind.
+func Within(name string, check func() error, kind data.Kind, c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
+	if err := check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if set.Kind != kind {
+		return nil, fmt.Errorf("%s: wanted data of the kind %v, %s holds %v", name, kind, set.Name, set.Kind)
+	}
+	return assemble(name, c, e, set, seed)
+}
+
+func assemble(name string, c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

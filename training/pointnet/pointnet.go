@@ -89,13 +89,7 @@ type System struct {
 
 // New assembles the system.
 func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
-	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("pointnet: %w", err)
-	}
-	if set.Kind != data.Cloud {
-		return nil, fmt.Errorf("pointnet: wanted sets of points, %s holds %v", set.Name, set.Kind)
-	}
-	s, err := generativeconvnet.Within("pointnet", c.Config, e, set, seed)
+	s, err := generativeconvnet.Within("pointnet", c.Check, data.Cloud, c.Config, e, set, seed)
 	return &System{s, c}, err
 }
 

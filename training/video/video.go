@@ -37,35 +37,23 @@ type System struct {
 // New assembles the system. Where the settings say so, part of the clips is
 // hidden from it first; the same part for the same seed.
 func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
-	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("video: %w", err)
-	}
-	if set.Kind != data.Video {
-		return nil, fmt.Errorf("video: wanted clips, %s holds %v", set.Name, set.Kind)
-	}
-	s := &System{Config: c, set: set, noise: sampler.Noise{Seed: seed}.Fork(filling)}
-	if c.Mask != "" {
-		var err error
-		if s.known, err = Known(c.Mask, c.Missing, set, seed); err != nil {
-			return nil, err
-		}
-		holes := *set
-		s.truth, holes.Floats = set.X(), append([]float32(nil), set.X()...)
-		Fill(holes.Floats, s.known, set.Dim())
-		s.set = &holes
-	}
-	// Checkpoints bear the hash of the data as they are given.
-	core, err := generativeconvnet.Within("video", c.Config, e, set, seed)
+	core, err := generativeconvnet.Within("video", c.Check, data.Video, c.Config, e, set, seed)
 	if err != nil {
 		return nil, err
 	}
-	s.System = core
-	if s.known != nil {
-		if s.Data, err = data.NewLoader(s.set, c.Batch, seed); err != nil {
-			return nil, err
-		}
+	s := &System{System: core, Config: c, set: set, noise: sampler.Noise{Seed: seed}.Fork(filling)}
+	if c.Mask == "" {
+		return s, nil
 	}
-	return s, nil
+	if s.known, err = Known(c.Mask, c.Missing, set, seed); err != nil {
+		return nil, err
+	}
+	holes := *set // checkpoints bear the hash of the data as they are given
+	s.truth, holes.Floats = set.X(), append([]float32(nil), set.X()...)
+	Fill(holes.Floats, s.known, set.Dim())
+	s.set = &holes
+	s.Data, err = data.NewLoader(s.set, c.Batch, seed)
+	return s, err
 }
 
 // Step implements [training.System].

@@ -24,13 +24,7 @@ type System struct {
 
 // New assembles the system.
 func New(c Config, e training.Energy, set *data.Set, seed uint64) (*System, error) {
-	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("voxelnet: %w", err)
-	}
-	if set.Kind != data.Voxels {
-		return nil, fmt.Errorf("voxelnet: wanted voxels, %s holds %v", set.Name, set.Kind)
-	}
-	s, err := generativeconvnet.Within("voxelnet", c.Config, e, set, seed)
+	s, err := generativeconvnet.Within("voxelnet", c.Check, data.Voxels, c.Config, e, set, seed)
 	return &System{s, c}, err
 }
 
