@@ -32,7 +32,7 @@ func voxelShapes(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		c.Sabotage, c.Steps = sabotageOf[arm], 200
+		c.Sabotage, c.Steps = sabotageOf[arm], 120
 		c.Optim.Over = c.Steps
 		steps := shrunk(arm, c.Steps)
 		spec, err := c.Network()
