@@ -60,6 +60,7 @@ func (c *common) evalSaliency(path string, f evalFlags) error {
 		return badInput(fmt.Errorf("saliency: %s has no map for %d of the %d of %s: %s", path, len(lacking), len(truths), f.source.Data, strings.Join(lacking[:min(3, len(lacking))], ", ")))
 	}
 	var m diag.SaliencyMeter
+	var dark error // until a true map shows something
 	for i, name := range names {
 		truth, err := data.ReadPictures(truths[i], 0, 0, true, 0)
 		if err != nil {
@@ -72,10 +73,17 @@ func (c *common) evalSaliency(path string, f evalFlags) error {
 		if err != nil {
 			return badInput(err)
 		}
+		if i == 0 || dark != nil {
+			truth.Name = f.source.Data
+			dark = bright(truth)
+		}
 		m.Add(brightness(x), brightness(truth), truth.H, truth.W)
 		if (i+1)%100 == 0 {
 			c.say(fmt.Sprintf("%d of %d maps", i+1, len(names)))
 		}
+	}
+	if dark != nil {
+		return badInput(dark)
 	}
 	s := m.Scores()
 	e := scored{saliencyName, s.MAE, s.S, s.MeanF, s.MaxF, s.AdaptiveF, s.WeightedF, s.MeanE, s.MaxE, s.AdaptiveE, len(names), f.source.Data, path}

@@ -106,6 +106,10 @@ func TestMapsGiven(t *testing.T) {
 			t.Errorf("%v given %v: %v, wanted %q", c.dims, c.given, err, c.want)
 		}
 	}
+	ones := &data.Set{Name: "ones", N: 1, C: 1, H: 1, W: 2, Floats: []float32{-1, -253. / 255}, Gain: 1}
+	if err := mapsGiven(environment{set: ones, dims: ones.Dims(), given: []int{3, 1, 2}}); err == nil || !strings.Contains(err.Error(), "255 where something is, got 1") {
+		t.Errorf("maps of 0 and 1: %v", err)
+	}
 }
 
 // asDocumented runs the program of docs/saliency.md on exported files, with a stand-in for

@@ -4,21 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ebmrun/graphs"
+	"ebmrun/training/data"
 	"ebmrun/training/salcoopnets"
 )
 
 // mapsGiven refuses pictures where maps are wanted, which happens when --data and --given
-// are mistaken for one another.
+// are mistaken for one another, and maps of 0 and 1 of 255.
 func mapsGiven(e environment) error {
 	switch {
-	case len(e.dims) != 3 || e.dims[0] == 1 || len(e.given) != 3:
+	case len(e.dims) != 3 || len(e.given) != 3:
 		return nil
+	case e.dims[0] == 1:
+		return bright(e.set)
 	case e.given[0] == 1:
 		return fmt.Errorf("%s has %d channels and what it is given has 1: wanted the maps as --data and the pictures as --given", e.set.Name, e.dims[0])
 	}
 	return fmt.Errorf("%s: maps of %d channels: wanted grey files", e.set.Name, e.dims[0])
+}
+
+// bright refuses maps, from −1 to 1, of which none shows anything.
+func bright(maps *data.Set) error {
+	most := float32(-1)
+	for i := range maps.N {
+		if most = max(most, slices.Max(maps.At(i))); most > 0 {
+			return nil
+		}
+	}
+	if maps.N == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: nothing is salient in any map: wanted 255 where something is, got %.0f at most", maps.Name, 255*(most+1)/2)
 }
 
 func startSaliency(ctx context.Context, e environment, settings any) (*job, error) {
