@@ -14,7 +14,11 @@ import (
 type UnknownOpError struct{ Op, Domain string }
 
 func (e *UnknownOpError) Error() string {
-	if e.Domain != "" {
+	switch e.Domain {
+	case "":
+	case "com.microsoft.nchwc":
+		return fmt.Sprintf("op %s of domain %q is of ONNX Runtime's layout for one kind of processor: save the model at its optimization level extended", e.Op, e.Domain)
+	default:
 		return fmt.Sprintf("op %s of domain %q is not in the op table", e.Op, e.Domain)
 	}
 	return fmt.Sprintf("op %s is not in the op table", e.Op)

@@ -197,6 +197,12 @@ var (
 		{"Slice", "empty", []arg{in(4)}, func(b *graphs.Builder, x []val) val {
 			return b.Sum(b.Concat(0, x[0], b.Slice(x[0], []int64{3}, []int64{1}, []int64{0}, nil)), false)
 		}},
+		{"Pad", "cropped, then wrapped", []arg{in(2, 5)}, func(b *graphs.Builder, x []val) val {
+			return b.Op("Pad", []val{x[0], b.Ints(0, -1, 0, 2)}, graphs.S("mode", "wrap"))
+		}},
+		{"Pad", "reflected, and cropped", []arg{in(2, 5)}, func(b *graphs.Builder, x []val) val {
+			return b.Op("Pad", []val{x[0], b.Ints(0, 3, 0, -2)}, graphs.S("mode", "reflect"))
+		}},
 		{"Pad", "zero", []arg{in(2, 3)}, func(b *graphs.Builder, x []val) val { return b.Op("Pad", []val{x[0], b.Ints(1, 0, 0, 2)}) }},
 		{"Pad", "negative", []arg{in(4, 5)}, func(b *graphs.Builder, x []val) val { return b.Op("Pad", []val{x[0], b.Ints(-1, 2, 1, -1)}) }},
 		{"Pad", "with a constant", []arg{in(2, 3), in()}, func(b *graphs.Builder, x []val) val {

@@ -414,13 +414,14 @@ func lowerPad(b *graphs.Builder, n *graphs.Node) []val {
 			continue
 		}
 		size := x.Shape[a].N
-		if size < 1 || lo[a]+size+hi[a] < 0 || max(lo[a], hi[a]) > 1<<24 {
+		first, left := max(0, -lo[a]), size+min(0, lo[a])+min(0, hi[a]) // what is cropped goes first
+		if left < 1 || max(lo[a], hi[a]) > 1<<24 {
 			b.Fail("pads %d and %d of mode %s do not fit axis %d of %s", lo[a], hi[a], mode, a, x)
 			return nil
 		}
 		idx := make([]int64, 0, lo[a]+size+hi[a])
-		for i := -lo[a]; i < size+hi[a]; i++ {
-			idx = append(idx, padIndex(mode, i, size))
+		for i := -max(0, lo[a]); i < left+max(0, hi[a]); i++ {
+			idx = append(idx, first+padIndex(mode, i, left))
 		}
 		y = b.Gather(y, b.Ints(idx...), int64(a))
 	}

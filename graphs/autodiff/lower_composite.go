@@ -2,6 +2,7 @@ package autodiff
 
 import (
 	"math"
+	"slices"
 
 	"ebmrun/graphs"
 )
@@ -426,8 +427,11 @@ func lowerLpPool(b *graphs.Builder, n *graphs.Node, x val) val {
 		count *= k
 	}
 	p := n.Int("p", 2)
+	if pads := slices.Concat([]int64{0, 0}, w.Begin, []int64{0, 0}, w.End); slices.ContainsFunc(pads, func(p int64) bool { return p != 0 }) {
+		x = b.Op("Pad", []val{x, b.Ints(pads...)}) // ONNX Runtime 1.24 counts pads of AveragePool wrongly in some forms
+	}
 	m := b.Op("AveragePool", []val{power(b, x, p)}, graphs.IntsAttr("kernel_shape", w.Kernel...), graphs.IntsAttr("strides", w.Strides...),
-		graphs.IntsAttr("dilations", w.Dilations...), graphs.IntsAttr("pads", append(append([]int64{}, w.Begin...), w.End...)...), graphs.I("count_include_pad", 1))
+		graphs.IntsAttr("dilations", w.Dilations...))
 	return root(b, b.Scale(m, float64(count)), p)
 }
 

@@ -144,6 +144,9 @@ func (d *Drawing) compute(nodes []*graphs.Node) (ok bool, err error) {
 	for i, v := range made {
 		if v.Type == graphs.Undefined { // what a node with subgraphs makes
 			v.Type, v.Shape = out[i].Type, graphs.MakeShape(out[i].Dims...)
+			if v.Type.IsFloat() {
+				v.Type = d.t
+			}
 		}
 		if err := Fits(v, out[i]); err != nil {
 			return false, err

@@ -265,7 +265,9 @@ func layoutParts() []Part {
 		},
 		func(d *Drawing, b builder) {
 			x := d.ranked(1)
-			b.Ops("Split", 2, []val{x}, graphs.I("axis", d.axis(x)), graphs.I("num_outputs", 2))
+			if a := d.axis(x); d.size(x)[(int(a)+len(d.size(x)))%len(d.size(x))] > 1 {
+				b.Ops("Split", 2, []val{x}, graphs.I("axis", a), graphs.I("num_outputs", 2))
+			}
 		},
 		func(d *Drawing, b builder) {
 			x := d.ranked(1)
@@ -590,7 +592,9 @@ func normParts() []Part {
 			x := d.ranked(1)
 			b.Op("LpNormalization", []val{b.Add(x, b.Scalar(x, 0.01))}, graphs.I("axis", d.axis(x)), graphs.I("p", int64(1+d.Pick(2))))
 		},
-		func(d *Drawing, b builder) { b.Op("LRN", []val{d.ranked(3)}, graphs.I("size", 3)) },
+		func(d *Drawing, b builder) {
+			b.Op("LRN", []val{d.Of(1+d.Pick(2), 1+d.Pick(4), 1+d.Pick(2), 1+d.Pick(2))}, graphs.I("size", 3))
+		},
 	}
 }
 
