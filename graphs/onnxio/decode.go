@@ -195,10 +195,12 @@ func (d *decoder) graph(p *onnxpb.GraphProto, outer *scope, depth int) (*graphs.
 			}
 		case v.Const != nil:
 			return nil, fmt.Errorf("initializer %s is defined twice", q(name))
+		case v.Type != graphs.Undefined && v.Type != t.Type || v.Opaque != nil:
+			return nil, fmt.Errorf("initializer %s: wanted %v as declared, got %v", q(name), v.Type, t.Type)
 		}
 		// An input's own declaration goes first: its default may be overridden.
 		v.Const = t
-		if v.Type == graphs.Undefined && v.Opaque == nil {
+		if v.Type == graphs.Undefined {
 			v.Type = t.Type
 			if v.Shape == nil {
 				v.Shape = graphs.MakeShape(t.Dims...)

@@ -113,6 +113,9 @@ func TestExternalRefused(t *testing.T) {
 			}
 		})
 	}
+	if _, err := Read(inFolder(t, refer(0, at{"location": "w.bin", "length": "0"}))); err != nil {
+		t.Errorf("no elements: %v", err)
+	}
 	_, err := Read(inFolder(t, refer(1<<38, at{"location": "w.bin"})))
 	oneLine(t, err, "wanted 1099511627776 bytes")
 

@@ -235,8 +235,10 @@ var refusals = map[string]struct{ text, want string }{
 	"two outputs of nodes":    {`graph { node { name: "a" op_type: "P" output: "x" } node { name: "b" op_type: "P" output: "x" } }`, `node "b" (P): value "x" is defined twice`},
 	"node output is an input": {`graph { input { name: "x" } node { name: "b" op_type: "P" output: "x" } }`, `value "x" is defined twice`},
 	"two initializers":        {`graph { initializer { name: "w" data_type: 1 float_data: 1 } initializer { name: "w" data_type: 1 float_data: 1 } }`, `initializer "w" is defined twice`},
+	"declared otherwise":      {`graph { input { name: "w" type { tensor_type { elem_type: 7 } } } initializer { name: "w" data_type: 1 float_data: 1 } }`, `initializer "w": wanted int64 as declared, got float32`},
 	"unnamed input":           {`graph { input { } }`, `input 0: value without a name`},
 	"missing value":           {`graph { node { name: "n" op_type: "Neg" input: "nope" output: "y" } }`, `node "n" (Neg): input 0: value "nope" is not defined`},
+	"missing nameless value":  {`graph { node { op_type: "Neg" input: "nope" output: "" } }`, `node "" (Neg): input 0: value "nope" is not defined`},
 	"missing output":          {`graph { output { name: "nope" } }`, `output 0: value "nope" is not defined`},
 	"inner value used outside": {`graph { node { op_type: "If" output: "x" attribute { name: "g" type: GRAPH g { node { op_type: "P" output: "i" } } } }
 	  node { op_type: "Neg" input: "i" output: "y" } }`, `value "i" is not defined`},
@@ -288,6 +290,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"empty":     {nil, "no graph"},
 		"html":      {[]byte("<!DOCTYPE html>\n"), "byte "},
+		"inside":    {[]byte{7<<3 | 2, 4, 1<<3 | 2, 2, 1<<3 | 2, 9}, "byte 4 (graph.node): input is cut short"},
 		"truncated": {small[:len(small)-3], ": opset_import is cut short"},
 		"too deep":  {wireBytes(t, chain(maxDepth+1)), "nested more than 64 deep"},
 		"abyss":     {wireBytes(t, chain(2000)), "nested too deeply"},
