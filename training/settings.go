@@ -1,6 +1,7 @@
 package training
 
 import (
+	"cmp"
 	"fmt"
 
 	"ebmrun/training/check"
@@ -52,6 +53,12 @@ type Optim struct {
 	Over  int        `yaml:"over"`  // iterations that the fall takes; 0 is all of the run
 
 	Warmup int `yaml:"warmup,omitempty"` // iterations over which the rate grows from 0
+}
+
+// For is o in a run of so many iterations.
+func (o Optim) For(steps int) Optim {
+	o.Over = cmp.Or(o.Over, steps)
+	return o
 }
 
 // An Optimizer updates weights and can be slowed down.

@@ -75,6 +75,9 @@ func TestOptimizers(t *testing.T) {
 			t.Errorf("%s: wanted %g, got %g", name, c.want, p[0].W[0])
 		}
 	}
+	if o := (training.Optim{LR: 1, Decay: 0.5}); o.For(10).Over != 10 || o.For(10).For(20).Over != 10 {
+		t.Errorf("the fall takes %d iterations of 10", o.For(10).Over)
+	}
 	for want, bad := range map[string]training.Optim{
 		"optim.lr": {}, "optim.name": {Name: "lion", LR: 1}, "optim.over": {LR: 1, Decay: 0.1}, "optim.betas": {LR: 1, Betas: [2]float64{0.9, 1}},
 	} {

@@ -62,10 +62,7 @@ func New(c Config, g training.Generator, set *data.Set, seed uint64) (*System, e
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("abp: %w", err)
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	opt, err := c.Optim.New()
+	opt, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("abp: %w", err)
 	}

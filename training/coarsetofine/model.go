@@ -48,11 +48,7 @@ func NewModel(c Config, energies []training.Energy, channels, h, w int) (*Model,
 	}
 	m := &Model{config: c, reached: len(sides) - 1}
 	for k, e := range energies {
-		o := c.Optim
-		if o.Over == 0 {
-			o.Over = 2 * c.fading(k)
-		}
-		v, err := pyramid.NewLevel(e, channels, sides[k], sides[k], c.Langevin, o, energy.Fade)
+		v, err := pyramid.NewLevel(e, channels, sides[k], sides[k], c.Langevin, c.Optim.For(2*c.fading(k)), energy.Fade)
 		if err == nil && c.EMA > 0 {
 			err = v.Average(c.EMA)
 		}

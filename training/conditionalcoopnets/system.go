@@ -80,20 +80,15 @@ func NewAs(name string, c Config, e training.ConditionalEnergy, g training.Condi
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
-		if o.Over == 0 {
-			o.Over = c.Steps
-		}
-	}
 	s := &System{Model: m, Config: c, set: set, origin: training.OriginOf(name, seed, set), noise: sampler.Noise{Seed: seed},
 		ids: sampler.Chains(0, n), x: make([]float32, 2*n*dim), given: make([]float32, 2*n*given), draft: make([]float32, n*dim),
 		goal: make([]float32, n*dim), known: training.Ones(n * dim),
 		contrast: make([]float32, 2*n), fit: make([]float32, n), score: make([]float32, 2*n), errs: make([]float32, n)}
 	s.origin.Data += set.Given.Hash()
-	if s.learn, err = c.Optim.New(); err != nil {
+	if s.learn, err = c.Optim.For(c.Steps).New(); err != nil {
 		return nil, fmt.Errorf("conditional-coopnets: %w", err)
 	}
-	if s.teach, err = c.Teach.New(); err != nil {
+	if s.teach, err = c.Teach.For(c.Steps).New(); err != nil {
 		return nil, fmt.Errorf("conditional-coopnets: teach: %w", err)
 	}
 	if s.Data, err = data.NewLoader(set, n, seed); err != nil {

@@ -58,16 +58,11 @@ func New(c Config, e training.Energy, f training.Flow, set *data.Set, seed uint6
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("coopflow: %w", err)
 	}
-	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
-		if o.Over == 0 {
-			o.Over = c.Steps
-		}
-	}
-	learn, err := c.Optim.New()
+	learn, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("coopflow: %w", err)
 	}
-	teach, err := c.Teach.New()
+	teach, err := c.Teach.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("coopflow: teach: %w", err)
 	}

@@ -65,16 +65,11 @@ func New(c Config, e training.Energy, g training.Generator, set *data.Set, seed 
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("coopnets: %w", err)
 	}
-	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
-		if o.Over == 0 {
-			o.Over = c.Steps
-		}
-	}
-	learn, err := c.Optim.New()
+	learn, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("coopnets: %w", err)
 	}
-	teach, err := c.Teach.New()
+	teach, err := c.Teach.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("coopnets: teach: %w", err)
 	}
@@ -84,11 +79,8 @@ func New(c Config, e training.Energy, g training.Generator, set *data.Set, seed 
 	}
 	n, dim := c.Batch, set.Dim()
 	s := &System{Config: c, Energy: e, Generator: g, Data: loader, set: set, origin: training.OriginOf("coopnets", seed, set), noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach,
-		ids: sampler.Chains(0, n), x: make([]float32, 2*n*dim), draft: make([]float32, n*dim), known: make([]float32, n*dim),
+		ids: sampler.Chains(0, n), x: make([]float32, 2*n*dim), draft: make([]float32, n*dim), known: training.Ones(n * dim),
 		contrast: make([]float32, 2*n), fit: make([]float32, n), score: make([]float32, 2*n), errs: make([]float32, n)}
-	for i := range s.known {
-		s.known[i] = 1
-	}
 	for i := range n {
 		s.contrast[i], s.contrast[n+i] = -1/float32(n), 1/float32(n)
 		if c.Sabotage == Flip {

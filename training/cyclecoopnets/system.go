@@ -101,11 +101,6 @@ func NewAs(v Variant, c Config, energyA, energyB training.Energy, maps training.
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
-		if o.Over == 0 {
-			o.Over = c.Steps
-		}
-	}
 	n, dim := c.Batch*v.Frames, v.Dim
 	s := &System{Model: m, Config: c, Held: a, variant: v, noise: sampler.Noise{Seed: seed}, contrast: make([]float32, 2*n),
 		origin: training.Origin{System: v.Name, Seed: seed, Data: a.Hash() + b.Hash()}}
@@ -118,7 +113,7 @@ func NewAs(v Variant, c Config, energyA, energyB training.Energy, maps training.
 			s.contrast[i], s.contrast[n+i] = s.contrast[n+i], s.contrast[i]
 		}
 	}
-	if s.teach, err = c.Teach.New(); err != nil {
+	if s.teach, err = c.Teach.For(c.Steps).New(); err != nil {
 		return nil, fmt.Errorf("%s: teach: %w", v.Name, err)
 	}
 	for k, set := range []*data.Set{a, b} {
@@ -126,7 +121,7 @@ func NewAs(v Variant, c Config, energyA, energyB training.Energy, maps training.
 		if d.loader, err = data.NewLoader(set, c.Batch, seed+uint64(k)); err != nil {
 			return nil, fmt.Errorf("%s: %w", v.Name, err)
 		}
-		if d.learn, err = c.Optim.New(); err != nil {
+		if d.learn, err = c.Optim.For(c.Steps).New(); err != nil {
 			return nil, fmt.Errorf("%s: %w", v.Name, err)
 		}
 		if d.state, err = sampler.NewState(d.revised(), dim, sampler.Chains(0, n)); err != nil {

@@ -71,10 +71,7 @@ func assemble(c Config, e training.Energy, set *data.Set, seed uint64) (*System,
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	opt, err := c.Optim.New()
+	opt, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, err
 	}

@@ -42,10 +42,7 @@ func New(c Config, f training.Flow, set *data.Set, seed uint64) (*System, error)
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("flow: %w", err)
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	learn, err := c.Optim.New()
+	learn, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("flow: %w", err)
 	}

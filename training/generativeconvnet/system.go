@@ -89,10 +89,7 @@ func assemble(name string, c Config, e training.Energy, set *data.Set, seed uint
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	opt, err := c.Optim.New()
+	opt, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

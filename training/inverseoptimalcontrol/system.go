@@ -59,9 +59,6 @@ func New(c Config, e training.ConditionalEnergy, trace training.ConditionalGener
 	if err != nil {
 		return nil, err
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
 	n, dim := c.Batch, experts.Dim()
 	s := &System{Model: m, Config: c, experts: experts, held: experts, origin: training.OriginOf("inverse-optimal-control", seed, experts), noise: sampler.Noise{Seed: seed},
 		x: make([]float32, 2*n*dim), given: make([]float32, 2*n*m.sceneSize()), contrast: make([]float32, 2*n), score: make([]float32, 2*n)}
@@ -74,7 +71,7 @@ func New(c Config, e training.ConditionalEnergy, trace training.ConditionalGener
 	if c.Chains == Persistent {
 		s.bank = make([]float32, experts.N*dim)
 	}
-	if s.optim, err = c.Optim.New(); err != nil {
+	if s.optim, err = c.Optim.For(c.Steps).New(); err != nil {
 		return nil, fmt.Errorf("inverse-optimal-control: %w", err)
 	}
 	if s.Data, err = data.NewLoader(experts, n, seed); err != nil {

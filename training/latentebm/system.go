@@ -68,16 +68,11 @@ func NewAs(name string, c Config, p training.Energy, g training.Generator, set *
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	for _, o := range []*training.Optim{&c.Optim, &c.Teach} {
-		if o.Over == 0 {
-			o.Over = c.Steps
-		}
-	}
-	learn, err := c.Optim.New()
+	learn, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	teach, err := c.Teach.New()
+	teach, err := c.Teach.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("%s: teach: %w", name, err)
 	}

@@ -89,10 +89,7 @@ func NewLearner(c Config, e training.Energy, observed [][]float32, dim int, sigm
 			return nil, fmt.Errorf("maxent: wanted %d statistics for %s", len(p.W), p.Name)
 		}
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	opt, err := c.Optim.New()
+	opt, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, err
 	}

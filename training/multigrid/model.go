@@ -32,13 +32,10 @@ func NewModel(c Config, energies []training.Energy, channels int) (*Model, error
 	if len(energies) != len(c.Grids)-1 {
 		return nil, fmt.Errorf("multigrid: wanted %d energies, got %d", len(c.Grids)-1, len(energies))
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
 	m := &Model{Colours: newColours(channels, c.Bins), batch: c.Batch}
 	for k, e := range energies {
 		side := c.Grids[k+1]
-		v, err := pyramid.NewLevel(e, channels, side, side, c.Langevin, c.Optim)
+		v, err := pyramid.NewLevel(e, channels, side, side, c.Langevin, c.Optim.For(c.Steps))
 		if err != nil {
 			return nil, fmt.Errorf("multigrid: %w", err)
 		}

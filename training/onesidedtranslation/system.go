@@ -44,10 +44,7 @@ func NewModel(c Config, e training.Energy, channels, h, w int) (*Model, error) {
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("one-sided-translation: %w", err)
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	v, err := pyramid.NewLevel(e, channels, h, w, c.Langevin, c.Optim)
+	v, err := pyramid.NewLevel(e, channels, h, w, c.Langevin, c.Optim.For(c.Steps))
 	if err != nil {
 		return nil, fmt.Errorf("one-sided-translation: %w", err)
 	}

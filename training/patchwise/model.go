@@ -53,11 +53,7 @@ func NewModel(c Config, energies []training.Energy, channels, h, w int) (*Model,
 		if k == 0 && c.First > 0 {
 			l.Steps = c.First
 		}
-		o := c.Optim
-		if o.Over == 0 {
-			o.Over = max(c.length(k), 1)
-		}
-		v, err := pyramid.NewLevel(e, channels, sizes[k][0], sizes[k][1], l, o)
+		v, err := pyramid.NewLevel(e, channels, sizes[k][0], sizes[k][1], l, c.Optim.For(max(c.length(k), 1)))
 		if err == nil && c.EMA > 0 {
 			err = v.Average(c.EMA)
 		}

@@ -55,10 +55,7 @@ func New(c Config, net training.Autoencoder, set *data.Set, seed uint64) (*Syste
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("vae: %w", err)
 	}
-	if c.Optim.Over == 0 {
-		c.Optim.Over = c.Steps
-	}
-	opt, err := c.Optim.New()
+	opt, err := c.Optim.For(c.Steps).New()
 	if err != nil {
 		return nil, fmt.Errorf("vae: %w", err)
 	}
