@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -151,6 +152,11 @@ func (c *common) loadSource(ctx context.Context, s source) (set, held *data.Set,
 	if s.Data == "" {
 		return nil, nil, badInput(errors.New("--data is missing: a name of `ebmrun data --list`, or a path"))
 	}
+	for _, path := range []string{s.Data, s.B, s.Given, s.Depth} {
+		if !utf8.ValidString(path) {
+			return nil, nil, badInput(fmt.Errorf("data: %q: wanted a path in UTF-8, which settings can hold", path))
+		}
+	}
 	// Data are most of what a run holds, and it leaves little garbage beside them.
 	debug.SetGCPercent(20)
 	defer debug.FreeOSMemory()
@@ -271,7 +277,7 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 	j := &judge.Judge{Name: "mae"}
 	if !intakes[row.Name].maps {
 		if j, err = judge.New(set, held); err != nil {
-			return err
+			return badInput(err)
 		}
 	}
 	engine, err := c.engine(ctx)
@@ -362,13 +368,21 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		err = reportErr
 	}
 	if errors.Is(err, training.ErrTimeLimit) || errors.Is(err, training.ErrStopped) {
-		err = fmt.Errorf("%w; `ebmrun train %s --out %s --resume` goes on", err, row.Name, f.out)
+		err = fmt.Errorf("%w; `ebmrun train %s --out %s --resume` goes on", err, row.Name, shellWord(f.out))
 	}
 	if err != nil {
 		return err
 	}
 	c.say(fmt.Sprintf("done: %s", filepath.Join(f.out, "report.html")))
 	return nil
+}
+
+// shellWord is a path as it can be pasted into a shell.
+func shellWord(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%") == "" {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }
 
 // unbegun reports whether a run was broken off before its first checkpoint.
