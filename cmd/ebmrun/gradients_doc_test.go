@@ -14,12 +14,19 @@ import (
 	"strings"
 	"testing"
 
+	"ebmrun/export/onnxfile"
 	weightfile "ebmrun/export/weights"
 	"ebmrun/graphs"
 	"ebmrun/graphs/onnxio"
+	"ebmrun/onnxmodels"
 	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
 	"ebmrun/runtime/ort"
+	"ebmrun/training"
+	"ebmrun/training/bind"
+	"ebmrun/training/data"
+	"ebmrun/training/diag"
+	"ebmrun/training/generativeconvnet"
 )
 
 // The functions of docs/gradients.md, word for word: follow compares.
@@ -129,6 +136,40 @@ func tune(ctx context.Context, p runtime.Program, x *graphs.Tensor, labels []int
 		}
 	}
 	return nil
+}
+
+// learnFile has the energy in a file learn points by maximum likelihood, with samples from Langevin dynamics, and
+// writes energy.onnx, energy-grad.onnx and sampler.onnx into a folder.
+func learnFile(ctx context.Context, path string, engine runtime.Engine, points *data.Set, steps int, folder string) error {
+	file, err := onnxio.Read(path)
+	if err != nil {
+		return err
+	}
+	model, err := onnxmodels.Of(file) // x → energy, score
+	if err != nil {
+		return err
+	}
+	net, err := bind.New(ctx, model, engine, bind.Options{})
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	c, err := generativeconvnet.For("points", points.Dims(), points.N) // a preset of ebmrun train
+	if err != nil {
+		return err
+	}
+	system, err := generativeconvnet.New(c, net, points, 1)
+	if err != nil {
+		return err
+	}
+	if err := training.Run(ctx, system, training.Options{Steps: steps}); err != nil {
+		return err
+	}
+	if model, err = net.Model(nil); err != nil {
+		return err
+	}
+	_, err = onnxfile.All(folder, model, onnxfile.Meta{Step: bind.StepOf(c.Langevin.Kernel())}, 0)
+	return err
 }
 
 // page is docs/gradients.md: the code blocks of a language under a heading.
@@ -482,5 +523,61 @@ func TestGradientsGuidance(t *testing.T) {
 		if right := math.Abs(mean+at) < 0.05 && math.Abs(v-variance) < 0.03; right != (scale == 1) {
 			t.Errorf("scale %g: mean %.3f and variance %.3f; guided they are %g and %g, else 0 and %g", scale, mean, v, -at, variance, variance+at*at)
 		}
+	}
+}
+
+// TestGradientsLearning: a network that somebody else has written learns, and its sampler draws what it has learned.
+func TestGradientsLearning(t *testing.T) {
+	const n, width = 2000, 64
+	dir := t.TempDir()
+	rng := rand.New(rand.NewPCG(1, 0))
+	path := filepath.Join(dir, "mine.onnx")
+	built(t, path, func(b *graphs.Builder) {
+		x := b.Input("x", graphs.Float32, graphs.Shape{graphs.Sym("batch"), graphs.D(2)})
+		h, in := x, 2
+		for i, out := range []int{width, width, 1} {
+			w := graphs.NewTensor(graphs.Float32, in, out)
+			for k := range w.F32() {
+				w.F32()[k] = float32((2*rng.Float64() - 1) / math.Sqrt(float64(in)))
+			}
+			bias := b.Weight(fmt.Sprintf("bias%d", i), graphs.NewTensor(graphs.Float32, out))
+			h = b.Add(b.Op("MatMul", []*graphs.Value{h, b.Weight(fmt.Sprintf("weight%d", i), w)}), bias)
+			if in = out; out > 1 {
+				h = b.Mul(h, b.Op("Sigmoid", []*graphs.Value{h}))
+			}
+		}
+		score := b.Sum(h, false, 1)
+		b.Output("energy", b.Sub(b.Sum(b.Mul(b.Mul(x, x), b.Const(graphs.Of([]float32{1. / 8}))), false, 1), score))
+		b.Output("score", score)
+	})
+	follow(t, dir, "Learning all of it as an energy")
+	engine, err := ort.Open("")
+	enginetest.Unavailable(t, err)
+	points, err := data.Load(t.Context(), "synthetic/two-rings", data.Options{Limit: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	distance := map[int]float64{}
+	for _, steps := range []int{0, 600} {
+		if err := learnFile(t.Context(), path, engine, points, steps, dir); err != nil {
+			t.Fatal(err)
+		}
+		x, noise := graphs.NewTensor(graphs.Float32, n, 2), graphs.NewTensor(graphs.Float32, 300, n, 2)
+		for _, v := range []*graphs.Tensor{x, noise} {
+			for i := range v.F32() {
+				v.F32()[i] = float32(rng.NormFloat64())
+			}
+		}
+		out := make([]*graphs.Tensor, 2)
+		if err := loaded(t, filepath.Join(dir, "sampler.onnx")).Run(t.Context(), []*graphs.Tensor{x, noise}, out); err != nil {
+			t.Fatal(err)
+		}
+		if distance[steps], err = diag.EnergyDistance(points.X(), out[0].F32(), 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("energy distance %.4f, not learned %.4f", distance[600], distance[0])
+	if distance[600] > distance[0]/4 {
+		t.Errorf("energy distance %g, not learned %g", distance[600], distance[0])
 	}
 }
