@@ -54,17 +54,19 @@ func nearest(g []bool, h, w int) (near []int, far []float64, found bool) {
 	}
 	near, far = make([]int, h*w), make([]float64, h*w)
 	for i := range near {
-		y, x, best := i/w, i%w, math.Inf(1)
-		for c := range w {
-			r := row[y*w+c]
-			if r < 0 {
-				continue
-			}
-			if d := math.Hypot(float64(r-y), float64(c-x)); d < best {
-				best, near[i], found = d, r*w+c, true
+		y, x, best, at := i/w, i%w, math.MaxInt, 0 // best is a square
+		for k := 0; k < w && k*k <= best; k++ {
+			for _, c := range [2]int{x - k, x + k} {
+				if c < 0 || c >= w || row[y*w+c] < 0 {
+					continue
+				}
+				r := row[y*w+c]
+				if d := k*k + (r-y)*(r-y); d < best || d == best && c < at { // of equals the leftmost
+					best, at, near[i], found = d, c, r*w+c, true
+				}
 			}
 		}
-		far[i] = best
+		far[i] = math.Sqrt(float64(best))
 	}
 	return near, far, found
 }
