@@ -70,20 +70,24 @@ func (n Noise) Block(dst []float32, chain []uint64, step uint64, k int) {
 		return
 	}
 	size := len(dst) / k
+	dim := size / max(1, len(chain))
+	blocks := len(chain) * ((dim + 3) / 4) // of a step
 	draw := func(from, to int) {
-		for i := from; i < to; i++ {
-			f := fill{dst: dst[i*size : (i+1)*size], chain: chain, dim: size / max(1, len(chain)), step: uint32(step + uint64(i)), key: n.key(step + uint64(i))}
-			f.to = len(chain) * ((f.dim + 3) / 4)
+		for from < to {
+			i := from / blocks
+			end := min(to, (i+1)*blocks)
+			f := fill{dst: dst[i*size : (i+1)*size], chain: chain, dim: dim, step: uint32(step + uint64(i)), key: n.key(step + uint64(i)), from: from - i*blocks, to: end - i*blocks}
 			f.draw()
+			from = end
 		}
 	}
-	// Whole steps go to processors, which then need not wait for one another after each.
-	workers := min(k, len(dst)/4/perWorker, runtime.GOMAXPROCS(0))
+	// Processors get as much of all steps each, and need not wait for one another after each.
+	workers := max(1, min(k*blocks/perWorker, runtime.GOMAXPROCS(0)))
 	var others sync.WaitGroup
 	for w := 1; w < workers; w++ {
-		others.Go(func() { draw(k*w/workers, k*(w+1)/workers) })
+		others.Go(func() { draw(k*blocks*w/workers, k*blocks*(w+1)/workers) })
 	}
-	draw(0, k/max(1, workers))
+	draw(0, k*blocks/workers)
 	others.Wait()
 }
 

@@ -286,6 +286,9 @@ func TestNoiseSplit(t *testing.T) {
 			got := make([]float32, len(want))
 			n.Normals(got, chain, 6)
 			check(fmt.Sprint(procs, " processors"), got)
+			steps := make([]float32, 3*len(want))
+			n.Block(steps, chain, 5, 3)
+			check(fmt.Sprint("a block on ", procs, " processors"), steps[len(want):2*len(want)])
 		}
 		split := make([]float32, len(want))
 		n.Normals(split[:2*dim], chain[:2], 6)
