@@ -204,8 +204,10 @@ func (e *Energy) Refresh() {
 
 // renew tells programs that keep weights that they have changed.
 func (e *Energy) renew() {
-	for _, c := range e.fields {
-		runtime.Renew(c.program)
+	for _, calls := range []map[int]*call{e.fields, e.learns} {
+		for _, c := range calls {
+			runtime.Renew(c.program)
+		}
 	}
 	e.long.stale = true
 }
@@ -288,13 +290,7 @@ func (e *Energy) taking(n int) (*call, error) {
 		return nil, err
 	}
 	c.out[1] = graphs.NewTensor(graphs.Float32, n)
-	var weights []int
-	for i, t := range c.in {
-		if t != nil { // the rest is set with every call
-			weights = append(weights, i)
-		}
-	}
-	runtime.Keep(c.program, weights...)
+	c.keep()
 	return c, nil
 }
 
@@ -329,6 +325,7 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 		if c, err = e.compile(e.learn, n, nil); err != nil {
 			return err
 		}
+		c.keep() // of examples and samples, weights are the same
 		c.in[2] = graphs.Of(make([]float32, 1))
 		c.out = make([]*graphs.Tensor, 1+len(e.params))
 		for i, p := range e.params {

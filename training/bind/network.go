@@ -44,6 +44,17 @@ type call struct {
 	in, out []*graphs.Tensor
 }
 
+// keep says that the inputs that are there already, the weights, stay the same from call to call.
+func (c *call) keep() {
+	var weights []int
+	for i, t := range c.in {
+		if t != nil { // the rest is set with every call
+			weights = append(weights, i)
+		}
+	}
+	runtime.Keep(c.program, weights...)
+}
+
 // compile compiles a model for n examples and fills in the weights, whose
 // inputs are found by name. Examples must not influence one another, and outputs
 // without a batch axis must be sums over them.
