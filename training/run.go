@@ -27,6 +27,10 @@ type Options struct {
 	// checkpoint and [ErrStopped]; ending the context breaks the iteration off.
 	Stop <-chan struct{}
 
+	// Begin, if not nil, is called once, before anything is recorded or saved: after the first iteration, when
+	// programs have settled on providers, or in its place if there is none. What it returns ends the run.
+	Begin func() error
+
 	Recorder Recorder                               // may be nil
 	Pictures func(step int, pics []Picture) error   // may be nil
 	OnStep   func(step int, m Metrics)              // after every iteration; may be nil
@@ -83,6 +87,19 @@ type runner struct {
 	fell int // rollbacks since then
 }
 
+// begin has the run begin, if it has not.
+func (r *runner) begin() error {
+	if r.o.Begin == nil {
+		return nil
+	}
+	begin := r.o.Begin
+	r.o.Begin = nil
+	if err := begin(); err != nil || r.good == nil || r.o.Checkpoints == "" {
+		return err
+	}
+	return checkpoint.Save(r.o.Checkpoints, r.good, checkpoint.Keep{})
+}
+
 func (r *runner) run(ctx context.Context) error {
 	start := time.Now()
 	if r.best = r.o.Best; r.best == 0 {
@@ -93,7 +110,7 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	for r.s.Iteration() < r.o.Steps {
 		if err := r.asked(ctx, start); err != nil {
-			return errors.Join(err, r.save())
+			return errors.Join(err, r.begin(), r.save())
 		}
 		began := time.Now()
 		m, err := r.s.Step(ctx)
@@ -102,6 +119,11 @@ func (r *runner) run(ctx context.Context) error {
 		}
 		if err == nil {
 			err = r.o.Guard.Check(m)
+		}
+		if err == nil || Numeric(err) && ctx.Err() == nil {
+			if err := r.begin(); err != nil {
+				return err
+			}
 		}
 		switch {
 		case err == nil:
@@ -120,7 +142,7 @@ func (r *runner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return r.begin()
 }
 
 // asked reports why the run should end before its time, if it should.
@@ -201,7 +223,7 @@ func (r *runner) save() error {
 	}
 	st.Tensors[bestTensor] = checkpoint.Scalar(r.best)
 	r.good, r.fell = CopyState(st), 0
-	if r.o.Checkpoints == "" {
+	if r.o.Checkpoints == "" || r.o.Begin != nil {
 		return nil
 	}
 	return checkpoint.Save(r.o.Checkpoints, st, checkpoint.Keep{})

@@ -412,3 +412,51 @@ func TestEvaluationError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestBegin: a run begins after its first iteration, before anything is saved or recorded, with a checkpoint of
+// where it started; one that fails in that iteration leaves nothing.
+func TestBegin(t *testing.T) {
+	sick, numeric := errors.New("no such provider"), fmt.Errorf("score: %w", optim.ErrNonFinite)
+	stopped := make(chan struct{})
+	close(stopped)
+	for name, c := range map[string]struct {
+		steps  int
+		stop   chan struct{}
+		fails  error // in the first iteration
+		begin  error
+		want   error
+		begins int
+		saved  []int
+	}{
+		"plain":           {steps: 2, begins: 1, saved: []int{0, 2}},
+		"nothing to do":   {steps: 0, begins: 1, saved: []int{0}},
+		"asked to stop":   {steps: 2, stop: stopped, want: training.ErrStopped, begins: 1, saved: []int{0}},
+		"fails":           {steps: 2, fails: sick, want: sick},
+		"bad numbers":     {steps: 2, fails: numeric, begins: 1, saved: []int{0, 2}},
+		"cannot begin":    {steps: 2, begin: sick, want: sick, begins: 1},
+		"bad and neither": {steps: 2, fails: numeric, begin: sick, want: sick, begins: 1},
+	} {
+		s, rec, begins, failed := newToy(), &recorder{}, 0, false
+		s.fail = func(*toy) error {
+			if failed {
+				return nil
+			}
+			failed = true
+			return c.fails
+		}
+		dir := filepath.Join(t.TempDir(), "checkpoints")
+		saved := func() []int {
+			steps, _ := checkpoint.Steps(dir) // none if there is no folder
+			return steps
+		}
+		err := training.Run(t.Context(), s, training.Options{Steps: c.steps, Checkpoints: dir, SaveEvery: 9, Stop: c.stop, Recorder: rec, Begin: func() error {
+			if begins++; len(saved()) > 0 || rec.steps != nil {
+				t.Errorf("%s: saved %v, recorded %v before the beginning", name, saved(), rec.steps)
+			}
+			return c.begin
+		}})
+		if !errors.Is(err, c.want) || begins != c.begins || !slices.Equal(saved(), c.saved) {
+			t.Errorf("%s: wanted %v, %d beginnings and checkpoints %v, got %v, %d and %v", name, c.want, c.begins, c.saved, err, begins, saved())
+		}
+	}
+}

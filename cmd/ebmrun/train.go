@@ -300,18 +300,25 @@ func (c *common) train(ctx context.Context, f trainFlags) error {
 func (c *common) learn(ctx context.Context, row system, f trainFlags, config runConfig, set *data.Set, j *judge.Judge, jb *job, planned int) error {
 	checkpoints := filepath.Join(f.out, "checkpoints")
 	best := 0.0
-	var run *record.Run
-	if !f.resume {
-		if err := warmUp(ctx, jb); err != nil {
-			return err
+	rec, release := &recorder{}, func() error { return nil }
+	defer func() { release() }()
+	lock := func() error {
+		unlock, err := record.Lock(f.out)
+		if err == nil {
+			release = unlock
 		}
-	}
-	release, err := record.Lock(f.out)
-	if err != nil {
 		return badInput(err)
 	}
-	defer release()
+	remark := func() {
+		for _, r := range append(jb.remarks, dataNotes(set, j)...) {
+			c.say(r)
+		}
+	}
+	var begin func() error
 	if f.resume {
+		if err := lock(); err != nil {
+			return err
+		}
 		b, fallback, err := training.Resume(jb.System, checkpoints)
 		if errors.Is(err, checkpoint.ErrNone) && unbegun(f.out) {
 			err = nil
@@ -323,34 +330,42 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 			c.log.WithError(fallback.Reason).Warnf("the last checkpoint is damaged; going on from iteration %d", fallback.Step)
 		}
 		best = b
-		if run, err = record.Open(f.out, jb.Iteration()); err != nil {
+		if rec.Run, err = record.Open(f.out, jb.Iteration()); err != nil {
 			return err
 		}
 		c.say(fmt.Sprintf("resumed at iteration %d", jb.Iteration()))
+		remark()
 	} else {
-		provider, library := providersOf(jb.reports())
-		m := record.Manifest{
-			Title: row.Name + " on " + config.Head.Source.Data, Version: version(), System: row.Name, Seed: c.seed,
-			Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads, MicroBatch: c.microBatch,
-			Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: slices.Concat(jb.remarks, dataNotes(set, j), reportNotes(jb.reports())),
-		}
-		if run, err = record.Create(f.out, record.Options{Manifest: m, Config: config}); err != nil {
-			return badInput(err)
+		begin = func() (err error) { // when the manifest can say which providers there are
+			if err := lock(); err != nil {
+				return err
+			}
+			remark()
+			provider, library := providersOf(jb.reports())
+			m := record.Manifest{
+				Title: row.Name + " on " + config.Head.Source.Data, Version: version(), System: row.Name, Seed: c.seed,
+				Data: record.Data{Name: set.Name, Hash: set.Hash()}, Provider: provider, Library: library, Threads: c.threads, MicroBatch: c.microBatch,
+				Command: append([]string{"ebmrun"}, os.Args[1:]...), Notes: slices.Concat(jb.remarks, dataNotes(set, j), reportNotes(jb.reports())),
+			}
+			if rec.Run, err = record.Create(f.out, record.Options{Manifest: m, Config: config}); err != nil {
+				return badInput(err)
+			}
+			return nil
 		}
 	}
 	pace := &pace{planned: planned}
-	rec := &recorder{run}
-	defer func() { rec.Close() }()
-	for _, remark := range append(jb.remarks, dataNotes(set, j)...) {
-		c.say(remark)
-	}
+	defer func() {
+		if rec.Run != nil {
+			rec.Close()
+		}
+	}()
 	if jb.Iteration() >= jb.steps {
 		c.say(fmt.Sprintf("all %d iterations are done; --steps N goes further", jb.steps))
 	}
 	p := c.progress(row.Name, jb.Iteration(), jb.steps)
-	err = training.Run(ctx, jb.System, training.Options{
+	err := training.Run(ctx, jb.System, training.Options{
 		Steps: jb.steps, TimeLimit: f.timeLimit, Checkpoints: checkpoints, Guard: jb.guard, Best: best,
-		Stop: c.stopping(), Recorder: rec,
+		Stop: c.stopping(), Begin: begin, Recorder: rec,
 		Pictures: func(step int, pics []training.Picture) error { return paint(rec.Run, step, pics) },
 		OnStep: func(step int, m training.Metrics) {
 			p.step(step, headline(m, j.Name))
@@ -361,6 +376,9 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		Took: pace.took,
 	})
 	p.finish()
+	if rec.Run == nil {
+		return err
+	}
 	if line := pace.estimate(jb.steps); line != "" {
 		c.say(line)
 	}
@@ -411,35 +429,26 @@ type pace struct {
 	spent   time.Duration
 }
 
-func (p *pace) took(d time.Duration) { p.done, p.spent = p.done+1, p.spent+d }
+// took counts an iteration. The first, which compiles, counts only until there are others.
+func (p *pace) took(d time.Duration) {
+	if p.done++; p.done == 2 {
+		p.spent = 0
+	}
+	p.spent += d
+}
 
 // estimate is a line about all planned iterations, "" where the run has them all.
 func (p *pace) estimate(steps int) string {
 	if p.done == 0 || steps >= p.planned {
 		return ""
 	}
-	each := p.spent / time.Duration(p.done)
+	each := p.spent / time.Duration(max(1, p.done-1))
 	whole := (time.Duration(p.planned) * each).Round(time.Second)
 	days := ""
 	if d := whole / (24 * time.Hour); d > 0 {
 		days, whole = fmt.Sprintf("%d days ", d), (whole % (24 * time.Hour)).Round(time.Hour)
 	}
 	return fmt.Sprintf("an iteration takes %v: the %d of these settings would take %s%v", each.Round(time.Millisecond), p.planned, days, whole)
-}
-
-// warmUp does one iteration and takes it back, so that every program has
-// settled on a provider before the manifest says which. Numbers that go bad in it are
-// for the run to meet, which can try again more slowly.
-func warmUp(ctx context.Context, jb *job) error {
-	st, err := jb.Save()
-	if err != nil {
-		return err
-	}
-	st = training.CopyState(st)
-	if _, err := jb.Step(ctx); err != nil && !training.Numeric(err) {
-		return err
-	}
-	return jb.Restore(st)
 }
 
 // providersOf names the providers in use, joined by + where there are several.
