@@ -136,7 +136,7 @@ func chained(b *testing.B, e runtime.Engine, m *onnxmodels.Model, batch, k int) 
 		return g
 	}
 	short := min(k, 2)
-	p, err := e.Compile(b.Context(), build(k), runtime.Options{Provider: enginetest.Provider(), ProviderOptions: enginetest.ProviderOptions(), Probe: &runtime.Probe{
+	p, err := e.Compile(b.Context(), build(k), runtime.Options{Provider: enginetest.Provider(), ProviderOptions: enginetest.ProviderOptions(), Repeats: true, Probe: &runtime.Probe{
 		Model: build(short),
 		Inputs: func(in []*graphs.Tensor) []*graphs.Tensor {
 			n := len(in[1].F32()) / k * short

@@ -234,6 +234,9 @@ func (p *program) Describe() Report {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.report
+	if prog := p.open[r.Provider]; prog != nil {
+		r.Capture = Describe(prog).Capture
+	}
 	r.Calls, r.Busy = p.calls.Load(), time.Duration(p.busy.Load())
 	return r
 }

@@ -103,6 +103,7 @@ func (x *examination) program(ctx context.Context, provider string) (Program, er
 		return x.p.compile(ctx, provider)
 	}
 	o := x.p.options(provider)
+	o.Repeats = false
 	o.Split = x.p.o.Probe.Split
 	prog, err := x.p.b.Compile(ctx, x.m, o)
 	if err == nil {
@@ -156,7 +157,9 @@ func (x *examination) examine(ctx context.Context, provider string) Verdict {
 	if err != nil {
 		return fail("%v", strings.TrimPrefix(err.Error(), "provider "+provider+": "))
 	}
-	placed, err := x.p.b.Placement(ctx, x.m, x.p.options(provider), x.feed)
+	once := x.p.options(provider)
+	once.Repeats = false
+	placed, err := x.p.b.Placement(ctx, x.m, once, x.feed)
 	if err != nil {
 		return fail("%v", err)
 	}
@@ -393,6 +396,14 @@ func tolerance(t graphs.DType) float64 {
 		return 0.15
 	}
 	return 0
+}
+
+// Agree reports how two outputs of the same graph are further apart than those of two providers may be.
+func Agree(want, got *graphs.Tensor) error {
+	if d, limit := distance(want, got, tolerance(want.Type)), tolerance(want.Type); !(d <= limit) {
+		return fmt.Errorf("relative distance %.2g, wanted at most %.2g", d, limit)
+	}
+	return nil
 }
 
 // distance is ‖got − want‖ / ‖want‖, which may be at most limit. Elements that are not

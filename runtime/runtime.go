@@ -119,6 +119,10 @@ type Options struct {
 	// side, one thread each.
 	Split *Split
 
+	// Repeats says that calls will be repeated, see [Repeat]: a provider that can captures
+	// such a call, on the first of them, and starts it as one from then on.
+	Repeats bool
+
 	// Most, if not 0, is how many examples of a batch with a Split are computed at once
 	// at most: more parts, one after another, and the memory of one of them.
 	Most int
@@ -157,6 +161,10 @@ type Report struct {
 	// Candidates are the providers that were compared, also those remembered from
 	// an earlier run.
 	Candidates []Verdict `json:"candidates,omitempty"`
+
+	// Capture is "captured" if repeated calls are started as one, else why not; empty
+	// where none have been made or the provider has no such thing.
+	Capture string `json:"capture,omitempty"`
 
 	// Calls and Busy count the finished calls and the time spent in them.
 	Calls int64         `json:"calls,omitempty"`

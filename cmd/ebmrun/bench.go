@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,9 @@ type measurement struct {
 	PeakMB    float64    `json:"peak_mb"`     // largest resident size of the process, 0 where the system does not tell
 	Provider  string     `json:"provider"`
 	Fused     bool       `json:"fused"`
-	First     float64    `json:"first_step_s"` // from the start of the process to the end of the first step, 0 where the system does not tell
-	GFLOP     float64    `json:"gflop"`        // 10⁹ operations of convolutions and matrix products in a step, 0 if not counted
+	Capture   string     `json:"capture,omitempty"` // whether the provider starts a call of many steps as one, or why not
+	First     float64    `json:"first_step_s"`      // from the start of the process to the end of the first step, 0 where the system does not tell
+	GFLOP     float64    `json:"gflop"`             // 10⁹ operations of convolutions and matrix products in a step, 0 if not counted
 }
 
 type benchFlags struct {
@@ -142,6 +144,9 @@ func (c *common) bench(ctx context.Context, name string, f benchFlags) error {
 	if m.Fused {
 		how = "fused"
 	}
+	if m.Capture != "" {
+		how += ", " + m.Capture
+	}
 	if f.first {
 		_, err = fmt.Fprintf(c.out, "%s: first step after %.2f s, provider %s\n", m.Workload, m.First, m.Provider)
 		return err
@@ -239,6 +244,9 @@ func measure(ctx context.Context, w workload, e runtime.Engine, o runtime.Option
 	}
 	times, err := best.run(chains)
 	m.Provider, _ = providersOf(best.reports())
+	for _, r := range best.reports() {
+		m.Capture = cmp.Or(r.Capture, m.Capture)
+	}
 	if err := errors.Join(err, best.close()); err != nil {
 		return nil, err
 	}

@@ -488,6 +488,9 @@ func reportNotes(reports map[string]runtime.Report) (lines []string) {
 		if r.Reason != "" {
 			line += " (" + r.Reason + ")"
 		}
+		if r.Capture != "" {
+			line += ", " + r.Capture
+		}
 		lines = append(lines, line)
 	}
 	return lines

@@ -8,6 +8,7 @@ package ort
 #include <stdint.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 // The library's table of functions, which only grows at its end. The binding wraps
 // most of it; these few it does not, or not for memory of a device.
@@ -16,8 +17,6 @@ enum {
 	CREATE_TENSOR_AS_ORT_VALUE = 48,
 	GET_TENSOR_MUTABLE_DATA = 51,
 	CREATE_MEMORY_INFO = 68,
-	ALLOCATOR_FREE = 76,
-	GET_ALLOCATOR_WITH_DEFAULT_OPTIONS = 78,
 	RELEASE_STATUS = 93,
 	RELEASE_MEMORY_INFO = 94,
 	RELEASE_VALUE = 96,
@@ -28,8 +27,7 @@ enum {
 	RELEASE_IO_BINDING = 135,
 	BIND_INPUT = 136,
 	BIND_OUTPUT = 137,
-	BIND_OUTPUT_TO_DEVICE = 138,
-	GET_BOUND_OUTPUT_VALUES = 140,
+	ADD_RUN_CONFIG_ENTRY = 165,
 	ADD_EXTERNAL_INITIALIZERS = 210,
 };
 
@@ -56,10 +54,9 @@ static status *ort_bind(int what, void *b, const char *name, void *value) {
 static status *ort_run(void *session, void *options, void *b) {
 	return ((status *(*)(void *, void *, void *))api[RUN_WITH_BINDING])(session, options, b);
 }
-// ort_tensor makes a tensor of float32 in memory of an allocator and gives its address.
-static status *ort_tensor(void *alloc, const int64_t *dims, size_t rank, void **value, void **data) {
-	const int float32 = 1;
-	status *s = ((status *(*)(void *, const int64_t *, size_t, int, void **))api[CREATE_TENSOR_AS_ORT_VALUE])(alloc, dims, rank, float32, value);
+// ort_tensor makes a tensor in memory of an allocator and gives its address.
+static status *ort_tensor(void *alloc, const int64_t *dims, size_t rank, int type, void **value, void **data) {
+	status *s = ((status *(*)(void *, const int64_t *, size_t, int, void **))api[CREATE_TENSOR_AS_ORT_VALUE])(alloc, dims, rank, type, value);
 	return s != NULL ? s : ((status *(*)(void *, void **))api[GET_TENSOR_MUTABLE_DATA])(*value, data);
 }
 static status *ort_allocator(void *session, void *memory, void **out) {
@@ -68,19 +65,29 @@ static status *ort_allocator(void *session, void *memory, void **out) {
 static status *ort_initializers(void *options, const char *const *names, void *const *values, size_t n) {
 	return ((status *(*)(void *, const char *const *, void *const *, size_t))api[ADD_EXTERNAL_INITIALIZERS])(options, names, values, n);
 }
-// ort_output gives the value bound to output i, to be released.
-static status *ort_output(void *b, size_t i, void **value) {
-	void *alloc, **values = NULL;
-	size_t n = 0;
-	status *s = ((status *(*)(void **))api[GET_ALLOCATOR_WITH_DEFAULT_OPTIONS])(&alloc);
-	if (s == NULL) s = ((status *(*)(void *, void *, void ***, size_t *))api[GET_BOUND_OUTPUT_VALUES])(b, alloc, &values, &n);
-	if (s != NULL) return s;
-	*value = NULL;
-	for (size_t j = 0; j < n; j++) {
-		if (j == i) *value = values[j]; else ort_release(RELEASE_VALUE, values[j]);
+static status *ort_run_config(void *options, const char *key, const char *value) {
+	return ((status *(*)(void *, const char *, const char *))api[ADD_RUN_CONFIG_ENTRY])(options, key, value);
+}
+
+// Memory of a device is copied to and from by the runtime that the provider's library is linked to.
+static int (*device_copy)(void *, const void *, size_t, int);
+static int (*device_wait)(void *);
+static int ort_load_copy(const char *provider) {
+	void *lib = dlopen(provider, RTLD_LAZY | RTLD_NOLOAD);
+	if (lib == NULL) return 0;
+	device_copy = (int (*)(void *, const void *, size_t, int))dlsym(lib, "cudaMemcpy");
+	device_wait = (int (*)(void *))dlsym(lib, "cudaStreamSynchronize");
+	return device_copy != NULL && device_wait != NULL;
+}
+// ort_copy returns when all of it is there: a copy to a device may be under way when cudaMemcpy returns.
+static int ort_copy(int device, void *dst, const void *src, size_t n) {
+	const int either_way = 4;
+	if (device) {
+		int failed = device_copy(dst, src, n, either_way);
+		return failed ? failed : device_wait(NULL);
 	}
-	((status *(*)(void *, void *))api[ALLOCATOR_FREE])(alloc, values);
-	return NULL;
+	memcpy(dst, src, n);
+	return 0;
 }
 */
 import "C"
@@ -89,6 +96,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -97,7 +105,6 @@ import (
 	onnx "github.com/yalue/onnxruntime_go"
 
 	"ebmrun/graphs"
-	"ebmrun/runtime"
 )
 
 // apiVersion is the version of the library's interface that the binding asks for.
@@ -145,167 +152,18 @@ func handle(object any, fields ...string) unsafe.Pointer {
 	return v.UnsafePointer()
 }
 
-// Repeat implements runtime.Repeater. Where the provider computes in memory of its
-// own, the state stays there, and what is new in a call is drawn and copied while
-// the call before runs.
-func (p *program) Repeat(ctx context.Context, in, out []*graphs.Tensor, r runtime.Repetition) error {
-	if p.memory == "" || r.Calls == 1 {
-		return runtime.Repeat(ctx, struct{ runtime.Program }{p}, in, out, r)
-	}
-	return p.resident(ctx, in, out, r)
-}
-
-// resident makes the calls of r on two bindings that take turns: while one runs,
-// the other is fed.
-func (p *program) resident(ctx context.Context, in, out []*graphs.Tensor, r runtime.Repetition) (err error) {
-	if err := errors.Join(loadAPI(), p.sig.Check(in, out)); err != nil {
-		return err
-	}
-	p.running.RLock()
-	defer p.running.RUnlock()
-	if p.closed {
-		return runtime.ErrClosed
-	}
-	stop, err := (*stopper)(nil).watch(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop.destroy()
-	var turns [2]*bound
-	for i := range turns {
-		turns[i] = &bound{p: p, session: handle(p.session, "s", "ortSession")}
-		defer turns[i].close()
-		if err := turns[i].tie(in, out, r); err != nil {
-			return err
-		}
-	}
-	feed := func(call int) error {
-		if r.Fresh < 0 || call == r.Calls {
-			return nil
-		}
-		b := turns[call%2]
-		if err := r.Next(call, b.fresh); err != nil {
-			return err
-		}
-		return b.refresh(r.Fresh)
-	}
-	if err := errors.Join(feed(0), turns[0].input(r.To, in[r.To])); err != nil {
-		return err
-	}
-	for call := range r.Calls {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b, next := turns[call%2], turns[(call+1)%2]
-		if call == r.Calls-1 {
-			if err := b.output(r.From, out[r.From]); err != nil {
-				return err
-			}
-		}
-		fed := make(chan error, 1)
-		go func() { fed <- feed(call + 1) }()
-		err := b.run(ctx, stop)
-		if err == nil && r.Done != nil {
-			err = r.Done(call)
-		}
-		if err = errors.Join(err, <-fed); err != nil {
-			return err
-		}
-		if call < r.Calls-1 {
-			if err := b.hand(next, p.sig.Inputs[r.To].Name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // bound is a session's inputs and outputs tied to memory. The library copies an
 // input to where it is computed with when it is tied.
 type bound struct {
 	p             *program
 	session, io   unsafe.Pointer
-	memory        unsafe.Pointer // of the device
-	fresh         *graphs.Tensor // in staging, or the program's own
-	staging       staging
 	inputs, views []*view // views: those of outputs that are fetched here
 }
 
-// staging is a tensor in memory that the device reads by itself.
-type staging struct{ allocator, value unsafe.Pointer }
-
-// stage makes room for an input that is new in each call: where the provider has it,
-// in memory that the device reads by itself, which is several times faster.
-func (b *bound) stage(like *graphs.Tensor) error {
-	b.fresh = graphs.NewTensor(like.Type, like.Dims...)
-	name := stagings[b.p.memory]
-	if name == "" || like.Type != graphs.Float32 || like.Len() == 0 || len(like.Dims) == 0 {
-		return nil
-	}
-	var memory, data unsafe.Pointer
-	text := C.CString(name)
-	defer C.free(unsafe.Pointer(text))
-	if err := failure(C.ort_memory(text, &memory)); err != nil {
-		return err
-	}
-	defer C.ort_release(C.RELEASE_MEMORY_INFO, memory)
-	if err := failure(C.ort_allocator(b.session, memory, &b.staging.allocator)); err != nil {
-		return err
-	}
-	dims := make([]C.int64_t, len(like.Dims))
-	for i, d := range like.Dims {
-		dims[i] = C.int64_t(d)
-	}
-	if err := failure(C.ort_tensor(b.staging.allocator, &dims[0], C.size_t(len(dims)), &b.staging.value, &data)); err != nil {
-		return err
-	}
-	b.fresh.Data = unsafe.Slice((*float32)(data), like.Len())
-	return nil
-}
-
-// refresh ties what has been written to fresh.
-func (b *bound) refresh(i int) error {
-	if b.staging.value != nil {
-		return b.bind(C.BIND_INPUT, b.p.sig.Inputs[i].Name, b.staging.value)
-	}
-	return b.input(i, b.fresh)
-}
-
-// open makes the binding.
-func (b *bound) open() error {
-	memory := C.CString(b.p.memory)
-	defer C.free(unsafe.Pointer(memory))
-	if err := failure(C.ort_binding(b.session, &b.io)); err != nil {
-		return err
-	}
-	return failure(C.ort_memory(memory, &b.memory))
-}
-
-// tie ties what stays the same over the calls of r. The state is the last of the
-// outputs.
-func (b *bound) tie(in, out []*graphs.Tensor, r runtime.Repetition) error {
-	if err := b.open(); err != nil {
-		return err
-	}
-	for i, t := range in {
-		if i == r.Fresh {
-			if err := b.stage(t); err != nil {
-				return err
-			}
-		} else if i != r.To {
-			if err := b.input(i, t); err != nil {
-				return err
-			}
-		}
-	}
-	for i, t := range out {
-		if i != r.From {
-			if err := b.output(i, t); err != nil {
-				return err
-			}
-		}
-	}
-	return b.bind(C.BIND_OUTPUT_TO_DEVICE, b.p.sig.Outputs[r.From].Name, b.memory)
+// open makes a binding of p's session.
+func (p *program) open() (*bound, error) {
+	b := &bound{p: p, session: handle(p.session, "s", "ortSession")}
+	return b, failure(C.ort_binding(b.session, &b.io))
 }
 
 func (b *bound) bind(what C.int, name string, value unsafe.Pointer) error {
@@ -344,10 +202,10 @@ func hold(views []*view, v *view) []*view {
 	return append(views, v)
 }
 
-func (b *bound) run(ctx context.Context, stop *stopper) error {
+func (b *bound) run(ctx context.Context, o *onnx.RunOptions) error {
 	var options unsafe.Pointer
-	if stop != nil {
-		options = handle(stop.opts, "o")
+	if o != nil {
+		options = handle(o, "o")
 	}
 	if err := failure(C.ort_run(b.session, options, b.io)); err != nil {
 		if cerr := ctx.Err(); cerr != nil {
@@ -363,30 +221,115 @@ func (b *bound) run(ctx context.Context, stop *stopper) error {
 	return nil
 }
 
-// hand ties the state that b has left to an input of next.
-func (b *bound) hand(next *bound, input string) error {
-	var value unsafe.Pointer
-	if err := failure(C.ort_output(b.io, C.size_t(len(b.p.outputs)-1), &value)); err != nil {
-		return err
-	}
-	defer C.ort_release(C.RELEASE_VALUE, value)
-	return next.bind(C.BIND_INPUT, input, value)
-}
-
 func (b *bound) close() {
-	if b.io != nil {
-		C.ort_release(C.RELEASE_IO_BINDING, b.io)
-	}
-	if b.memory != nil {
-		C.ort_release(C.RELEASE_MEMORY_INFO, b.memory)
-	}
-	if b.staging.value != nil {
-		C.ort_release(C.RELEASE_VALUE, b.staging.value)
-	}
-	if b.staging.allocator != nil {
-		C.ort_release(C.RELEASE_ALLOCATOR, b.staging.allocator)
-	}
+	release(C.RELEASE_IO_BINDING, b.io)
 	for _, v := range slices.Concat(b.inputs, b.views) {
 		v.release()
 	}
+}
+
+// runOptions are those of a run that is captured as graph, or replays it, of a run that is neither for
+// graph "-1". A session that captures nothing ignores this.
+func runOptions(graph string) (*onnx.RunOptions, error) {
+	o, err := onnx.NewRunOptions()
+	if err != nil || graph == "" {
+		return o, err
+	}
+	if err := loadAPI(); err != nil {
+		o.Destroy()
+		return nil, err
+	}
+	key, value := C.CString("gpu_graph_id"), C.CString(graph)
+	defer C.free(unsafe.Pointer(key))
+	defer C.free(unsafe.Pointer(value))
+	if err := failure(C.ort_run_config(handle(o, "o"), key, value)); err != nil {
+		o.Destroy()
+		return nil, err
+	}
+	return o, nil
+}
+
+// A buffer is a tensor in memory of an allocator of the library, which does not move.
+type buffer struct {
+	value, data unsafe.Pointer
+	size        int  // bytes
+	device      bool // not the processor's memory
+}
+
+// buffer makes one with room for a tensor like t.
+func (p *program) buffer(allocator unsafe.Pointer, t *graphs.Tensor, device bool) (*buffer, error) {
+	b := &buffer{size: t.Len() * t.Type.Bits() / 8, device: device}
+	dims := make([]C.int64_t, len(t.Dims)+1) // one more, so that there is a first
+	for i, d := range t.Dims {
+		dims[i] = C.int64_t(d)
+	}
+	return b, failure(C.ort_tensor(allocator, &dims[0], C.size_t(len(t.Dims)), C.int(t.Type), &b.value, &b.data))
+}
+
+func (b *buffer) load(t *graphs.Tensor) error { return b.copy(b.data, address(t), b.size) }
+
+func (b *buffer) store(t *graphs.Tensor) error { return b.copy(address(t), b.data, b.size) }
+
+func (b *buffer) copy(dst, src unsafe.Pointer, n int) error {
+	device := C.int(0)
+	if b.device {
+		device = 1
+	}
+	if n == 0 {
+		return nil
+	}
+	if code := C.ort_copy(device, dst, src, C.size_t(n)); code != 0 {
+		return fmt.Errorf("copying %d bytes to or from the device: CUDA error %d", n, code)
+	}
+	return nil
+}
+
+func address(t *graphs.Tensor) unsafe.Pointer { return reflect.ValueOf(t.Data).UnsafePointer() }
+
+// allocator makes the one of memory by the library's name.
+func (p *program) allocator(name string) (unsafe.Pointer, error) {
+	var memory, allocator unsafe.Pointer
+	text := C.CString(name)
+	defer C.free(unsafe.Pointer(text))
+	if err := failure(C.ort_memory(text, &memory)); err != nil {
+		return nil, err
+	}
+	defer C.ort_release(C.RELEASE_MEMORY_INFO, memory)
+	err := failure(C.ort_allocator(handle(p.session, "s", "ortSession"), memory, &allocator))
+	return allocator, err
+}
+
+func release(what C.int, p unsafe.Pointer) {
+	if p != nil {
+		C.ort_release(what, p)
+	}
+}
+
+// loadCopy finds the functions that copy to and from the memory of a provider.
+func loadCopy(provider string) error {
+	path := filepath.Join(filepath.Dir(loaded.Path), "libonnxruntime_providers_"+provider+".so")
+	text := C.CString(path)
+	defer C.free(unsafe.Pointer(text))
+	if C.ort_load_copy(text) == 0 {
+		return fmt.Errorf("%s is not linked to a libcudart that can be shared", path)
+	}
+	return nil
+}
+
+// free frees a loop's memory.
+func (l *loop) free() {
+	for _, b := range l.buffers {
+		release(C.RELEASE_VALUE, b.value)
+	}
+	for _, a := range l.memories {
+		release(C.RELEASE_ALLOCATOR, a)
+	}
+}
+
+func (b *bound) bindInput(i int, to *buffer) error {
+	return b.bind(C.BIND_INPUT, b.p.sig.Inputs[i].Name, to.value)
+}
+
+func (b *bound) bindOutput(i int, to *buffer) error {
+	return b.bind(C.BIND_OUTPUT, b.p.sig.Outputs[i].Name, to.value)
 }

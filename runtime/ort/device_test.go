@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	onnx "github.com/yalue/onnxruntime_go"
+
 	"ebmrun/graphs"
 	"ebmrun/runtime"
 	"ebmrun/runtime/enginetest"
@@ -43,7 +45,7 @@ func TestRepeat(t *testing.T) {
 	if m := memories[provider]; m != "" {
 		memory = m
 	}
-	compiled := enginetest.Compile(t, e, decay(t), runtime.Options{Provider: provider}).(*program)
+	compiled := enginetest.Compile(t, e, decay(t), runtime.Options{Provider: provider, ProviderOptions: enginetest.ProviderOptions(), Repeats: true}).(*program)
 	for _, calls := range []int{1, 2, 3, 8} {
 		var ends [2][]float32
 		var seen [2][]float32
@@ -74,6 +76,9 @@ func TestRepeat(t *testing.T) {
 		}
 		if !slices.Equal(ends[0], ends[1]) || !slices.Equal(seen[0], seen[1]) {
 			t.Errorf("%d calls: one by one %v %v, resident %v %v", calls, ends[0], seen[0], ends[1], seen[1])
+		}
+		if capture := compiled.Describe().Capture; calls > 1 && provider == runtime.CUDA && capture != Captured {
+			t.Errorf("%d calls: %s", calls, capture)
 		}
 		if calls == 1 && ends[1][0] != 0.5 {
 			t.Errorf("one call: wanted 0.5, got %v", ends[1][0])
@@ -142,6 +147,43 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestRepeatOtherwise: what is kept for repeated calls serves none of another kind.
+func TestRepeatOtherwise(t *testing.T) {
+	e := engineFor(t)
+	p := enginetest.Compile(t, e, decay(t), runtime.Options{Provider: enginetest.Provider(), ProviderOptions: enginetest.ProviderOptions(), Repeats: true}).(*program)
+	if p.memory == "" {
+		p.memory = processor
+	}
+	x, y := graphs.Of([]float32{1, 2, 3, 4, 5, 6}, 3, 2), graphs.NewTensor(graphs.Float32, 3, 2)
+	rest := []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 3), graphs.NewTensor(graphs.Float32)}
+	for _, c := range []struct {
+		a     float32
+		fresh int
+	}{{0.5, 2}, {0.5, -1}, {2, 2}, {0, 2}, {2, -1}} {
+		noise, last := graphs.Of([]float32{1, 1, 1, 1, 1, 1}, 3, 2), float32(1)
+		if c.fresh >= 0 {
+			last = 2
+		}
+		err := runtime.Repeat(t.Context(), p, []*graphs.Tensor{x, graphs.Of([]float32{c.a}), noise}, []*graphs.Tensor{rest[0], y, rest[1]}, runtime.Repetition{
+			Calls: 2, From: 1, To: 0, Fresh: c.fresh,
+			Next: func(call int, t *graphs.Tensor) error {
+				for i := range t.F32() {
+					t.F32()[i] = 1 + float32(call)
+				}
+				return nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range x.F32() {
+			if want := (v*c.a+1)*c.a + last; y.F32()[i] != want {
+				t.Errorf("times %g, fresh input %d: %g became %g, wanted %g", c.a, c.fresh, v, y.F32()[i], want)
+			}
+		}
+	}
+}
+
 func TestRepeatStops(t *testing.T) {
 	e := engineFor(t)
 	p := enginetest.Compile(t, e, decay(t), runtime.Options{}).(*program)
@@ -182,6 +224,78 @@ func TestRepeatStops(t *testing.T) {
 	err := runtime.Repeat(t.Context(), p, nil, nil, runtime.Repetition{Calls: 1, From: 7})
 	if err == nil {
 		t.Error("a state from output 7: no error")
+	}
+}
+
+// TestProve: a captured call is believed if it does what a plain one does, on what it was captured with and on
+// other inputs. On the CPU provider's own memory a call is captured by a function here.
+func TestProve(t *testing.T) {
+	e := engineFor(t)
+	six := func() *graphs.Tensor { return graphs.NewTensor(graphs.Float32, 3, 2) }
+	in := []*graphs.Tensor{graphs.Of([]float32{1, 2, 3, 4, 5, 6}, 3, 2), graphs.Of([]float32{0.5}), six()}
+	out := []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 3), six(), graphs.NewTensor(graphs.Float32)}
+	r := runtime.Repetition{Calls: 2, From: 1, To: 0, Fresh: 2, Next: func(call int, t *graphs.Tensor) error {
+		for i := range t.F32() {
+			t.F32()[i] = float32(call + i)
+		}
+		return nil
+	}}
+	type capture = func(l *loop, turn, times int, plain func() error) error
+	// frozen gives, from the second replay on, what the first gave.
+	first := map[int][]*graphs.Tensor{}
+	frozen := func(l *loop, turn, times int, plain func() error) error {
+		for i, b := range l.turns[turn].out {
+			if times == 1 {
+				continue
+			}
+			if err := b.load(first[turn][i]); err != nil {
+				return err
+			}
+		}
+		if times > 1 {
+			return nil
+		}
+		err := plain()
+		for i, b := range l.turns[turn].out {
+			end := graphs.NewTensor(graphs.Float32, out[i].Dims...)
+			err = errors.Join(err, b.store(end))
+			first[turn] = append(first[turn], end)
+		}
+		return err
+	}
+	for name, c := range map[string]struct {
+		replay capture
+		wrong  string
+	}{
+		"right":   {func(_ *loop, _, _ int, plain func() error) error { return plain() }, ""},
+		"nothing": {func(*loop, int, int, func() error) error { return nil }, "of a captured call: relative distance +Inf"},
+		"frozen":  {frozen, "of a captured call: relative distance"},
+		"failing": {func(*loop, int, int, func() error) error { return errors.New("900") }, "900"},
+	} {
+		p := enginetest.Compile(t, e, decay(t), runtime.Options{Provider: runtime.CPU}).(*program)
+		p.memory = processor
+		if err := loadAPI(); err != nil {
+			t.Fatal(err)
+		}
+		l, err := p.newLoop(in, out, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times, plain := [2]int{}, l.call
+		l.call = func(ctx context.Context, turn int, o *onnx.RunOptions) error {
+			if o == nil {
+				return plain(ctx, turn, nil)
+			}
+			times[turn]++
+			return c.replay(l, turn, times[turn], func() error { return plain(ctx, turn, nil) })
+		}
+		wrong, err := l.prove(t.Context(), in, out, r)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if c.wrong == "" && wrong != nil || c.wrong != "" && (wrong == nil || !strings.Contains(wrong.Error(), c.wrong)) {
+			t.Errorf("%s: wanted %q, got %v", name, c.wrong, wrong)
+		}
 	}
 }
 

@@ -83,8 +83,11 @@ func open(library string) (*engine, error) {
 // it is not the processor's.
 var memories = map[string]string{runtime.CUDA: "Cuda", runtime.TensorRT: "Cuda"}
 
+// processor is their name of the processor's own.
+const processor = "Cpu"
+
 // stagings are those of memory that such a device reads by itself.
-var stagings = map[string]string{"Cuda": "CudaPinned", "Cpu": "Cpu"}
+var stagings = map[string]string{"Cuda": "CudaPinned", processor: processor}
 
 // engine is the [runtime.Backend] of the loaded library.
 type engine struct{}
@@ -149,35 +152,64 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 	}
 	p := &program{sig: sig, memory: memories[strings.ToLower(o.Provider)], types: nodeTypes(m.Graph), calls: make(chan *call, maxCalls)}
 	p.inputs, p.outputs = newSlots(sig.Inputs), newSlots(sig.Outputs)
-	err = keepSignalStack(func() error {
-		opts, err := sessionOptions(o, profile)
-		if err != nil {
-			return err
+	session := func(o runtime.Options) error {
+		if p.memory != "" {
+			device.RLock()
+			defer device.RUnlock()
 		}
-		defer opts.Destroy()
-		done, err := hand(opts, large)
-		defer done()
-		if err != nil {
-			return err
-		}
-		for key, value := range leftOut(m.Graph, o) {
-			if err := opts.AddSessionConfigEntry(key, value); err != nil {
+		return keepSignalStack(func() error {
+			opts, err := sessionOptions(o, profile)
+			if err != nil {
 				return err
 			}
-		}
-		p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
-		if err != nil {
-			return fmt.Errorf("graph %q: %w", m.Graph.Name, kernelError(p.types, plain(err)))
-		}
-		return nil
-	})
-	if err != nil {
+			defer opts.Destroy()
+			done, err := hand(opts, large)
+			defer done()
+			if err != nil {
+				return err
+			}
+			for key, value := range leftOut(m.Graph, o) {
+				if err := opts.AddSessionConfigEntry(key, value); err != nil {
+					return err
+				}
+			}
+			p.session, err = onnx.NewDynamicAdvancedSessionWithONNXData(data, names(sig.Inputs), names(sig.Outputs), opts)
+			if err != nil {
+				return fmt.Errorf("graph %q: %w", m.Graph.Name, kernelError(p.types, plain(err)))
+			}
+			return nil
+		})
+	}
+	if err := p.start(o, session); err != nil {
 		return nil, err
 	}
 	// A program that nobody closes is closed when it is collected: the collector
 	// ends the process over memory that is still pinned.
 	goruntime.SetFinalizer(p, func(p *program) { p.Close() })
 	return p, nil
+}
+
+// start makes the session of p: one that captures repeated calls where that is asked for and possible.
+func (p *program) start(o runtime.Options, session func(runtime.Options) error) (err error) {
+	if p.captures = asked(o)[graphOption] == "1"; !p.captures {
+		return session(o)
+	}
+	if p.plain, err = runOptions(notCaptured); err != nil {
+		return err
+	}
+	not := o
+	not.ProviderOptions = maps.Clone(o.ProviderOptions)
+	if not.ProviderOptions == nil {
+		not.ProviderOptions = map[string]string{}
+	}
+	not.ProviderOptions[graphOption] = "0"
+	if err := session(o); err != nil { // as where a node is not the provider's
+		p.capture.Store("not captured: " + err.Error())
+		return session(not)
+	}
+	p.capturing = true
+	p.again = func() error { return errors.Join(p.session.Destroy(), session(not)) }
+	return nil
 }
 
 // plain is the library's text on one line, without the binding's preface.
@@ -267,6 +299,9 @@ func sessionOptions(o runtime.Options, profile string) (*onnx.SessionOptions, er
 	return opts, nil
 }
 
+// graphOption is the CUDA provider's option to start the kernels of a graph as one.
+const graphOption = "enable_cuda_graph"
+
 // asked is what a provider is asked for: what right numbers and o take, and
 // Options.ProviderOptions over that.
 func asked(o runtime.Options) map[string]string {
@@ -283,6 +318,9 @@ func asked(o runtime.Options) map[string]string {
 		all["load_config"] = fmt.Sprintf(`{"CPU": {"INFERENCE_PRECISION_HINT": %q}}`, cmp.Or(hint, "f32"))
 	case runtime.CUDA:
 		all["use_tf32"] = "0" // tensor cores would round float32 to 10 bits
+		if o.Repeats {
+			all[graphOption] = "1"
+		}
 	}
 	maps.Copy(all, o.ProviderOptions)
 	return all

@@ -4,7 +4,6 @@ package ort
 
 import (
 	"context"
-	"errors"
 
 	"ebmrun/graphs"
 )
@@ -68,14 +67,14 @@ func (p *program) runKept(ctx context.Context, in, out []*graphs.Tensor) (done b
 		results[i] = graphs.NewTensor(p.sig.Outputs[i].Type, dims...)
 	}
 	if k.b == nil {
-		b := &bound{p: p, session: handle(p.session, "s", "ortSession")}
-		if err := errors.Join(loadAPI(), b.open()); err != nil {
-			b.close()
+		if err := loadAPI(); err != nil {
 			return true, err
 		}
-		k.b = b
+		if k.b, err = p.open(); err != nil {
+			return true, err
+		}
 	}
-	if k.stop, err = k.stop.watch(ctx); err != nil {
+	if k.stop, err = k.stop.watch(ctx, p.captures); err != nil {
 		return true, err
 	}
 	return true, k.run(ctx, in, out, results)
@@ -119,7 +118,7 @@ func (k *kept) run(ctx context.Context, in, out, results []*graphs.Tensor) error
 			return err
 		}
 	}
-	if err := k.b.run(ctx, k.stop); err != nil {
+	if err := k.b.run(ctx, k.b.p.options(k.stop)); err != nil {
 		return err
 	}
 	copy(out, results)

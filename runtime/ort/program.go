@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	onnx "github.com/yalue/onnxruntime_go"
 
@@ -23,16 +24,31 @@ type program struct {
 	sig             *runtime.Signature
 	types           map[string]graphs.DType // of nodes, for the words of errors
 	session         *onnx.DynamicAdvancedSession
-	memory          string // that the provider computes in, "" if it is the processor's
+	memory          string           // that the provider computes in, "" if it is the processor's
+	plain           *onnx.RunOptions // of calls that nothing stops, nil for the library's own
 	inputs, outputs []slot
 
 	calls chan *call // idle ones
+
+	captures  bool // whether a session that captures calls was asked for
+	alone     sync.Mutex
+	loop      *loop        // of repeated calls
+	loops     int          // phases of loops so far
+	capturing bool         // whether the session captures calls
+	again     func() error // makes the session anew, one that captures nothing; nil after the first capture
+	capture   atomic.Value // a string: what became of capturing
 
 	keeping sync.Mutex
 	kept    *kept // inputs that stay where they are computed with; nil if there are none
 
 	running sync.RWMutex // held for reading during a call, for writing to close
 	closed  bool
+}
+
+// Describe implements runtime.Describer: what a session does about repeated calls.
+func (p *program) Describe() runtime.Report {
+	capture, _ := p.capture.Load().(string)
+	return runtime.Report{Capture: capture}
 }
 
 func (p *program) Inputs() []*graphs.Value  { return p.sig.Inputs }
@@ -88,12 +104,13 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) (err error)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	defer p.guard()()
 	if done, err := p.runKept(ctx, in, out); done {
 		return err
 	}
 	c := p.takeCall()
 	defer p.giveCall(c)
-	if c.stop, err = c.stop.watch(ctx); err != nil {
+	if c.stop, err = c.stop.watch(ctx, p.captures); err != nil {
 		return err
 	}
 	for i, t := range in {
@@ -122,7 +139,7 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) (err error)
 		c.views = append(c.views, v)
 		c.out[i], c.tensors[i] = v, t
 	}
-	err = p.session.RunWithOptions(c.in, c.out, c.stop.options())
+	err = p.session.RunWithOptions(c.in, c.out, p.options(c.stop))
 	return p.finish(ctx, c, out, err)
 }
 
@@ -163,7 +180,12 @@ func (p *program) Close() error {
 		return nil
 	}
 	p.closed = true
+	defer p.guard()()
 	p.drop()
+	p.endLoop()
+	if p.plain != nil {
+		p.plain.Destroy()
+	}
 	for {
 		select {
 		case c := <-p.calls:
@@ -191,8 +213,8 @@ type stopper struct {
 }
 
 // watch returns a stopper for ctx: s, if it is for the same context; nil if ctx
-// never ends.
-func (s *stopper) watch(ctx context.Context) (*stopper, error) {
+// never ends. What a session that captures runs with it is plain.
+func (s *stopper) watch(ctx context.Context, captures bool) (*stopper, error) {
 	done := ctx.Done()
 	if s != nil && s.done == done {
 		return s, nil
@@ -201,7 +223,7 @@ func (s *stopper) watch(ctx context.Context) (*stopper, error) {
 	if done == nil {
 		return nil, nil
 	}
-	opts, err := onnx.NewRunOptions()
+	opts, err := runOptions(map[bool]string{true: notCaptured}[captures])
 	if err != nil {
 		return nil, err
 	}
@@ -216,9 +238,12 @@ func (s *stopper) watch(ctx context.Context) (*stopper, error) {
 	return n, nil
 }
 
-func (s *stopper) options() *onnx.RunOptions {
+// notCaptured is the graph of runs that are neither captured nor replayed.
+const notCaptured = "-1"
+
+func (p *program) options(s *stopper) *onnx.RunOptions {
 	if s == nil {
-		return nil
+		return p.plain
 	}
 	return s.opts
 }

@@ -614,11 +614,14 @@ func (f *fused) compile(k, n int) (*call, error) {
 		return nil, err
 	}
 	size := n * f.e.model.Size()
-	c, err := f.e.network.compile(m, n, &runtime.Probe{Model: probe, Inputs: func(in []*graphs.Tensor) []*graphs.Tensor {
+	opts := f.e.options
+	opts.Repeats, opts.Split = true, splitOf(m, n)
+	opts.Probe = &runtime.Probe{Model: probe, Inputs: func(in []*graphs.Tensor) []*graphs.Tensor {
 		cut := append([]*graphs.Tensor(nil), in...)
 		cut[1] = graphs.Of(in[1].F32()[:short*size], append([]int{short, n}, f.e.model.Dims...)...)
 		return cut
-	}, Split: split})
+	}, Split: split}
+	c, err := f.e.whole(m, n, opts)
 	if err != nil {
 		return nil, err
 	}
