@@ -348,8 +348,13 @@ func TestSamples(t *testing.T) {
 	s.Judge = func(x []float32) (training.Metrics, error) {
 		return training.Metrics{"judged": float64(len(x)), training.Objective: -1}, nil
 	}
+	for range s.Config.Steps { // until every example has codes
+		if _, err := s.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m, err := s.Evaluate(t.Context())
-	if err != nil || m["judged"] != 7*dim || m[training.Objective] != -1 {
+	if err != nil || m["judged"] != 7*dim || m["fitted/judged"] != 7*dim || m[training.Objective] != -1 {
 		t.Errorf("without held-out examples the judge decides: got %v (%v)", m, err)
 	}
 	s.Held = draws(t, 5, 3)

@@ -268,8 +268,11 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 		m["hidden/mean_mse"] = hiddenMSE(x, visibleMean(x, mask, s.set.Dim()), mask)
 	}
 	if s.Judge != nil {
-		for prefix, draw := range map[string]func(context.Context, int) ([]float32, error){"": s.Samples, "fitted/": s.Fitted} {
-			x, err := draw(ctx, s.JudgeN)
+		for _, d := range []struct {
+			prefix string
+			draw   func(context.Context, int) ([]float32, error)
+		}{{"", s.Samples}, {"fitted/", s.Fitted}} {
+			x, err := d.draw(ctx, s.JudgeN)
 			if err != nil {
 				return nil, err
 			}
@@ -281,8 +284,8 @@ func (s *System) Evaluate(ctx context.Context) (training.Metrics, error) {
 				return nil, err
 			}
 			for k, v := range j {
-				if _, taken := m[k]; !taken && (prefix == "" || k != training.Objective) {
-					m[prefix+k] = v
+				if _, taken := m[k]; k != training.Objective || !taken { // reconstruction comes first
+					m[d.prefix+k] = v
 				}
 			}
 		}
