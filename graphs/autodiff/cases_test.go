@@ -306,6 +306,11 @@ var (
 		{"GlobalAveragePool", "", []arg{in(2, 3, 2, 4)}, op1("GlobalAveragePool")},
 		{"GlobalMaxPool", "", []arg{in(2, 3, 2, 4)}, op1("GlobalMaxPool")},
 		{"ReduceL1", "", []arg{in(3, 4).away(4)}, func(b *graphs.Builder, x []val) val { return b.Op("ReduceL1", []val{x[0], b.Ints(0)}) }},
+		{"ReduceL2", "of zeros", []arg{in(3, 4), in(3, 1)}, func(b *graphs.Builder, x []val) val {
+			z := b.Sub(x[0], x[0]) // divided by its norm as a network does that normalizes
+			return b.Div(b.Add(z, x[1]), b.Op("Max", []val{b.Op("ReduceL2", []val{z, b.Ints(1)}), b.Scalar(z, 0.1)}))
+		}},
+		{"ReduceL2", "all", []arg{in(3, 4)}, op1("ReduceL2", graphs.I("keepdims", 0))},
 		{"ReduceL2", "", []arg{in(3, 4)}, func(b *graphs.Builder, x []val) val {
 			return b.Op("ReduceL2", []val{x[0], b.Ints(1)}, graphs.I("keepdims", 0))
 		}},

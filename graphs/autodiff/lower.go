@@ -225,7 +225,6 @@ var basicLowerings = map[string]Lowering{
 		return b.Op("ReduceMax", []val{x, b.Ints(spatial(b, x)...)})
 	}),
 	"ReduceL1": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return sum(b.Op("Abs", []val{x})) }),
-	"ReduceL2": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val { return b.Sqrt(sum(b.Mul(x, x))) }),
 	"ReduceSumSquare": reduceBy(func(b *graphs.Builder, x val, sum func(val) val) val {
 		return sum(b.Mul(x, x))
 	}),

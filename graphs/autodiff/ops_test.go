@@ -14,7 +14,7 @@ import (
 var opNotes = map[string]string{
 	"Abs": "slope 0 at 0", "Relu": "slope 0 at 0", "Clip": "slope 1 at the bounds; the bounds have slopes too",
 	"Max": "ties share the slope", "Min": "ties share the slope", "ReduceMax": "ties share the slope", "ReduceMin": "ties share the slope",
-	"GlobalMaxPool": "ties share the slope", "MaxPool": "the first of equal elements gets the slope; storage_order 1 refused",
+	"ReduceL2": "slope 0 at 0", "GlobalMaxPool": "ties share the slope", "MaxPool": "the first of equal elements gets the slope; storage_order 1 refused",
 	"BatchNormalization": "inference; training mode refused", "Dropout": "inference; training mode refused",
 	"Conv": "any rank, stride, dilation, padding, groups", "ConvTranspose": "any rank, stride, dilation, padding, groups",
 	"Resize":     "any mode; antialiased and cropping need known sizes; scales and region are settings",

@@ -10,6 +10,11 @@ func reductionRules() map[string]Rule {
 		"ReduceMean": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
 			return b.expandLike(b.unreduce(n, b.Div(d, b.ratio(x, y))), x)
 		}),
+		// y = √Σ x²: dx = x·dy/y, 0 where all of x is.
+		"ReduceL2": unary(func(b *Back, n *graphs.Node, x, y, d val) val {
+			y = b.Where(b.Equal(y, b.Scalar(y, 0)), b.Scalar(y, 1), y)
+			return b.Mul(x, b.unreduce(n, b.Div(d, y)))
+		}),
 		"ReduceMax": unary(reduceExtreme),
 		"ReduceMin": unary(reduceExtreme),
 		"MatMul":    matMulRule,

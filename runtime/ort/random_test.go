@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func TestRandomGraphs(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := autodiff.Grad(graphs.NewModel(d.Graph), autodiff.Options{Of: "y0"})
-		if err != nil {
+		if err != nil || slices.ContainsFunc(d.Graph.Nodes, faulty) {
 			continue
 		}
 		for k, m := range []*graphs.Model{graphs.NewModel(d.Graph), m} {
@@ -54,6 +55,28 @@ func TestRandomGraphs(t *testing.T) {
 	if seen["compared"] < 30 {
 		t.Error("too little was compared")
 	}
+}
+
+// faulty reports forms that ONNX Runtime 1.24 gets wrong, or of which ONNX says nothing.
+func faulty(n *graphs.Node) bool {
+	empty := func(v *graphs.Value) bool { return v != nil && slices.Contains(v.Shape, graphs.D(0)) }
+	switch {
+	case n.Op == "AveragePool" && n.Int("count_include_pad", 0) != 0: // pads at an end alone, or in ceil mode, are not counted
+		p := n.Ints("pads")
+		return n.Int("ceil_mode", 0) != 0 || len(p) > 0 && !slices.Equal(p[:len(p)/2], p[len(p)/2:])
+	case n.Op == "MaxPool": // its shapes count a window that begins in the pad
+		return n.Int("ceil_mode", 0) != 0
+	case n.Op == "Pad" && n.Str("mode", "") == "reflect": // by more than there is
+		lo, hi, ok, err := graphs.Pads(n, len(n.In(0).Shape))
+		for a, d := range n.In(0).Shape {
+			if !ok || err != nil || max(lo[a], hi[a]) >= d.N+min(lo[a], 0)+min(hi[a], 0) {
+				return true
+			}
+		}
+	case strings.HasPrefix(n.Op, "Reduce"): // of nothing
+		return empty(n.In(0))
+	}
+	return false
 }
 
 // A noResult is the library's error.
@@ -88,7 +111,7 @@ func agree(ctx context.Context, e runtime.Engine, m *graphs.Model, in []*graphs.
 		}
 		exact, rounded := distance(want[0][i], want[1][i]), distance(want[0][i], y)
 		switch {
-		case exact > 1e-4:
+		case exact > 1e-4 || math.IsNaN(exact):
 			seen["sensitive"]++
 		case !(rounded < 1e-3):
 			a, _ := y.AsFloats()
