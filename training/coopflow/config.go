@@ -17,9 +17,10 @@ type Config struct {
 	Steps int `yaml:"steps"` // learning iterations, those before included
 	// The pre-trained variant: so many iterations teach the flow by data alone, then
 	// so many the energy alone, and then both learn together. 0 and 0 is from scratch.
-	Pretrain int `yaml:"pretrain"`
-	Alone    int `yaml:"alone"`
-	Every    int `yaml:"every"` // the flow learns in one of so many iterations
+	Pretrain int            `yaml:"pretrain"`
+	Prepare  training.Optim `yaml:"prepare"` // of the flow in the iterations before; without a rate it is teach
+	Alone    int            `yaml:"alone"`
+	Every    int            `yaml:"every"` // the flow learns in one of so many iterations
 
 	Batch    int               `yaml:"batch"`    // examples, and drafts, per iteration
 	Piece    int               `yaml:"piece"`    // examples that the flow learns from at one time, which bounds memory; 0 is all
@@ -117,6 +118,13 @@ func pre(c Config, flow, alone int) Config {
 	return c
 }
 
+// prepared is pre at the rate that flows on their own have, which is for less time
+// and more progress than one that must not outrun an energy.
+func prepared(c Config, flow, alone int) Config {
+	c.Prepare = training.Optim{LR: 2e-3, Clip: 100, Warmup: 20, Decay: 0.05}
+	return pre(c, flow, alone)
+}
+
 // plane revises with noise, without which points collapse to modes. Steps outside
 // learning are shorter: those of learning scatter points beyond the modes.
 func plane(net, flow string) Config {
@@ -155,9 +163,9 @@ var Presets = map[string]struct {
 	"pictures-16":      {"16×16 pictures, Glow", small("swish-16", "glow-16", 64, 600)},
 	"pictures-28":      {"28×28 pictures, Glow", small("digits28", "glow-28", 64, 800)},
 	"pictures-32":      {"32×32 pictures, Glow", small("swish-32", "glow-32", 64, 600)},
-	"pretrained-16":    {"the same at 16×16, the flow pre-trained", pre(small("swish-16", "glow-16", 64, 500), 300, 100)},
-	"pretrained-28":    {"the same at 28×28, the flow pre-trained", pre(small("digits28", "glow-28", 64, 500), 500, 100)},
-	"pretrained-32":    {"the same at 32×32, the flow pre-trained", pre(small("swish-32", "glow-32", 64, 400), 400, 100)},
+	"pretrained-16":    {"the same at 16×16, the flow pre-trained", prepared(small("swish-16", "glow-16", 64, 500), 300, 100)},
+	"pretrained-28":    {"the same at 28×28, the flow pre-trained", prepared(small("digits28", "glow-28", 64, 500), 500, 100)},
+	"pretrained-32":    {"the same at 32×32, the flow pre-trained", prepared(small("swish-32", "glow-32", 64, 400), 400, 100)},
 	"published-32":     {"released code for CIFAR-10, from scratch", published()},
 	"published-pre-32": {"released code for CIFAR-10, the flow pre-trained", pre(published(), 50000/28*200, 50000/28*25)},
 }

@@ -79,6 +79,7 @@ type affine struct {
 	decoded, x []float32
 	learned    int
 	begun      float64
+	slope      float32 // in the mean, of the last call
 }
 
 func newAffine() *affine {
@@ -121,6 +122,7 @@ func (f *affine) Learn(ctx context.Context, x, _, w, bound []float32) error {
 		f.p[0].G[0] += w[i] * v * float32(math.Exp(-float64(f.p[1].W[0])))
 		f.p[1].G[0] += w[i] * (v*v - 1)
 	}
+	f.slope = f.p[0].G[0]
 	return nil
 }
 
@@ -226,19 +228,24 @@ func TestStep(t *testing.T) {
 }
 
 // TestPhases: the pre-trained variant teaches the flow by data, then the energy alone,
-// then both, the flow every second time.
+// then both, the flow every second time, at a rate of its own before.
 func TestPhases(t *testing.T) {
 	set := numbers(t, 500)
 	e, f := newQuadratic(2, 0.5), newAffine()
-	s := system(t, config(func(c *coopflow.Config) { c.Pretrain, c.Alone, c.Every = 3, 2, 2 }), e, f, set)
+	s := system(t, config(func(c *coopflow.Config) {
+		c.Pretrain, c.Alone, c.Every, c.Prepare = 3, 2, 2, training.Optim{Name: "sgd", LR: 0.2}
+	}), e, f, set)
 	for i, want := range []struct{ flow, energy bool }{{true, false}, {true, false}, {true, false}, {false, true}, {false, true}, {true, true}, {false, true}, {true, true}} {
-		theta, learned := slices.Clone(e.p[0].W), f.learned
+		theta, learned, mean := slices.Clone(e.p[0].W), f.learned, f.p[0].W[0]
 		step(t, s)
 		if flow, energy := f.learned > learned, !slices.Equal(theta, e.p[0].W); flow != want.flow || energy != want.energy {
 			t.Errorf("iteration %d: the flow learns: %v, the energy: %v; wanted %+v", i, flow, energy, want)
 		}
 		if i < 3 && !slices.Contains(set.X(), f.x[0]) {
 			t.Error("the flow is not taught data")
+		}
+		if rate := map[bool]float64{true: 0.2, false: 0.05}[i < 3]; want.flow {
+			near(t, "the rate of the flow", float64((mean-f.p[0].W[0])/f.slope), rate, 1e-4)
 		}
 	}
 }

@@ -37,15 +37,16 @@ type System struct {
 	Data   *data.Loader
 	Exam   exam.Exam
 
-	set    *data.Set
-	origin training.Origin
-	noise  sampler.Noise
-	learn  *training.Optimizer // of the energy
-	teach  *training.Optimizer // of the flow
-	fused  *sampler.Fused
-	iter   int
-	ids    []uint64
-	drafts *sampler.State
+	set     *data.Set
+	origin  training.Origin
+	noise   sampler.Noise
+	learn   *training.Optimizer // of the energy
+	teach   *training.Optimizer // of the flow
+	prepare *training.Optimizer // of the flow before, by data alone
+	fused   *sampler.Fused
+	iter    int
+	ids     []uint64
+	drafts  *sampler.State
 
 	x                     []float32 // data batch, then revised drafts [2n, dim]
 	z, draft, between     []float32 // [n, dim]
@@ -58,13 +59,21 @@ func New(c Config, e training.Energy, f training.Flow, set *data.Set, seed uint6
 	if err := c.Check(); err != nil {
 		return nil, fmt.Errorf("coopflow: %w", err)
 	}
-	learn, err := c.Optim.For(c.Steps).New()
+	if c.Prepare.LR == 0 {
+		c.Prepare = c.Teach
+	}
+	together := max(c.Steps-c.Pretrain, 1) // iterations
+	learn, err := c.Optim.For(together).New()
 	if err != nil {
 		return nil, fmt.Errorf("coopflow: %w", err)
 	}
-	teach, err := c.Teach.For(c.Steps).New()
+	teach, err := c.Teach.For(max((together-c.Alone)/c.Every, 1)).New()
 	if err != nil {
 		return nil, fmt.Errorf("coopflow: teach: %w", err)
+	}
+	prepare, err := c.Prepare.For(max(c.Pretrain, 1)).New()
+	if err != nil {
+		return nil, fmt.Errorf("coopflow: prepare: %w", err)
 	}
 	loader, err := data.NewLoader(set, c.Batch, seed)
 	if err != nil {
@@ -77,7 +86,7 @@ func New(c Config, e training.Energy, f training.Flow, set *data.Set, seed uint6
 	n, dim := c.Batch, set.Dim()
 	some := func(n int) []float32 { return make([]float32, n) }
 	s := &System{Model: c.Of(e, student), Config: c, Energy: e, Data: loader, Exam: exam.Exam{Seed: seed}, set: set, origin: training.OriginOf("coopflow", seed, set),
-		noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach, ids: sampler.Chains(0, n),
+		noise: sampler.Noise{Seed: seed}, learn: learn, teach: teach, prepare: prepare, ids: sampler.Chains(0, n),
 		x: some(2 * n * dim), z: some(n * dim), draft: some(n * dim), between: some(n * dim),
 		contrast: some(2 * n), score: some(2 * n), pull: some(n), bound: some(n)}
 	for i := range n {
@@ -99,7 +108,11 @@ func New(c Config, e training.Energy, f training.Flow, set *data.Set, seed uint6
 func (s *System) Iteration() int { return s.iter }
 
 // Slow implements [training.System].
-func (s *System) Slow(factor float64) { s.learn.Slow(factor); s.teach.Slow(factor) }
+func (s *System) Slow(factor float64) {
+	for _, o := range []*training.Optimizer{s.learn, s.teach, s.prepare} {
+		o.Slow(factor)
+	}
+}
 
 // Step implements [training.System].
 func (s *System) Step(ctx context.Context) (training.Metrics, error) {
@@ -116,7 +129,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	if s.iter < c.Pretrain {
 		copy(s.draft, observed)
 		training.Snap(s.draft, float64(s.set.Lo), s.Flow.Flow.Level())
-		err := s.likelihood(ctx, s.draft, m)
+		err := s.likelihood(ctx, s.prepare, s.draft, m)
 		s.iter++
 		return m, err
 	}
@@ -144,7 +157,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	// ∇α of −mean log q(revised): the flow learns.
 	if phase := s.iter - c.Pretrain - c.Alone; phase >= 0 && phase%c.Every == 0 {
-		if err := s.likelihood(ctx, revised, m); err != nil {
+		if err := s.likelihood(ctx, s.teach, revised, m); err != nil {
 			return nil, err
 		}
 	}
@@ -174,12 +187,12 @@ func (s *System) revise(ctx context.Context) (sampler.Info, error) {
 }
 
 // likelihood is one step of the flow on −mean log q(x).
-func (s *System) likelihood(ctx context.Context, x []float32, m training.Metrics) error {
+func (s *System) likelihood(ctx context.Context, by *training.Optimizer, x []float32, m training.Metrics) error {
 	s.noise.Fork(filling).Normals(s.between, s.ids, uint64(s.iter))
 	if err := training.LearnFlow(ctx, s.Flow.Flow, s.Config.Piece, x, s.between, s.pull, s.bound); err != nil {
 		return err
 	}
-	norm, err := s.teach.Update(s.Flow.Flow.Params())
+	norm, err := by.Update(s.Flow.Flow.Params())
 	if err == nil {
 		err = training.Finite(s.bound)
 	}
@@ -244,7 +257,7 @@ func (s *System) Pictures(ctx context.Context) ([]training.Picture, error) {
 }
 
 func (s *System) keep() training.Keep {
-	return training.Keep{Origin: s.origin, Data: s.Data, Weights: Weights(s.Energy, s.Flow.Flow), Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach}}
+	return training.Keep{Origin: s.origin, Data: s.Data, Weights: Weights(s.Energy, s.Flow.Flow), Optimizers: map[string]*training.Optimizer{"optim": s.learn, "teach": s.teach, "prepare": s.prepare}}
 }
 
 // Save implements [training.System]. Chains begin at fresh drafts, so networks,
