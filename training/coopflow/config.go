@@ -163,7 +163,7 @@ var Presets = map[string]struct {
 	"pictures-16":      {"16×16 pictures, Glow", small("swish-16", "glow-16", 64, 600)},
 	"pictures-28":      {"28×28 pictures, Glow", small("digits28", "glow-28", 64, 800)},
 	"pictures-32":      {"32×32 pictures, Glow", small("swish-32", "glow-32", 64, 600)},
-	"pretrained-16":    {"the same at 16×16, the flow pre-trained", prepared(small("swish-16", "glow-16", 64, 500), 300, 100)},
+	"pretrained-16":    {"the same at 16×16, a flow that keeps all values, pre-trained", prepared(small("swish-16", "whole-16", 64, 500), 600, 100)},
 	"pretrained-28":    {"the same at 28×28, the flow pre-trained", prepared(small("digits28", "glow-28", 64, 500), 500, 100)},
 	"pretrained-32":    {"the same at 32×32, the flow pre-trained", prepared(small("swish-32", "glow-32", 64, 400), 400, 100)},
 	"published-32":     {"released code for CIFAR-10, from scratch", published()},

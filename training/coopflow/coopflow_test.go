@@ -416,7 +416,7 @@ func TestResume(t *testing.T) {
 					t.Fatal(err)
 				}
 				k.Spec = &energy.Spec{Doubling: &energy.Doubling{Filters: 3, Blocks: 2, Outputs: 1}, Activation: "swish"}
-				k.Batch, k.Begin, k.Pretrain, k.Alone = 4, 6, 2, 2
+				k.Flow, k.Batch, k.Begin, k.Pretrain, k.Alone = "glow-16", 4, 6, 2, 2
 				k.Langevin.Steps, k.Langevin.Fused, k.Langevin.Noise = 3, c.fused, 0.001
 				e, f := pair(t, c.open(), k, 4, 1, 16, 16)
 				return system(t, k, e, f, set)
