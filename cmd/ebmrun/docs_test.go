@@ -63,7 +63,7 @@ func documentedCommands(t *testing.T) (all []documented) {
 	return all
 }
 
-// words splits a command line as a shell does, up to a comment or a pipe.
+// words splits a command line as a shell does, up to a comment, a pipe or a file to write to.
 var words = regexp.MustCompile(`'([^']*)'|(\S+)`)
 
 // understands says what of a command line this program would not take: the verb, a flag or its
@@ -71,7 +71,7 @@ var words = regexp.MustCompile(`'([^']*)'|(\S+)`)
 func understands(d documented) error {
 	var args []string
 	for _, m := range words.FindAllStringSubmatch(d.text, -1)[1:] {
-		if m[2] == "|" || strings.HasPrefix(m[2], "#") {
+		if m[2] == "|" || m[2] == ">" || strings.HasPrefix(m[2], "#") {
 			break
 		}
 		args = append(args, m[1]+m[2])

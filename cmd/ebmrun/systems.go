@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"text/tabwriter"
-
-	"github.com/spf13/cobra"
 
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
@@ -55,8 +52,7 @@ type system struct {
 	Title string `json:"title"`
 	Paper string `json:"paper"`
 
-	// preset returns a pointer to the settings that suit the data.
-	preset func(name string, dims []int, examples int) (any, error)
+	presets
 	// start assembles the system with such settings.
 	start func(ctx context.Context, e environment, settings any) (*job, error)
 	// open restores what a run has learned, without its data.
@@ -176,67 +172,90 @@ func (l titled) Reports() map[string]runtime.Report {
 // systems is every learning system, in the order of the tutorial's chapters.
 var systems = []system{
 	{"mrf", "Markov random fields over small cliques: Ising, Potts, auto-binomial, auto-normal", "Besag, 1974; Cross, Jain, PAMI 1983",
-		presetOf(mrf.For), startMRF, openMRF},
+		presetsOf(mrf.For, mrf.Presets), startMRF, openMRF},
 	{"frame", "FRAME: filters, random fields and maximum entropy, for textures", "Zhu, Wu, Mumford, IJCV 1998",
-		presetOf(frame.For), startFrame, openFrame},
+		presetsOf(frame.For, frame.Presets), startFrame, openFrame},
 	{"inhomogeneous-frame", "FRAME with a weight for every filter and place, for aligned objects", "Xie, Hu, Zhu, Wu, CVPR 2014",
-		presetOf(inhomogeneousframe.For), startInhomogeneousFrame, openInhomogeneousFrame},
+		presetsOf(inhomogeneousframe.For, inhomogeneousframe.Presets), startInhomogeneousFrame, openInhomogeneousFrame},
 	{"sparse-frame", "FRAME of a few selected wavelets: shared matching pursuit, or generative boosting", "Xie, Hu, Zhu, Wu, IJCV 2015; Xie, Lu, Zhu, Wu, ACHA 2016",
-		presetOf(sparseframe.For), startSparseFrame, openSparseFrame},
+		presetsOf(sparseframe.For, sparseframe.Presets), startSparseFrame, openSparseFrame},
 	{"hierarchical-sparse-frame", "Sparse FRAME templates of objects anywhere in pictures, with parts that move", "Xie, Xu, Nijkamp, Wu, Zhu, CVPR 2017",
-		presetOf(hierarchicalsparseframe.For), startHierarchicalSparseFrame, openHierarchicalSparseFrame},
+		presetsOf(hierarchicalsparseframe.For, hierarchicalsparseframe.Presets), startHierarchicalSparseFrame, openHierarchicalSparseFrame},
 	{"deep-frame", "FRAME on the units of a pre-learned network, with a linear top layer", "Lu, Zhu, Wu, AAAI 2016",
-		presetOf(deepframe.For), startDeepFRAME, openDeepFRAME},
+		presetsOf(deepframe.For, deepframe.Presets), startDeepFRAME, openDeepFRAME},
 	{"generative-convnet", "Generative ConvNet: maximum-likelihood learning with Langevin sampling", "Xie, Lu, Zhu, Wu, ICML 2016",
-		presetOf(generativeconvnet.For), startGenerativeConvNet, openGenerativeConvNet},
+		presetsOf(generativeconvnet.For, generativeconvnet.Presets), startGenerativeConvNet, openGenerativeConvNet},
 	{"multigrid", "Energies at several resolutions, each chain starting at the coarser one", "Gao, Lu, Zhou, Zhu, Wu, CVPR 2018",
-		presetOf(multigrid.For), startMultigrid, openMultigrid},
+		presetsOf(multigrid.For, multigrid.Presets), startMultigrid, openMultigrid},
 	{"coarse-to-fine", "One energy grown from coarse to fine pictures, and a cascade of chains", "Zhao, Xie, Li, ICLR 2021",
-		presetOf(coarsetofine.For), startCoarseToFine, openCoarseToFine},
+		presetsOf(coarsetofine.For, coarsetofine.Presets), startCoarseToFine, openCoarseToFine},
 	{"one-sided-translation", "Pictures of one domain moved to another by the energy of the other alone", "Zhao, Xie, Li, ICLR 2021",
-		presetOf(onesidedtranslation.For), startOneSided, openOneSided},
+		presetsOf(onesidedtranslation.For, onesidedtranslation.Presets), startOneSided, openOneSided},
 	{"patchwise", "Energies of the patches of one picture at several scales", "Zheng, Xie, Li, CVPR 2021",
-		presetOf(patchwise.For), startPatchwise, openPatchwise},
+		presetsOf(patchwise.For, patchwise.Presets), startPatchwise, openPatchwise},
 	{"video", "Spatial-temporal generative ConvNet for clips, whole or with holes", "Xie, Zhu, Wu, CVPR 2017",
-		presetOf(video.For), startVideo, openVideo},
+		presetsOf(video.For, video.Presets), startVideo, openVideo},
 	{"voxelnet", "Generative VoxelNet: shapes on a grid, completed and refined", "Xie, Zheng, Gao, Wang, Zhu, Wu, CVPR 2018",
-		presetOf(voxelnet.For), startVoxelnet, openVoxelnet},
+		presetsOf(voxelnet.For, voxelnet.Presets), startVoxelnet, openVoxelnet},
 	{"pointnet", "Generative PointNet: sets of points, drawn, reconstructed, interpolated", "Xie, Xu, Zheng, Zhu, Wu, CVPR 2021",
-		presetOf(pointnet.For), startPointnet, openPointnet},
+		presetsOf(pointnet.For, pointnet.Presets), startPointnet, openPointnet},
 	{"inverse-optimal-control", "The cost of controls behind experts' paths, of one agent or several", "Xu, Xie, Zhao, Baker, Zhao, Wu, TNNLS 2022",
-		presetOf(inverseoptimalcontrol.For), startControl, openControl},
+		presetsOf(inverseoptimalcontrol.For, inverseoptimalcontrol.Presets), startControl, openControl},
 	{"abp", "Generator learned by alternating back-propagation", "Han, Lu, Zhu, Wu, AAAI 2017",
-		presetOf(abp.For), startABP, openABP},
+		presetsOf(abp.For, abp.Presets), startABP, openABP},
 	{"coopnets", "Cooperative learning of energy and generator by MCMC teaching", "Xie, Lu, Gao, Zhu, Wu, TPAMI 2020",
-		presetOf(coopnets.For), startCoopNets, openCoopNets},
+		presetsOf(coopnets.For, coopnets.Presets), startCoopNets, openCoopNets},
 	{"conditional-coopnets", "Fast initialiser and slow solver of examples given conditions, learned from pairs", "Xie, Zheng, Fang, Zhu, Wu, TPAMI 2021",
-		presetOf(conditionalcoopnets.For), startConditional, openConditional},
+		presetsOf(conditionalcoopnets.For, conditionalcoopnets.Presets), startConditional, openConditional},
 	{"cycle-coopnets", "Translation between two domains without pairs, by alternating MCMC teaching", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
-		presetOf(cyclecoopnets.For), startCycle, openCycle},
+		presetsOf(cyclecoopnets.For, cyclecoopnets.Presets), startCycle, openCycle},
 	{"sequence-cycle-coopnets", "Translation of clips between two domains, with predictors of the next frame", "Xie, Zheng, Fang, Zhu, Wu, AAAI 2021",
-		presetOf(sequencecyclecoopnets.For), startSequence, openSequence},
+		presetsOf(sequencecyclecoopnets.For, sequencecyclecoopnets.Presets), startSequence, openSequence},
 	{"salcoopnets", "Saliency maps of pictures, from whole maps or from scribbles", "Zhang, Xie, Zheng, Barnes, AAAI 2022",
-		presetOf(salcoopnets.For), startSaliency, openSaliency},
+		presetsOf(salcoopnets.For, salcoopnets.Presets), startSaliency, openSaliency},
 	{"latent-ebm", "Generator with an energy-based prior of its codes", "Pang, Han, Nijkamp, Zhu, Wu, NeurIPS 2020",
-		presetOf(latentebm.For), startLatentEBM, openLatentEBM},
+		presetsOf(latentebm.For, latentebm.Presets), startLatentEBM, openLatentEBM},
 	{"generative-swin", "Saliency maps by a vision transformer with an energy-based prior of its codes", "Zhang, Xie, Barnes, Li, NeurIPS 2021",
-		presetOf(generativeswin.For), startSwin, openSwin},
+		presetsOf(generativeswin.For, generativeswin.Presets), startSwin, openSwin},
 	{"flow", "Normalizing flow by maximum likelihood: Glow, RealNVP, Flow++ couplings", "Kingma, Dhariwal, NeurIPS 2018; Dinh, Sohl-Dickstein, Bengio, ICLR 2017",
-		presetOf(flow.For), startFlow, openFlow},
+		presetsOf(flow.For, flow.Presets), startFlow, openFlow},
 	{"coopflow", "Cooperative learning of a Langevin flow and a normalizing flow", "Xie, Zhu, Li, Li, ICLR 2022",
-		presetOf(coopflow.For), startCoopFlow, openCoopFlow},
+		presetsOf(coopflow.For, coopflow.Presets), startCoopFlow, openCoopFlow},
 	{"vae", "Variational auto-encoder, the baseline without chains", "Kingma, Welling, ICLR 2014",
-		presetOf(vae.For), startVAE, openVAE},
+		presetsOf(vae.For, vae.Presets), startVAE, openVAE},
 	{"coopvaebm", "Energy and variational auto-encoder by variational MCMC teaching", "Xie, Zheng, Li, AAAI 2021",
-		presetOf(coopvaebm.For), startCoopVAEBM, openCoopVAEBM},
+		presetsOf(coopvaebm.For, coopvaebm.Presets), startCoopVAEBM, openCoopVAEBM},
 }
 
-// presetOf is a package's presets, as the table has them.
-func presetOf[C any](choose func(name string, dims []int, examples int) (C, error)) func(string, []int, int) (any, error) {
-	return func(name string, dims []int, examples int) (any, error) {
+// presets are the settings of a system that have names.
+type presets struct {
+	// preset returns a pointer to the settings that suit the data.
+	preset func(name string, dims []int, examples int) (any, error)
+	named  map[string]namedPreset
+}
+
+type namedPreset struct {
+	title    string
+	settings any
+}
+
+// presetsOf are a package's presets, as the table has them.
+func presetsOf[C any, P ~struct {
+	Title  string
+	Config C
+}](choose func(name string, dims []int, examples int) (C, error), table map[string]P) presets {
+	p := presets{named: map[string]namedPreset{}, preset: func(name string, dims []int, examples int) (any, error) {
 		c, err := choose(name, dims, examples)
 		return &c, err
+	}}
+	for name, row := range table {
+		r := struct {
+			Title  string
+			Config C
+		}(row)
+		p.named[name] = namedPreset{r.Title, &r.Config}
 	}
+	return p
 }
 
 // findSystem returns the row of a name.
@@ -257,27 +276,4 @@ func countParams(p []optim.Param) int {
 		n += len(q.W)
 	}
 	return n
-}
-
-func systemsCommand(c *common) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:     "systems",
-		Short:   "List the learning systems",
-		Long:    `List the learning systems: the name that other verbs take, what it is, and the paper it comes from.`,
-		Example: example("ebmrun systems", "ebmrun systems --json"),
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if asJSON {
-				return c.printJSON(systems)
-			}
-			w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-			for _, s := range systems {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, s.Title, s.Paper)
-			}
-			return w.Flush()
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as a JSON array")
-	return cmd
 }

@@ -42,6 +42,26 @@ var intakes = map[string]intake{
 	"inverse-optimal-control": {kinds: []data.Kind{data.Path}, given: allowed},
 }
 
+// String is what is learned from, in words.
+func (in intake) String() string {
+	text := data.Plain.String()
+	if in.kinds != nil {
+		text = in.kinds[0].String()
+	}
+	for _, n := range []struct {
+		need
+		what string
+	}{{in.given, "what they are drawn from (--given)"}, {in.b, "a second domain (--data-b)"}} {
+		switch n.need {
+		case wanted:
+			text += "; wants " + n.what
+		case allowed:
+			text += "; takes " + n.what
+		}
+	}
+	return text
+}
+
 // takes refuses data that the system would not look at, and tells what it misses. Data that come in
 // pairs by themselves may be learned from without what is given.
 func (s system) takes(from source, set, b *data.Set) error {

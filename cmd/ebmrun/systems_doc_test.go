@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 )
 
 // TestSystemsPage: docs/systems.md has every system with its title, paper, package and a picture, and README names it.
@@ -88,4 +91,38 @@ func TestSystemsBegin(t *testing.T) {
 			ebmrun(t, append(args, more...)...).wantOut(t)
 		})
 	}
+}
+
+// TestPresetsShown: every preset is listed, and what is shown of it is the preset.
+func TestPresetsShown(t *testing.T) {
+	for _, s := range systems {
+		list := ebmrun(t, "systems", s.Name)
+		list.wantOut(t)
+		for name, p := range s.named {
+			if !strings.Contains(list.out, " "+name+": "+p.title) {
+				t.Errorf("%s %s is not listed in\n%s", s.Name, name, list.out)
+			}
+			path := write(t, filepath.Join(t.TempDir(), "config.yaml"), []byte(ebmrun(t, "systems", s.Name, name).out))
+			_, tree, err := readConfig(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := reflect.New(reflect.TypeOf(p.settings).Elem()).Interface()
+			if err := merge(got, tree); err != nil {
+				t.Fatal(err)
+			}
+			if text, want := settingsText(t, got), settingsText(t, p.settings); text != want {
+				t.Errorf("%s %s: shown as\n%s\nwanted\n%s", s.Name, name, text, want)
+			}
+		}
+	}
+}
+
+func settingsText(t *testing.T, settings any) string {
+	t.Helper()
+	text, err := yaml.Marshal(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -49,7 +49,8 @@ func trainCommand(c *common) *cobra.Command {
 pictures, checkpoints and report.html.
 
 Settings come from the preset, then --config, then --set. Keys are paths in
-config.yaml, such as langevin.steps, chains.init or optim.lr.
+config.yaml, such as langevin.steps, chains.init or optim.lr; "ebmrun systems
+SYSTEM PRESET" shows those of a preset.
 
 Ctrl-C lets the iteration under way finish and saves a checkpoint; --resume
 goes on from the last one.`,
@@ -81,7 +82,7 @@ goes on from the last one.`,
 	fl.StringVar(&f.source.B, "data-b", "", "data of a second domain")
 	fl.BoolVar(&f.source.Disjoint, "disjoint", false, "learn from every other example, and from the rest in the second domain")
 	fl.StringVarP(&f.out, "out", "o", "", "run folder to make")
-	fl.StringVar(&f.preset, "preset", "small", "small, paper, or a named preset of the system")
+	fl.StringVar(&f.preset, "preset", "small", "small, paper, or a name that \"ebmrun systems SYSTEM\" lists")
 	fl.StringVar(&f.config, "config", "", "YAML file of settings")
 	fl.StringArrayVar(&f.set, "set", nil, "one setting, key=value (repeatable)")
 	fl.IntVar(&f.steps, "steps", 0, "iterations in all (default: the preset's)")

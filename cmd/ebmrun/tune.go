@@ -65,7 +65,7 @@ Without --try these are a third of, once and three times langevin.step and optim
 	fl.IntVar(&f.source.Width, "width", 0, "width, where it is not --size")
 	fl.BoolVar(&f.source.Grey, "grey", false, "one channel")
 	fl.IntVar(&f.source.Limit, "limit", 0, "use at most so many examples")
-	fl.StringVar(&f.preset, "preset", "small", "small, paper, or a named preset of the system")
+	fl.StringVar(&f.preset, "preset", "small", "small, paper, or a name that \"ebmrun systems SYSTEM\" lists")
 	fl.StringArrayVar(&f.set, "set", nil, "one setting for all trials, key=value (repeatable)")
 	fl.StringArrayVar(&f.try, "try", nil, "values of one setting, key=value,value… (repeatable)")
 	fl.IntVar(&f.steps, "steps", 50, "iterations of each trial")

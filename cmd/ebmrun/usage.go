@@ -103,7 +103,7 @@ func checkSettings(t reflect.Type, tree map[string]any) error {
 				if near := check.Nearest(path, slices.Sorted(maps.Keys(known))); near != "" {
 					return fmt.Errorf("there is no setting %s; did you mean %s?", path, near)
 				}
-				return fmt.Errorf("there is no setting %s; a run's config.yaml has them all", path)
+				return fmt.Errorf("there is no setting %s; `ebmrun systems SYSTEM PRESET` shows them all", path)
 			}
 			v := tree[k]
 			if word := misfit(want, v); word != "" {
