@@ -139,10 +139,6 @@ func TestGradKeepsTheModel(t *testing.T) {
 	}
 }
 
-func TestGradUnwritable(t *testing.T) {
-	ebmrun(t, "grad", save(t, tiny(t)), "-o", filepath.Join(t.TempDir(), "none", "g.onnx")).wantError(t, 1, "none")
-}
-
 // TestCheckCatchesWrongSlopes hands a gradient with a sign error to --check.
 func TestCheckCatchesWrongSlopes(t *testing.T) {
 	b := graphs.NewBuilder(&graphs.Graph{Name: "wrong"})
