@@ -35,7 +35,7 @@ echo
 echo "What \`bench/cuda.sh\` wrote."
 echo
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | sed 's/^/- /'
-echo "- $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+echo "- $(nproc --all) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 doctor=$("$ebmrun" doctor --provider cuda)
 verdict=$?
 sed -n 's/^\(ok\|--\)  \(ONNX Runtime\|cuda\) */- \2: /p' <<<"$doctor"
@@ -74,7 +74,7 @@ number() { sed -nE "s/.*\"$1\": *([0-9.e+-]+).*/\1/p" | head -n 1; }
 time_of() {
 	local out
 	out=$("$ebmrun" bench "$1" --json --quiet --provider "$2" --fused "$3" 2>/dev/null)
-	printf '%.3g (%.2g s)' "$(number ms_per_step <<<"$out")" "$(number first_step_s <<<"$out")"
+	printf '%.3g (%.2g s%s)' "$(number ms_per_step <<<"$out")" "$(number first_step_s <<<"$out")" "$(sed -nE 's/.*"capture": *"([^"]*)".*/, \1/p' <<<"$out" | head -n 1)"
 }
 
 speed() {
