@@ -21,6 +21,16 @@ func Moments(x []float32) (mean, sd float64) {
 	return mean, math.Sqrt(sd / float64(len(x)))
 }
 
+// Compare tells how data and samples differ: in their scores [n data, n samples], whose difference is V, and in
+// mean and deviation.
+func (m Metrics) Compare(observed, samples, score []float32) {
+	n := len(score) / 2
+	fd, fs := Mean(score[:n]), Mean(score[n:])
+	m[Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
+	m["sample_mean"], m[SampleStd] = Moments(samples)
+	_, m[DataStd] = Moments(observed)
+}
+
 // MSE is the mean squared difference of two batches, per entry.
 func MSE(a, b []float32) float64 {
 	sum := 0.0

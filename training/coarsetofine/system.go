@@ -106,10 +106,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	m["learning_seconds"] = time.Since(clock).Seconds()
 	s.iter++
-	fd, fs := training.Mean(score[:n]), training.Mean(score[n:])
-	m[training.Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
-	m["sample_mean"], m[training.SampleStd] = training.Moments(x)
-	_, m[training.DataStd] = training.Moments(observed)
+	m.Compare(observed, x, score)
 	m["r"], m["clipped"], m["grad_norm"] = info.Drift, info.Clamped, norm
 	return m, nil
 }

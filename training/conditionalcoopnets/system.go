@@ -188,13 +188,11 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		}
 	}
 	s.iter++
-	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
-	m := training.Metrics{training.Value: fd - fs, "score_data": fd, "score_samples": fs, "r": info.Drift, "clipped": info.Clamped,
+	m := training.Metrics{"r": info.Drift, "clipped": info.Clamped,
 		"grad_norm": norm, "generator/grad_norm": fitNorm, "truth": float64(share),
 		"revision": training.MSE(revised, s.draft) * float64(s.Dim), "fit": training.Mean(s.errs) / float64(s.Dim),
 		"mse_drafts": training.MSE(s.draft, observed), "mse": training.MSE(revised, observed)}
-	_, m[training.DataStd] = training.Moments(observed)
-	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
+	m.Compare(observed, revised, s.score)
 	return m, nil
 }
 

@@ -204,11 +204,7 @@ func (s *System) likelihood(ctx context.Context, by *training.Optimizer, x []flo
 }
 
 func (s *System) measure(m training.Metrics, observed, revised []float32) {
-	n := s.Config.Batch
-	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
-	m[training.Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
-	_, m[training.DataStd] = training.Moments(observed)
-	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
+	m.Compare(observed, revised, s.score)
 	m["revision"] = training.MSE(revised, s.draft) * float64(s.set.Dim())
 }
 

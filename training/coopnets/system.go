@@ -180,17 +180,9 @@ func (s *System) revise(ctx context.Context, st *sampler.State, noise sampler.No
 }
 
 func (s *System) measure(observed, revised []float32) training.Metrics {
-	n := s.Config.Batch
-	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
-	m := training.Metrics{training.Value: fd - fs, "score_data": fd, "score_samples": fs}
-	_, m[training.DataStd] = training.Moments(observed)
-	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
-	var moved float64
-	for i, v := range revised {
-		d := float64(v - s.draft[i])
-		moved += d * d
-	}
-	m["revision"] = moved / float64(n)
+	m := training.Metrics{}
+	m.Compare(observed, revised, s.score)
+	m["revision"] = training.MSE(revised, s.draft) * float64(s.set.Dim())
 	for _, e := range s.errs {
 		m["fit"] += float64(e) / float64(len(revised))
 	}

@@ -161,11 +161,8 @@ func (s *System) weight() float64 {
 }
 
 func (s *System) measure(observed, revised []float32) training.Metrics {
-	n := s.Config.Batch
-	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
-	m := training.Metrics{training.Value: fd - fs, "score_data": fd, "score_samples": fs}
-	_, m[training.DataStd] = training.Moments(observed)
-	m["sample_mean"], m[training.SampleStd] = training.Moments(revised)
+	m := training.Metrics{}
+	m.Compare(observed, revised, s.score)
 	m["revision"] = training.MSE(revised, s.draft) * float64(s.set.Dim())
 	m["fit"], m["code_kl"] = training.Mean(s.errs)/float64(s.set.Dim()), training.Mean(s.divergence)
 	return m

@@ -272,17 +272,8 @@ func (s *System) revise(ctx context.Context, chains *sampler.State, noise sample
 }
 
 func (s *System) measure(m training.Metrics, observed, samples, began []float32) {
-	n := s.Config.Batch
-	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
-	m[training.Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
-	_, m[training.DataStd] = training.Moments(observed)
-	m["sample_mean"], m[training.SampleStd] = training.Moments(samples)
-	moved := 0.0
-	for i, v := range samples {
-		d := float64(v - began[i])
-		moved += d * d
-	}
-	m["displacement"] = math.Sqrt(moved / float64(n))
+	m.Compare(observed, samples, s.score)
+	m["displacement"] = math.Sqrt(training.MSE(samples, began) * float64(s.set.Dim()))
 }
 
 // Samples draws n examples [n, dim] without changing the system: the oldest

@@ -136,13 +136,11 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 		cost.Refresh()
 	}
 	s.iter++
-	fd, fs := training.Mean(s.score[:n]), training.Mean(s.score[n:])
-	m := training.Metrics{training.Value: fd - fs, "score_data": fd, "score_samples": fs, "r": info.Drift, "clipped": info.Clamped, "grad_norm": norm}
+	m := training.Metrics{"r": info.Drift, "clipped": info.Clamped, "grad_norm": norm}
 	for i, w := range s.Weights() {
 		m["weight/"+s.Config.Net.Features[i]] = w
 	}
-	_, m[training.DataStd] = training.Moments(did)
-	m["sample_mean"], m[training.SampleStd] = training.Moments(drawn)
+	m.Compare(did, drawn, s.score)
 	return m, nil
 }
 

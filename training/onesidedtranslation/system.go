@@ -172,10 +172,7 @@ func (s *System) Step(ctx context.Context) (training.Metrics, error) {
 	}
 	m["learning_seconds"] = time.Since(clock).Seconds()
 	s.iter++
-	fd, fs := training.Mean(score[:n]), training.Mean(score[n:])
-	m[training.Value], m["score_data"], m["score_samples"] = fd-fs, fd, fs
-	m["sample_mean"], m[training.SampleStd] = training.Moments(x)
-	_, m[training.DataStd] = training.Moments(target)
+	m.Compare(target, x, score)
 	m["r"], m["clipped"], m["grad_norm"] = info.Drift, info.Clamped, norm
 	m["moved"] = math.Sqrt(training.MSE(x, source))
 	return m, nil
