@@ -68,6 +68,29 @@ func relax(ctx context.Context, p runtime.Program, x []float32, step, small floa
 	return 0, errors.New("the forces do not vanish")
 }
 
+// stiffest is the largest curvature of the energy at x in any direction, found by
+// multiplying one by the Hessian again and again.
+func stiffest(ctx context.Context, p runtime.Program, x []float32, times int) (curvature float32, err error) {
+	v := graphs.NewTensor(graphs.Float32, len(x)/3, 3)
+	v.F32()[0] = 1
+	in := []*graphs.Tensor{graphs.Of(x, len(x)/3, 3), v} // x, cotangent/grad/x
+	out := make([]*graphs.Tensor, 3)                     // energy, grad/x, grad/grad/x
+	for range times {
+		if err := p.Run(ctx, in, out); err != nil {
+			return 0, err
+		}
+		square := float32(0)
+		for _, h := range out[2].F32() {
+			square += h * h
+		}
+		curvature = float32(math.Sqrt(float64(square)))
+		for i, h := range out[2].F32() {
+			v.F32()[i] = h / curvature
+		}
+	}
+	return curvature, nil
+}
+
 // pick weighs the logits of n examples: 1 for the class asked for, 0 for the others.
 func pick(n, classes, class int) *graphs.Tensor {
 	t := graphs.NewTensor(graphs.Float32, n, classes)
@@ -298,6 +321,12 @@ func TestGradientsForces(t *testing.T) {
 	energy, err := relax(t.Context(), p, x, 0.005, 1e-3)
 	if err != nil || math.Abs(float64(energy)+6) > 1e-4 {
 		t.Errorf("energy %g, wanted -6: %v", energy, err)
+	}
+
+	follow(t, dir, "Curvature")
+	got, err := stiffest(t.Context(), loaded(t, filepath.Join(dir, "potential-curve.onnx")), x, 40)
+	if want := 4 * 72 / math.Cbrt(2); err != nil || math.Abs(float64(got)-want) > 0.2 {
+		t.Errorf("curvature %g, wanted %g: %v", got, want, err)
 	}
 }
 
