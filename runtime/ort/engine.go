@@ -73,6 +73,9 @@ func open(library string) (*engine, error) {
 		if strings.Contains(err.Error(), "API base: 2") {
 			return nil, fmt.Errorf("%s (%s) is too old: ONNX Runtime 1.24 or newer is needed", lib.Path, lib.Rule)
 		}
+		if other := ortlib.Foreign(lib.Path); other != "" {
+			return nil, fmt.Errorf("%s (%s) is for %s, want a library for %s", lib.Path, lib.Rule, other, goruntime.GOARCH)
+		}
 		return nil, fmt.Errorf("loading %s (%s): %w", lib.Path, lib.Rule, err)
 	}
 	loaded = lib

@@ -1,7 +1,10 @@
 package ortlib
 
 import (
+	"bytes"
 	"context"
+	"debug/elf"
+	"encoding/binary"
 	"io"
 	"os"
 	"path/filepath"
@@ -106,5 +109,34 @@ func copyTo(t *testing.T, from, to string) {
 	defer out.Close()
 	if _, err := io.Copy(out, in); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestForeign(t *testing.T) {
+	if other := Foreign(filepath.Join(t.TempDir(), "none.so")); other != "" {
+		t.Errorf("a file that is not there is for %s", other)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other := Foreign(self); other != "" {
+		t.Errorf("this program is for %s", other)
+	}
+	b, err := os.ReadFile(self)
+	if err != nil || !bytes.HasPrefix(b, []byte("\x7fELF")) {
+		t.Skip("no ELF file at hand")
+	}
+	name, m := "arm64", elf.EM_AARCH64
+	if goruntime.GOARCH == name {
+		name, m = "amd64", elf.EM_X86_64
+	}
+	binary.LittleEndian.PutUint16(b[18:], uint16(m)) // e_machine
+	path := filepath.Join(t.TempDir(), "foreign.so")
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if other := Foreign(path); other != name {
+		t.Errorf("got %q, want %s", other, name)
 	}
 }
