@@ -76,67 +76,78 @@ func WindowOf(n *Node) (*Window, error) {
 	if w.Group < 1 {
 		return nil, fmt.Errorf("group %d", w.Group)
 	}
+	var err error
 	switch auto := n.Str("auto_pad", "NOTSET"); auto {
 	case "NOTSET", "":
 	case "VALID":
 		w.Begin, w.End = make([]int64, rank), make([]int64, rank)
 	case "SAME_UPPER", "SAME_LOWER":
-		w.Begin, w.End = make([]int64, rank), make([]int64, rank)
-		for i := range w.Kernel {
-			ek := (w.Kernel[i]-1)*w.Dilations[i] + 1
-			var total int64
-			if n.Op == "ConvTranspose" {
-				total = ek - w.Strides[i] + w.OutputPad[i]
-				if os := n.Ints("output_shape"); os != nil {
-					continue
-				}
-			} else {
-				d := x.Shape[2+i]
-				switch {
-				case d.Known():
-					out := (d.N + w.Strides[i] - 1) / w.Strides[i]
-					total = max((out-1)*w.Strides[i]+ek-d.N, 0)
-				case w.Strides[i] == 1:
-					total = ek - 1
-				default:
-					return nil, fmt.Errorf("auto_pad %s with stride %d needs a known size of axis %d of %s", auto, w.Strides[i], 2+i, x)
-				}
-			}
-			total = max(total, 0)
-			w.Begin[i], w.End[i] = total/2, total-total/2
-			if auto == "SAME_LOWER" {
-				w.Begin[i], w.End[i] = w.End[i], w.Begin[i]
-			}
-		}
+		err = w.same(n, auto)
 	default:
-		return nil, fmt.Errorf("auto_pad %q", auto)
+		err = fmt.Errorf("auto_pad %q", auto)
 	}
-	if os := n.Ints("output_shape"); os != nil && n.Op == "ConvTranspose" {
-		if len(os) == rank+2 {
-			os = os[2:]
-		}
-		if len(os) != rank {
-			return nil, fmt.Errorf("output_shape %v for %d spatial axes", os, rank)
-		}
-		w.Begin, w.End = make([]int64, rank), make([]int64, rank)
-		for i := range os {
-			d := x.Shape[2+i]
-			if !d.Known() {
-				return nil, fmt.Errorf("output_shape needs a known size of axis %d of %s", 2+i, x)
-			}
-			total := w.Strides[i]*(d.N-1) + w.OutputPad[i] + (w.Kernel[i]-1)*w.Dilations[i] + 1 - os[i]
-			if total < 0 {
-				w.OutputPad = append([]int64{}, w.OutputPad...)
-				w.OutputPad[i] -= total
-				total = 0
-			}
-			w.Begin[i], w.End[i] = total/2, total-total/2
-			if n.Str("auto_pad", "") != "SAME_UPPER" {
-				w.Begin[i], w.End[i] = total-total/2, total/2
-			}
-		}
+	if os := n.Ints("output_shape"); err == nil && os != nil && n.Op == "ConvTranspose" {
+		err = w.sized(n, os)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return w, nil
+}
+
+// reach is how far a kernel goes along an axis.
+func (w *Window) reach(i int) int64 { return (w.Kernel[i]-1)*w.Dilations[i] + 1 }
+
+// same pads so that as many windows fit as strides do.
+func (w *Window) same(n *Node, auto string) error {
+	w.Begin, w.End = make([]int64, len(w.Kernel)), make([]int64, len(w.Kernel))
+	for i, stride := range w.Strides {
+		d, total := n.In(0).Shape[2+i], w.reach(i)-stride
+		switch {
+		case n.Op == "ConvTranspose":
+			total += w.OutputPad[i]
+		case d.Known():
+			out := (d.N + stride - 1) / stride
+			total = (out-1)*stride + w.reach(i) - d.N
+		case stride != 1:
+			return fmt.Errorf("auto_pad %s with stride %d needs a known size of axis %d of %s", auto, stride, 2+i, n.In(0))
+		}
+		total = max(total, 0)
+		w.Begin[i], w.End[i] = total/2, total-total/2
+		if auto == "SAME_LOWER" {
+			w.Begin[i], w.End[i] = w.End[i], w.Begin[i]
+		}
+	}
+	return nil
+}
+
+// sized pads a ConvTranspose so that its output has the sizes os.
+func (w *Window) sized(n *Node, os []int64) error {
+	rank := len(w.Kernel)
+	if len(os) == rank+2 {
+		os = os[2:]
+	}
+	if len(os) != rank {
+		return fmt.Errorf("output_shape %v for %d spatial axes", os, rank)
+	}
+	w.Begin, w.End = make([]int64, rank), make([]int64, rank)
+	for i := range os {
+		d := n.In(0).Shape[2+i]
+		if !d.Known() {
+			return fmt.Errorf("output_shape needs a known size of axis %d of %s", 2+i, n.In(0))
+		}
+		total := w.Strides[i]*(d.N-1) + w.OutputPad[i] + w.reach(i) - os[i]
+		if total < 0 {
+			w.OutputPad = append([]int64{}, w.OutputPad...)
+			w.OutputPad[i] -= total
+			total = 0
+		}
+		w.Begin[i], w.End[i] = total/2, total-total/2
+		if n.Str("auto_pad", "") != "SAME_UPPER" {
+			w.Begin[i], w.End[i] = total-total/2, total/2
+		}
+	}
+	return nil
 }
 
 // Extent is the size of a dilated kernel on spatial axis i.
