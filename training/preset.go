@@ -1,6 +1,7 @@
 package training
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,16 @@ func Sized[T any](system string, table map[string]T, kinds map[string]string, as
 		if pick = fmt.Sprintf("%s-%d", kind, side); pick == "pictures-1" {
 			pick = "points"
 		}
+	}
+	return Preset(system, table, pick, asked, dims)
+}
+
+// Named is [Preset] for a table of which "small" asks for one key and "paper" for another, and any other name is a key
+// itself. Examples have so many axes, or any number for 0.
+func Named[T any](system string, table map[string]T, small, paper, asked string, axes int, dims []int) (T, error) {
+	pick := cmp.Or(map[string]string{"": small, "small": small, "paper": paper}[asked], asked)
+	if axes > 0 && len(dims) != axes {
+		pick = ""
 	}
 	return Preset(system, table, pick, asked, dims)
 }

@@ -1,7 +1,6 @@
 package frame
 
 import (
-	"cmp"
 	"ebmrun/training"
 	"ebmrun/training/check"
 	"ebmrun/training/filters"
@@ -115,7 +114,6 @@ var Presets = map[string]Preset{
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := cmp.Or(map[string]string{"": "texture", "small": "texture", "paper": "published"}[name], name)
-	p, err := training.Preset("frame", Presets, pick, name, dims)
+	p, err := training.Named("frame", Presets, "texture", "published", name, 0, dims)
 	return p.Config, err
 }

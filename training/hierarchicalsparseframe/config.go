@@ -100,16 +100,9 @@ var Presets = map[string]Preset{
 // For returns the settings for pictures of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets]. Templates are three quarters of a picture, those of "aligned" all of it.
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := map[string]string{"": "object", "small": "object", "paper": "published"}[name]
-	if pick == "" {
-		pick = name
-	}
-	if len(dims) != 3 {
-		pick = ""
-	}
-	p, err := training.Preset("hierarchical-sparse-frame", Presets, pick, name, dims)
-	if c := &p.Config; err == nil && pick != "published" {
-		if c.Side = min(dims[1], dims[2]); pick != "aligned" {
+	p, err := training.Named("hierarchical-sparse-frame", Presets, "object", "published", name, 3, dims)
+	if c := &p.Config; err == nil && name != "paper" && name != "published" {
+		if c.Side = min(dims[1], dims[2]); name != "aligned" {
 			c.Side = c.Side * 3 / 4
 		}
 		c.Side = c.Side / c.Parts * c.Parts

@@ -10,7 +10,6 @@
 package inhomogeneousframe
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -135,8 +134,7 @@ var Presets = map[string]Preset{
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := cmp.Or(map[string]string{"": "objects", "small": "objects", "paper": "published"}[name], name)
-	p, err := training.Preset("inhomogeneous-frame", Presets, pick, name, dims)
+	p, err := training.Named("inhomogeneous-frame", Presets, "objects", "published", name, 0, dims)
 	return p.Config, err
 }
 

@@ -1,7 +1,6 @@
 package mrf
 
 import (
-	"cmp"
 	"ebmrun/training"
 	"ebmrun/training/check"
 )
@@ -91,7 +90,6 @@ var Presets = map[string]Preset{
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := cmp.Or(map[string]string{"": "auto-binomial", "small": "auto-binomial", "paper": "published"}[name], name)
-	p, err := training.Preset("mrf", Presets, pick, name, dims)
+	p, err := training.Named("mrf", Presets, "auto-binomial", "published", name, 0, dims)
 	return p.Config, err
 }

@@ -146,16 +146,6 @@ var Presets = map[string]struct {
 // For returns the settings for a picture: "small" and "paper" pick a preset, any
 // other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := name
-	switch name {
-	case "", "small":
-		pick = "picture-small"
-	case "paper":
-		pick = "published"
-	}
-	if len(dims) != 3 {
-		pick = ""
-	}
-	p, err := training.Preset("patchwise", Presets, pick, name, dims)
+	p, err := training.Named("patchwise", Presets, "picture-small", "published", name, 3, dims)
 	return p.Config, err
 }

@@ -70,14 +70,7 @@ var Presets = map[string]struct {
 // For returns the settings for sets of points [N, 3]: "small" and "paper" pick a
 // preset, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := map[string]string{"": "points", "small": "points", "paper": "published"}[name]
-	if pick == "" {
-		pick = name
-	}
-	if len(dims) != 2 {
-		pick = ""
-	}
-	p, err := training.Preset("pointnet", Presets, pick, name, dims)
+	p, err := training.Named("pointnet", Presets, "points", "published", name, 2, dims)
 	return p.Config, err
 }
 

@@ -1,7 +1,6 @@
 package sparseframe
 
 import (
-	"cmp"
 	"math"
 
 	"ebmrun/training"
@@ -81,7 +80,6 @@ var Presets = map[string]Preset{
 // For returns the settings for data of the given dimensions: "small" and "paper" pick the preset that
 // fits, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := cmp.Or(map[string]string{"": "boost", "small": "boost", "paper": "published-pursuit"}[name], name)
-	p, err := training.Preset("sparse-frame", Presets, pick, name, dims)
+	p, err := training.Named("sparse-frame", Presets, "boost", "published-pursuit", name, 0, dims)
 	return p.Config, err
 }

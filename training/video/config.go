@@ -79,13 +79,6 @@ var Presets = map[string]struct {
 // For returns the settings for clips [C, D, H, W]: "small" and "paper" pick a
 // preset, any other name is a key of [Presets].
 func For(name string, dims []int, _ int) (Config, error) {
-	pick := map[string]string{"": "clip", "small": "clip", "paper": "published"}[name]
-	if pick == "" {
-		pick = name
-	}
-	if len(dims) != 4 {
-		pick = ""
-	}
-	p, err := training.Preset("video", Presets, pick, name, dims)
+	p, err := training.Named("video", Presets, "clip", "published", name, 4, dims)
 	return p.Config, err
 }
