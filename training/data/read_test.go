@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -518,8 +519,18 @@ func FuzzIDX(f *testing.F) {
 	})
 }
 
-func FuzzPNG(f *testing.F) {
-	f.Add(pngBytes(f, ramp(4, 4)))
+// FuzzPictures: files of every format, which their first bytes tell.
+func FuzzPictures(f *testing.F) {
+	var jpg, bitmap, small bytes.Buffer
+	if err := errors.Join(jpeg.Encode(&jpg, ramp(4, 4), nil), bmp.Encode(&bitmap, ramp(4, 4)), tiff.Encode(&small, ramp(4, 4), nil)); err != nil {
+		f.Fatal(err)
+	}
+	for _, b := range [][]byte{
+		pngBytes(f, ramp(4, 4)), jpg.Bytes(), bitmap.Bytes(), small.Bytes(), []byte("P5 2 2 255\n\x01\x02\x03\x04"), []byte("P3 1 1 15 15 0 3"),
+		slices.Concat(jpg.Bytes()[:2], exif(6), jpg.Bytes()[2:]),
+	} {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		dir := t.TempDir()
 		write(t, dir, "fuzz.png", b)
@@ -528,13 +539,9 @@ func FuzzPNG(f *testing.F) {
 	})
 }
 
-func FuzzPGM(f *testing.F) {
-	f.Add([]byte("P5 2 2 255\n\x01\x02\x03\x04"))
-	f.Add([]byte("P3 1 1 15 15 0 3"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := ReadPictures(write(t, t.TempDir(), "fuzz.pgm", b), 2, 2, false, 0)
-		checked(t, s, err)
-	})
+// exif is the part of a JPEG file that holds its orientation.
+func exif(orientation byte) []byte {
+	return append([]byte("\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"), orientation, 0, 0, 0, 0, 0, 0, 0)
 }
 
 // TestPictureFormats: the first bytes of a file say what it is, whatever its name, and EXIF how it lies.
@@ -562,8 +569,7 @@ func TestPictureFormats(t *testing.T) {
 	draw.Draw(big, image.Rect(0, 0, 8, 8), image.White, image.Point{}, draw.Src)
 	stored := encoded(func(w io.Writer, m image.Image) error { return jpeg.Encode(w, m, nil) }, big)
 	for o, corner := range []string{0: "tl", 1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl", 9: "tl"} {
-		exif := append([]byte("\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"), byte(o), 0, 0, 0, 0, 0, 0, 0)
-		b := slices.Concat(stored[:2], exif, stored[2:])
+		b := slices.Concat(stored[:2], exif(byte(o)), stored[2:])
 		s, err := Load(context.Background(), write(t, t.TempDir(), "x.jpg", b), Options{})
 		if err != nil {
 			t.Fatal(err)
