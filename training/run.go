@@ -85,6 +85,8 @@ type runner struct {
 	good *checkpoint.State // last state known to be good
 	best float64
 	fell int // rollbacks since then
+
+	painted bool // whether there are pictures of this run
 }
 
 // begin has the run begin, if it has not.
@@ -110,7 +112,7 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	for r.s.Iteration() < r.o.Steps {
 		if err := r.asked(ctx, start); err != nil {
-			return errors.Join(err, r.begin(), r.save())
+			return errors.Join(err, r.begin(), r.save(), r.firstPictures(ctx))
 		}
 		began := time.Now()
 		m, err := r.s.Step(ctx)
@@ -187,12 +189,8 @@ func (r *runner) after(ctx context.Context, m Metrics) error {
 	if r.o.OnStep != nil {
 		r.o.OnStep(step, m)
 	}
-	if p, ok := r.s.(Painter); ok && r.o.Pictures != nil && due(r.o.PaintEvery) {
-		pics, err := p.Pictures(ctx)
-		if err != nil {
-			return fmt.Errorf("training: pictures at iteration %d: %w", step, err)
-		}
-		if err := r.o.Pictures(step, pics); err != nil {
+	if due(r.o.PaintEvery) {
+		if err := r.paint(ctx); err != nil {
 			return err
 		}
 	}
@@ -211,6 +209,28 @@ func (r *runner) after(ctx context.Context, m Metrics) error {
 		}
 	}
 	return nil
+}
+
+func (r *runner) paint(ctx context.Context) error {
+	p, ok := r.s.(Painter)
+	if !ok || r.o.Pictures == nil {
+		return nil
+	}
+	step := r.s.Iteration()
+	pics, err := p.Pictures(ctx)
+	if err != nil {
+		return fmt.Errorf("training: pictures at iteration %d: %w", step, err)
+	}
+	r.painted = true
+	return r.o.Pictures(step, pics)
+}
+
+// firstPictures shows what a run that ends before its first pictures has come to.
+func (r *runner) firstPictures(ctx context.Context) error {
+	if r.painted || ctx.Err() != nil || r.s.Iteration() == 0 {
+		return nil
+	}
+	return r.paint(ctx)
 }
 
 func (r *runner) save() error {

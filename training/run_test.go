@@ -405,6 +405,37 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// painted is a toy with pictures.
+type painted struct{ *toy }
+
+func (painted) Pictures(context.Context) ([]training.Picture, error) { return nil, nil }
+
+// TestPictures: there are pictures when they are due and at the end, and of a run that stops before the first.
+func TestPictures(t *testing.T) {
+	for _, c := range []struct {
+		stop int // iterations until it is asked to, 0 for never
+		want []int
+	}{{0, []int{4, 8, 9}}, {3, []int{3}}, {6, []int{4}}} {
+		var got []int
+		stop := make(chan struct{})
+		err := training.Run(t.Context(), painted{newToy()}, training.Options{
+			Steps: 9, PaintEvery: 4, Stop: stop,
+			OnStep: func(step int, _ training.Metrics) {
+				if step == c.stop {
+					close(stop)
+				}
+			},
+			Pictures: func(step int, _ []training.Picture) error {
+				got = append(got, step)
+				return nil
+			},
+		})
+		if (c.stop > 0) != errors.Is(err, training.ErrStopped) || !slices.Equal(got, c.want) {
+			t.Errorf("stopped after %d: pictures at %v, wanted %v; %v", c.stop, got, c.want, err)
+		}
+	}
+}
+
 func TestEvaluationError(t *testing.T) {
 	s := newToy()
 	s.evaluate = func(*toy) (training.Metrics, error) { return nil, errors.New("no judge") }
