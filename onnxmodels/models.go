@@ -8,6 +8,9 @@ package onnxmodels
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"ebmrun/graphs"
 )
@@ -47,3 +50,26 @@ func (m *Model) Size() int { return graphs.Size(m.Dims) }
 
 // Batch is the symbolic axis of x.
 var Batch = graphs.Sym("batch")
+
+// A Named network is a description under a name.
+type Named[S any] = struct {
+	Title string
+	Spec  S
+}
+
+// ByName looks a network up in a table; what is the package that has it.
+func ByName[S any](what string, nets map[string]Named[S], name string) (S, error) {
+	n, ok := nets[name]
+	if !ok {
+		return n.Spec, fmt.Errorf("%s: unknown network %q: have %s", what, name, strings.Join(slices.Sorted(maps.Keys(nets)), ", "))
+	}
+	return n.Spec, nil
+}
+
+// Chosen is the description that settings give in full, or else the one that they name.
+func Chosen[S any](spec *S, byName func(string) (S, error), name string) (S, error) {
+	if spec != nil {
+		return *spec, nil
+	}
+	return byName(name)
+}

@@ -38,3 +38,19 @@ func TestOf(t *testing.T) {
 		}
 	}
 }
+
+// TestChosen: a description in full goes before one that is named, and an unknown name is told what there is.
+func TestChosen(t *testing.T) {
+	nets := map[string]onnxmodels.Named[int]{"small": {"one", 1}, "large": {"nine", 9}}
+	byName := func(name string) (int, error) { return onnxmodels.ByName("test", nets, name) }
+	full := 5
+	if n, err := onnxmodels.Chosen(&full, byName, "large"); n != 5 || err != nil {
+		t.Errorf("in full: %d, %v", n, err)
+	}
+	if n, err := onnxmodels.Chosen(nil, byName, "large"); n != 9 || err != nil {
+		t.Errorf("by name: %d, %v", n, err)
+	}
+	if _, err := onnxmodels.Chosen(nil, byName, "huge"); err == nil || err.Error() != `test: unknown network "huge": have large, small` {
+		t.Errorf("unknown: %v", err)
+	}
+}

@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sort"
-	"strings"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels"
@@ -224,10 +222,7 @@ func (b builder) up(maps []*graphs.Value, pictures bool) *graphs.Value {
 }
 
 // Nets is the table of generators with a name.
-var Nets = map[string]struct {
-	Title string
-	Spec  Spec
-}{
+var Nets = map[string]onnxmodels.Named[Spec]{
 	"unet-16":   {"16×16 or 28×28, 8 codes: 16-32-64, joined", unet(8, 16, 32, 64)},
 	"unet-32":   {"32×32, 8 codes: 16-32-64, joined", unet(8, 16, 32, 64)},
 	"unet-64":   {"64×64, 8 codes: 16-32-64-64, joined", unet(8, 16, 32, 64, 64)},
@@ -247,14 +242,4 @@ func resnet(blocks int, filters ...int) Spec {
 }
 
 // ByName returns a named generator.
-func ByName(name string) (Spec, error) {
-	if e, ok := Nets[name]; ok {
-		return e.Spec, nil
-	}
-	var known []string
-	for k := range Nets {
-		known = append(known, k)
-	}
-	sort.Strings(known)
-	return Spec{}, fmt.Errorf("conditional: unknown generator %q: have %s", name, strings.Join(known, ", "))
-}
+func ByName(name string) (Spec, error) { return onnxmodels.ByName("conditional", Nets, name) }

@@ -9,8 +9,6 @@ package encoder
 import (
 	"fmt"
 	"math/rand/v2"
-	"sort"
-	"strings"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels"
@@ -102,10 +100,7 @@ func Build(s Spec, dims []int, codes int, seed uint64) (*Model, error) {
 }
 
 // Nets is the table of encoders with a name.
-var Nets = map[string]struct {
-	Title string
-	Spec  Spec
-}{
+var Nets = map[string]onnxmodels.Named[Spec]{
 	"conv16": {"16×16 or 28×28: 4×4 convolutions of stride 2, 32-64 filters", halving(32, 64)},
 	"conv32": {"32×32: 32-64-128 filters", halving(32, 64, 128)},
 	"conv64": {"64×64: 32-64-128-256 filters", halving(32, 64, 128, 256)},
@@ -130,14 +125,4 @@ func halving(filters ...int) Spec {
 }
 
 // ByName returns a named network.
-func ByName(name string) (Spec, error) {
-	if e, ok := Nets[name]; ok {
-		return e.Spec, nil
-	}
-	var known []string
-	for k := range Nets {
-		known = append(known, k)
-	}
-	sort.Strings(known)
-	return Spec{}, fmt.Errorf("encoder: unknown network %q: have %s", name, strings.Join(known, ", "))
-}
+func ByName(name string) (Spec, error) { return onnxmodels.ByName("encoder", Nets, name) }

@@ -13,8 +13,6 @@ package energy
 import (
 	"fmt"
 	"math/rand/v2"
-	"sort"
-	"strings"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels"
@@ -148,10 +146,7 @@ func Score(net *nn.Net, s Spec, x *graphs.Value) *graphs.Value {
 }
 
 // Nets is the table of networks with a name. {n} filters are per the source.
-var Nets = map[string]struct {
-	Title string
-	Spec  Spec
-}{
+var Nets = map[string]onnxmodels.Named[Spec]{
 	"digits28":          {"small net for 28×28: 16-32-64 filters, swish", digits("swish")},
 	"digits28-leaky":    {"small net for 28×28: 16-32-64 filters, leaky ReLU 0.05", digits("leaky.05")},
 	"short-run-28":      {"short-run net for 28×28, n = 32", shortRun(32, 3, 3, "leaky.05")},
@@ -257,14 +252,4 @@ func clips(layers ...Layer) Spec {
 }
 
 // ByName returns a named network.
-func ByName(name string) (Spec, error) {
-	if e, ok := Nets[name]; ok {
-		return e.Spec, nil
-	}
-	var known []string
-	for k := range Nets {
-		known = append(known, k)
-	}
-	sort.Strings(known)
-	return Spec{}, fmt.Errorf("energy: unknown network %q: have %s", name, strings.Join(known, ", "))
-}
+func ByName(name string) (Spec, error) { return onnxmodels.ByName("energy", Nets, name) }

@@ -1,17 +1,13 @@
 package flow
 
 import (
-	"fmt"
 	"slices"
-	"sort"
-	"strings"
+
+	"ebmrun/onnxmodels"
 )
 
 // Nets is the table of flows with a name.
-var Nets = map[string]struct {
-	Title string
-	Spec  Spec
-}{
+var Nets = map[string]onnxmodels.Named[Spec]{
 	"glow-2d":    {"points: 8 steps, 64-64 units", points(8, false)},
 	"realnvp-2d": {"points: 8 steps without rotations, 64-64 units", points(8, true)},
 	"flowpp-2d":  {"points: 4 steps of a mixture of 8 logistics, 64-64 units", mixtures(points(4, false), 8)},
@@ -90,14 +86,4 @@ func flowPP(hidden, blocks, heads, components, noiseSteps, noiseHidden int) Spec
 }
 
 // ByName returns a named flow.
-func ByName(name string) (Spec, error) {
-	if e, ok := Nets[name]; ok {
-		return e.Spec, nil
-	}
-	var known []string
-	for k := range Nets {
-		known = append(known, k)
-	}
-	sort.Strings(known)
-	return Spec{}, fmt.Errorf("flow: unknown network %q: have %s", name, strings.Join(known, ", "))
-}
+func ByName(name string) (Spec, error) { return onnxmodels.ByName("flow", Nets, name) }

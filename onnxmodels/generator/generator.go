@@ -8,8 +8,6 @@ package generator
 import (
 	"fmt"
 	"math/rand/v2"
-	"sort"
-	"strings"
 
 	"ebmrun/graphs"
 	"ebmrun/onnxmodels"
@@ -130,10 +128,7 @@ func body(net *nn.Net, s Spec, z *graphs.Value, dims []int) *graphs.Value {
 }
 
 // Nets is the table of generators with a name.
-var Nets = map[string]struct {
-	Title string
-	Spec  Spec
-}{
+var Nets = map[string]onnxmodels.Named[Spec]{
 	"deconv16": {"16×16 from 8 codes: 64-32", Spec{Codes: 8, Start: 4, Filters: 64, Activation: "leaky", Tanh: true,
 		Layers: []Layer{{Filters: 32, Kernel: 4, Stride: 2, Pad: 1}, {Kernel: 4, Stride: 2, Pad: 1}}}},
 	"deconv28": {"28×28 from 20 codes: 64-32", Spec{Codes: 20, Start: 7, Filters: 64, Activation: "leaky", Tanh: true,
@@ -147,14 +142,4 @@ var Nets = map[string]struct {
 }
 
 // ByName returns a named network.
-func ByName(name string) (Spec, error) {
-	if e, ok := Nets[name]; ok {
-		return e.Spec, nil
-	}
-	var known []string
-	for k := range Nets {
-		known = append(known, k)
-	}
-	sort.Strings(known)
-	return Spec{}, fmt.Errorf("generator: unknown network %q: have %s", name, strings.Join(known, ", "))
-}
+func ByName(name string) (Spec, error) { return onnxmodels.ByName("generator", Nets, name) }

@@ -2,13 +2,12 @@ package swin
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"ebmrun/graphs"
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/generator"
 )
@@ -129,10 +128,7 @@ func (b builder) decode(levels []*graphs.Value, z *graphs.Value, dims []int) *gr
 
 // Nets is the table of networks with a name. "tiny" and "base" have the official
 // layouts, for pictures of 224 and of 384 pixels a side, and the published decoder.
-var Nets = map[string]struct {
-	Title string
-	Spec  Spec
-}{
+var Nets = map[string]onnxmodels.Named[Spec]{
 	"swin-16":    {"16×16, 8 codes", mini(2)},
 	"swin-32":    {"32×32, 8 codes", mini(2)},
 	"swin-64":    {"64×64, 8 codes", mini(4)},
@@ -161,9 +157,4 @@ func published(embed, window int, depths, heads []int) Spec {
 }
 
 // ByName returns a named network.
-func ByName(name string) (Spec, error) {
-	if e, ok := Nets[name]; ok {
-		return e.Spec, nil
-	}
-	return Spec{}, fmt.Errorf("swin: unknown network %q: have %s", name, strings.Join(slices.Sorted(maps.Keys(Nets)), ", "))
-}
+func ByName(name string) (Spec, error) { return onnxmodels.ByName("swin", Nets, name) }

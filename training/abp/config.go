@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
 	"ebmrun/training/check"
@@ -90,10 +91,7 @@ func (c *Config) Check() error {
 
 // Network is the generator's description.
 func (c *Config) Network() (generator.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return generator.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, generator.ByName, c.Net)
 }
 
 // Residual is the deviation of the residual in the posterior of codes.

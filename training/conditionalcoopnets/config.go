@@ -1,6 +1,7 @@
 package conditionalcoopnets
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -66,18 +67,12 @@ func (c *Config) Check() error {
 
 // EnergyNet is the energy's description.
 func (c *Config) EnergyNet() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // GeneratorNet is the initialiser's description.
 func (c *Config) GeneratorNet() (conditional.Spec, error) {
-	if c.InitSpec != nil {
-		return *c.InitSpec, nil
-	}
-	return conditional.ByName(c.Init)
+	return onnxmodels.Chosen(c.InitSpec, conditional.ByName, c.Init)
 }
 
 // small uses the temperature of the cooperative presets without conditions.

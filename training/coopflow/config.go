@@ -1,6 +1,7 @@
 package coopflow
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	nets "ebmrun/onnxmodels/flow"
 	"ebmrun/training"
@@ -83,18 +84,12 @@ func (c *Config) Check() error {
 
 // EnergyNet is the energy's description.
 func (c *Config) EnergyNet() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // FlowNet is the flow's description.
 func (c *Config) FlowNet() (nets.Spec, error) {
-	if c.NetSpec != nil {
-		return *c.NetSpec, nil
-	}
-	return nets.ByName(c.Flow)
+	return onnxmodels.Chosen(c.NetSpec, nets.ByName, c.Flow)
 }
 
 var search = Search{Steps: 200, Rate: 0.05, Fall: 0.99, Starts: 4}

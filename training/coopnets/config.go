@@ -1,6 +1,7 @@
 package coopnets
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -58,18 +59,12 @@ func (c *Config) Check() error {
 
 // EnergyNet is the energy's description.
 func (c *Config) EnergyNet() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // GeneratorNet is the generator's description.
 func (c *Config) GeneratorNet() (generator.Spec, error) {
-	if c.GenSpec != nil {
-		return *c.GenSpec, nil
-	}
-	return generator.ByName(c.Generator)
+	return onnxmodels.Chosen(c.GenSpec, generator.ByName, c.Generator)
 }
 
 // small uses the temperature of the generative ConvNet's presets: scores stay

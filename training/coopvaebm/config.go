@@ -1,6 +1,7 @@
 package coopvaebm
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -60,10 +61,7 @@ func (c *Config) Check() error {
 
 // EnergyNet is the energy's description.
 func (c *Config) EnergyNet() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // small uses the temperature of the generative ConvNet's presets: scores stay near

@@ -1,6 +1,7 @@
 package cyclecoopnets
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
@@ -57,18 +58,12 @@ func (c *Config) Check() error {
 
 // EnergyNet is the energies' description.
 func (c *Config) EnergyNet() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // TranslatorNet is the translators' description.
 func (c *Config) TranslatorNet() (conditional.Spec, error) {
-	if c.TransSpec != nil {
-		return *c.TransSpec, nil
-	}
-	return conditional.ByName(c.Translator)
+	return onnxmodels.Chosen(c.TransSpec, conditional.ByName, c.Translator)
 }
 
 // Translators builds a translator for each direction between domains of the given

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/flow"
 	"ebmrun/training"
 	"ebmrun/training/check"
@@ -41,10 +42,7 @@ func (c *Config) Check() error {
 
 // Network is the flow's description.
 func (c *Config) Network() (flow.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return flow.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, flow.ByName, c.Net)
 }
 
 func small(net string, batch, steps int) Config {

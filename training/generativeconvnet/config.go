@@ -1,6 +1,7 @@
 package generativeconvnet
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
 	"ebmrun/training/check"
@@ -90,8 +91,5 @@ func (c *Config) Bank() int {
 
 // Network is the network's description.
 func (c *Config) Network() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }

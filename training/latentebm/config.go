@@ -1,6 +1,7 @@
 package latentebm
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -66,10 +67,7 @@ func (c *Config) PriorNet() energy.Spec {
 
 // GeneratorNet is the generator's description.
 func (c *Config) GeneratorNet() (generator.Spec, error) {
-	if c.GenSpec != nil {
-		return *c.GenSpec, nil
-	}
-	return generator.ByName(c.Generator)
+	return onnxmodels.Chosen(c.GenSpec, generator.ByName, c.Generator)
 }
 
 // bounded holds codes within six deviations of p0.

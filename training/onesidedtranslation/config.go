@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
 	"ebmrun/training/check"
@@ -57,10 +58,7 @@ func (c *Config) Check() error {
 
 // Network is the network's description.
 func (c *Config) Network() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // small uses the temperature of the generative ConvNet's presets.

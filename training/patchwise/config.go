@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/energy"
 	"ebmrun/training"
 	"ebmrun/training/check"
@@ -68,10 +69,7 @@ func (c *Config) Check() error {
 
 // Network is the network's description.
 func (c *Config) Network() (energy.Spec, error) {
-	if c.Spec != nil {
-		return *c.Spec, nil
-	}
-	return energy.ByName(c.Net)
+	return onnxmodels.Chosen(c.Spec, energy.ByName, c.Net)
 }
 
 // Sizes are heights and widths of a picture of h×w at every scale, coarse to fine.

@@ -4,6 +4,7 @@ import (
 	"ebmrun/training"
 	"ebmrun/training/check"
 
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/conditional"
 	"ebmrun/training/cyclecoopnets"
 )
@@ -32,10 +33,7 @@ func (c *Config) Check() error {
 
 // PredictorNet is the predictors' description.
 func (c *Config) PredictorNet() (conditional.Spec, error) {
-	if c.PredSpec != nil {
-		return *c.PredSpec, nil
-	}
-	return conditional.ByName(c.Predictor)
+	return onnxmodels.Chosen(c.PredSpec, conditional.ByName, c.Predictor)
 }
 
 // Maps builds translators and predictors of frames of the given dimensions, with their

@@ -1,6 +1,7 @@
 package vae
 
 import (
+	"ebmrun/onnxmodels"
 	"ebmrun/onnxmodels/encoder"
 	"ebmrun/onnxmodels/generator"
 	"ebmrun/training"
@@ -36,18 +37,12 @@ type Nets struct {
 
 // EncoderNet is the encoder's description.
 func (n *Nets) EncoderNet() (encoder.Spec, error) {
-	if n.EncSpec != nil {
-		return *n.EncSpec, nil
-	}
-	return encoder.ByName(n.Encoder)
+	return onnxmodels.Chosen(n.EncSpec, encoder.ByName, n.Encoder)
 }
 
 // GeneratorNet is the generator's description.
 func (n *Nets) GeneratorNet() (generator.Spec, error) {
-	if n.GenSpec != nil {
-		return *n.GenSpec, nil
-	}
-	return generator.ByName(n.Generator)
+	return onnxmodels.Chosen(n.GenSpec, generator.ByName, n.Generator)
 }
 
 // KL are the settings of the divergence KL(q(z | x) ‖ N(0, I)) in the bound.
