@@ -387,6 +387,39 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+// TestRepeatedCheck: a provider is judged by what the first of repeated calls is fed, not by what lay there.
+func TestRepeatedCheck(t *testing.T) {
+	for _, c := range []struct {
+		fault fault
+		want  string
+	}{{}, {fault{noBias: true}, "is wrong"}} {
+		cache(t)
+		p, err := runtime.Check(&fake{faults: map[string]fault{"a": c.fault}}).Compile(t.Context(), model(t, "main"), runtime.Options{Provider: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, out := inputs(1), []*graphs.Tensor{graphs.NewTensor(graphs.Float32, 1, 2)}
+		in[2].F32()[0] = 1e-6 // too little to tell
+		var last []float32
+		r := runtime.Repetition{Calls: 2, Fresh: 2,
+			Next: func(call int, t *graphs.Tensor) error {
+				t.F32()[0] = 5 + float32(call)
+				last = append(last, t.F32()[0])
+				return nil
+			}}
+		err = runtime.Repeat(t.Context(), p, in, out, r)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: got %v", c.fault, err)
+		}
+		if err == nil && (last[0] != 5 || last[len(last)-1] != 6 || runtime.Describe(p).Calls != 2) {
+			t.Errorf("fed %v, %d calls", last, runtime.Describe(p).Calls)
+		}
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestCheckEndsWithContext(t *testing.T) {
 	file := cache(t)
 	f := &fake{faults: map[string]fault{"a": {slow: time.Millisecond}}}

@@ -171,14 +171,6 @@ type Report struct {
 	Busy  time.Duration `json:"busy,omitempty"`
 }
 
-// PerCall is the mean time of a call, 0 before the first.
-func (r Report) PerCall() time.Duration {
-	if r.Calls == 0 {
-		return 0
-	}
-	return r.Busy / time.Duration(r.Calls)
-}
-
 // A Describer is a Program that can tell what it runs on.
 type Describer interface{ Describe() Report }
 
