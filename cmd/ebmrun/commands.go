@@ -109,6 +109,7 @@ not met; 130 interrupted.`,
 	}
 	root.SetHelpCommandGroupID(groupMachine)
 	root.SetCompletionCommandGroupID(groupMachine)
+	completions(root)
 	return root
 }
 

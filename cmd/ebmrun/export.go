@@ -189,7 +189,7 @@ noise is standard normal. Files appear together, once all are complete.`,
 	fl.StringSliceVar(&f.to, "to", []string{"onnx", "sampler", "safetensors"}, "what to write: onnx, sampler, safetensors, npz, ort-training")
 	fl.StringVarP(&f.out, "out", "o", "", "folder to write into; made if needed")
 	fl.IntVar(&f.unroll, "unroll", 0, "write the sampler as so many copies of the step instead of a Loop")
-	fl.StringVar(&f.checkpoint, "checkpoint", "", "best, last or step-N (default: best)")
+	fl.StringVar(&f.checkpoint, "checkpoint", "", "best, last or step-NNNNNN (default: best)")
 	fl.Float64Var(&f.step, "step", 0, "step size s of the sampler (default: as in learning)")
 	fl.Float64Var(&f.noise, "noise", -1, "noise multiplier of the sampler (default: as in learning)")
 	fl.Lookup("noise").DefValue = "0" // the text says it

@@ -98,3 +98,17 @@ func TestOutputs(t *testing.T) {
 		t.Errorf("left in the folder: %v", entries)
 	}
 }
+
+// TestCompletion: the shell is offered the names that arguments and flags take.
+func TestCompletion(t *testing.T) {
+	for want, args := range map[string][]string{
+		"coopnets\tCooperative": {"train", ""},
+		"pictures-28\t28×28":    {"train", "coopnets", "--preset", ""},
+		"published-64\t":        {"systems", "coopnets", ""},
+		"two-rings\tcircles":    {"apply", "energy", "--data", ""},
+		"mnist\tMNIST":          {"data", ""},
+		"openvino\n":            {"sample", "--provider", ""},
+	} {
+		ebmrun(t, append([]string{"__complete"}, args...)...).wantOut(t, want)
+	}
+}
