@@ -156,6 +156,23 @@ func names(t *testing.T, dir string) []string {
 	return all
 }
 
+// TestLongRuns: steps of seven digits come after those of six, although their names do not.
+func TestLongRuns(t *testing.T) {
+	dir := t.TempDir()
+	for _, step := range []int{999_998, 999_999, 1_000_000} {
+		mustSave(t, dir, &State{Step: step}, Keep{Newest: 2})
+	}
+	if got, err := Steps(dir); err != nil || !slices.Equal(got, []int{999_999, 1_000_000}) {
+		t.Errorf("got %v, %v, want the two newest in order", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, stepName(1_000_000), modelFile), nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err := LoadNewest(dir); err != nil || s.Step != 999_999 {
+		t.Errorf("got %v, %v, want the one before the damaged one", s, err)
+	}
+}
+
 func TestPrune(t *testing.T) {
 	dir := t.TempDir()
 	for step := 10; step <= 80; step += 10 {
