@@ -3,6 +3,7 @@ package graphs
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // A Builder appends nodes to a graph, giving each result its type and shape.
@@ -283,7 +284,10 @@ func (b *Builder) ReshapeLike(x, like *Value) *Value {
 	if x.Shape.Same(like.Shape) {
 		return x
 	}
-	return b.Reshape(x, b.ShapeOf(like))
+	if like.Shape.Known() && !slices.Contains(like.Shape, D(0)) {
+		return b.Reshape(x, b.ShapeOf(like))
+	}
+	return b.Op("Reshape", []*Value{x, b.ShapeOf(like)}, I("allowzero", 1)) // an axis may be empty
 }
 
 // ShapeOf is the shape of x: a constant where every axis is known, a Shape node

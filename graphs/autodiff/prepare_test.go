@@ -409,3 +409,30 @@ func TestRulesWithUnknownSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyAtRunTime takes slopes back through shapes of which an axis turns out empty.
+func TestEmptyAtRunTime(t *testing.T) {
+	b := graphs.NewBuilder(&graphs.Graph{})
+	x := b.Input("x", graphs.Float64, graphs.MakeShape(4))
+	at := b.Op("NonZero", []val{b.Greater(x, b.Scalar(x, 10))})
+	picked := b.Op("GatherND", []val{x, b.Transpose(at, 1, 0)})
+	products := b.ReshapeTo(b.Mul(b.Unsqueeze(picked, 0), b.Unsqueeze(picked, 1)), -1)
+	b.Output("y", b.Add(b.Sum(b.Mul(b.Sigmoid(products), products), false), b.Sum(b.Mul(x, x), false)))
+	g, err := b.Graph()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := Grad(graphs.NewModel(g), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Grad(first, Options{Of: "grad/x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, last := range []float64{2, 11} { // none is picked, and one
+		in := []*graphs.Tensor{graphs.Of([]float64{1, -1, 0.5, last}, 4)}
+		graphtest.CheckGrad(t, g, first.Graph, in, graphtest.GradOptions{})
+		graphtest.CheckGrad(t, first.Graph, second.Graph, in, graphtest.GradOptions{Of: "grad/x"})
+	}
+}

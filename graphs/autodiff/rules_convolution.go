@@ -201,6 +201,12 @@ func (b *Back) convKernel(x, dy, k val, w *graphs.Window) val {
 			pads[i] = 0
 		}
 	}
+	for i := range w.Kernel { // of what is cropped to nothing the pads alone are left
+		if in := x.Shape[2+i]; in.Known() && in.N+crop[2+i]+cropEnd[2+i] <= 0 {
+			crop[2+i], cropEnd[2+i] = crop[2+i]+pads[i], cropEnd[2+i]+pads[rank+i]
+			pads[i], pads[rank+i] = 0, 0
+		}
+	}
 	x = b.padAxes(x, crop, cropEnd)
 	perm := iota64(rank + 2)
 	perm[0], perm[1] = 1, 0
@@ -367,8 +373,8 @@ func (b *Back) byGroup(x val, groups int64) val {
 	case batch.N == 1:
 		return b.Transpose(b.Reshape(x, sizes(b.Ints(groups, c))), swap...)
 	default:
-		x = b.Reshape(x, sizes(b.size(x, 0), b.Ints(groups, c)))
-		x = b.Transpose(x, append([]int64{2, 1, 0}, iota64(len(x.Shape))[3:]...)...)
+		order := append([]int64{2, 1, 0}, iota64(len(x.Shape) + 1)[3:]...)
+		x = b.Transpose(b.Reshape(x, sizes(b.size(x, 0), b.Ints(groups, c))), order...)
 		return b.Reshape(x, sizes(b.Ints(c, -1)))
 	}
 }

@@ -28,6 +28,7 @@ func Settle(g *graphs.Graph) (changed bool, err error) {
 		}
 		if to != nil {
 			n.Inputs = []*graphs.Value{n.Inputs[0], b.Ints(to...)}
+			drop(n, "allowzero") // no 0 in it means an empty axis
 			changed = true
 		}
 	}
@@ -57,7 +58,7 @@ func settleReshape(n *graphs.Node, want []graphs.Dim, out graphs.Shape) []int64 
 	}
 	x := n.In(0)
 	for _, i := range unknown {
-		if n.Int("allowzero", 0) != 0 || i >= len(x.Shape) || !x.Shape[i].Same(want[i]) {
+		if i >= len(x.Shape) || !x.Shape[i].Same(want[i]) {
 			return nil
 		}
 		to[i] = 0
