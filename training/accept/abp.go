@@ -113,7 +113,7 @@ func codesFactors(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "factors "+arm, s, c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "factors", arm, s, c.Steps, c.Guard)
 		if err != nil {
 			return err
 		}
@@ -203,7 +203,7 @@ func (e Env) learnCodes(ctx context.Context, what, arm string, b blobs, steps in
 		return err
 	}
 	s.Held = b.held
-	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
+	ended, err := e.learn(ctx, what, arm, s, c.Steps, c.Guard)
 	if err != nil || ended != nil {
 		return errors.Join(err, ended)
 	}

@@ -54,7 +54,7 @@ func (e Env) coopflowArm(ctx context.Context, what, arm string, c coopflow.Confi
 		done()
 		return nil, nil, nil, err
 	}
-	if ended, err = e.learn(ctx, what+" "+arm, s, steps, c.Guard); err != nil {
+	if ended, err = e.learn(ctx, what, arm, s, steps, c.Guard); err != nil {
 		done()
 	}
 	return s, done, ended, err

@@ -129,7 +129,7 @@ func coopGaussian(ctx context.Context, e Env, it *Item) error {
 				precision += q.precision() / averaged
 			}
 		}}
-		ended, err := e.learn(ctx, "gaussian "+arm, w, steps, c.Guard)
+		ended, err := e.learn(ctx, "gaussian", arm, w, steps, c.Guard)
 		if err != nil {
 			return err
 		}

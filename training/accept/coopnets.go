@@ -92,7 +92,7 @@ func coopBlobs(ctx context.Context, e Env, it *Item) error {
 			it.Check("", "FD-PCA of drafts before learning", untrained, Reported, "")
 		}
 		early, late := math.NaN(), 0.0
-		ended, err := e.learn(ctx, "blobs "+arm, watch{s, func(m training.Metrics) {
+		ended, err := e.learn(ctx, "blobs", arm, watch{s, func(m training.Metrics) {
 			const averaged = 20
 			switch i := s.Iteration(); {
 			case i == 20:

@@ -83,7 +83,7 @@ func (e Env) coopvaebmArm(ctx context.Context, it *Item, b blobs, a coopvaebmArm
 		return 0, err
 	}
 	revision := &lately{}
-	ended, err := e.learn(ctx, "blobs "+a.arm, revision.of(s, "revision"), c.Steps, c.Guard)
+	ended, err := e.learn(ctx, "blobs", a.arm, revision.of(s, "revision"), c.Steps, c.Guard)
 	if err != nil {
 		return 0, err
 	}

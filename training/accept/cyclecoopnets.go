@@ -118,7 +118,7 @@ func cycleDomains(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "domains "+arm, s, c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "domains", arm, s, c.Steps, c.Guard)
 		if err != nil {
 			return errors.Join(err, free())
 		}

@@ -116,7 +116,7 @@ func (e Env) deepFRAME(ctx context.Context, what, arm string, c deepframe.Config
 	if s, err = deepframe.New(ctx, c, bound, set, e.Seed); err != nil {
 		return nil, nil, nil, err
 	}
-	ended, err = e.learn(ctx, what+" "+arm, s, steps, c.Guard)
+	ended, err = e.learn(ctx, what, arm, s, steps, c.Guard)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -155,7 +155,7 @@ func (e Env) flowArm(ctx context.Context, what, arm string, c flow.Config, set, 
 	}
 	s.Exam.Held = held
 	steps := map[string]int{Works: c.Steps, Untrained: 1, Flipped: max(c.Steps/10, 1)}[arm]
-	ended, err := e.learn(ctx, what+" "+arm, s, steps, c.Guard)
+	ended, err := e.learn(ctx, what, arm, s, steps, c.Guard)
 	if err != nil || ended != nil {
 		return s, nil, f.Close, err
 	}

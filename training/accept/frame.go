@@ -61,7 +61,7 @@ func frameTexture(mode string) func(context.Context, Env, *Item) error {
 				steps /= 5
 			}
 			first := s.Gaps()
-			if _, err := e.learn(ctx, mode+" "+arm, s, steps, s.Config.Guard); err != nil {
+			if _, err := e.learn(ctx, mode, arm, s, steps, s.Config.Guard); err != nil {
 				return err
 			}
 			last, chosen, start := s.Gaps(), 0.0, 0.0
@@ -151,7 +151,7 @@ func frameParametric(ctx context.Context, e Env, it *Item) error {
 		if arm != Works {
 			steps /= 10
 		}
-		if _, err := e.learn(ctx, "parametric "+arm, s, steps, c.Guard); err != nil {
+		if _, err := e.learn(ctx, "parametric", arm, s, steps, c.Guard); err != nil {
 			return err
 		}
 		most, err := frameMoments(ctx, s, net, e.Seed)

@@ -83,7 +83,7 @@ func (e Env) arm(ctx context.Context, what, arm string, c generativeconvnet.Conf
 	if err != nil {
 		return nil, err
 	}
-	if ended, err = e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard); ended != nil || err != nil {
+	if ended, err = e.learn(ctx, what, arm, s, c.Steps, c.Guard); ended != nil || err != nil {
 		return ended, err
 	}
 	return nil, use(net, s)

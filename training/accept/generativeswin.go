@@ -62,7 +62,7 @@ func (e Env) swinArm(ctx context.Context, what, arm string, steps int, set *data
 	if err != nil {
 		return errors.Join(err, free())
 	}
-	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
+	ended, err := e.learn(ctx, what, arm, s, c.Steps, c.Guard)
 	if err == nil {
 		err = use(s.Learned(), ended)
 	}

@@ -69,7 +69,7 @@ func hierarchicalConfig(change func(*hierarchicalsparseframe.Config)) (hierarchi
 }
 
 // hierarchical assembles a system whose templates are learned on the engine, and learns.
-func (e Env) hierarchical(ctx context.Context, what string, c hierarchicalsparseframe.Config, set *data.Set) (*hierarchicalsparseframe.System, error) {
+func (e Env) hierarchical(ctx context.Context, what, arm string, c hierarchicalsparseframe.Config, set *data.Set) (*hierarchicalsparseframe.System, error) {
 	s, err := hierarchicalsparseframe.New(ctx, c, func(ctx context.Context, taps []float32) (training.Energy, error) {
 		m, err := energy.Linear([]int{1, c.Side, c.Side}, 1, false, energy.Atoms(taps))
 		if err != nil {
@@ -80,7 +80,7 @@ func (e Env) hierarchical(ctx context.Context, what string, c hierarchicalsparse
 	if err != nil {
 		return nil, err
 	}
-	_, err = e.learn(ctx, what, s, c.Steps, c.Guard)
+	_, err = e.learn(ctx, what, arm, s, c.Steps, c.Guard)
 	return s, err
 }
 
@@ -162,7 +162,7 @@ func hierarchicalFaces(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		s, err := e.hierarchical(ctx, "faces "+arm, c, train)
+		s, err := e.hierarchical(ctx, "faces", arm, c, train)
 		if err != nil {
 			return err
 		}
@@ -219,7 +219,7 @@ func hierarchicalKinds(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		s, err := e.hierarchical(ctx, "kinds "+arm, c, moved)
+		s, err := e.hierarchical(ctx, "kinds", arm, c, moved)
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func orthonormal(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		if _, err := e.learn(ctx, "orthonormal "+arm, s, c.Steps, c.Guard); err != nil {
+		if _, err := e.learn(ctx, "orthonormal", arm, s, c.Steps, c.Guard); err != nil {
 			return err
 		}
 		off := 0.0

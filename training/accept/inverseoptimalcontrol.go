@@ -84,7 +84,7 @@ func (e Env) controlArm(ctx context.Context, what, arm string, c inverseoptimalc
 		return errors.Join(err, free())
 	}
 	s.Tangent = m.Tangent
-	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
+	ended, err := e.learn(ctx, what, arm, s, c.Steps, c.Guard)
 	if err == nil {
 		err = use(s, ended)
 	}
@@ -528,11 +528,7 @@ func convoy(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	c := controlConfig("convoy")
-	if err := e.controlArm(ctx, "convoy", Works, c, set, func(s *inverseoptimalcontrol.System, ended error) error {
-		if ended != nil {
-			it.Check(Works, "learning to the end", 0, AtLeast(1), ended.Error())
-			return nil
-		}
+	if err := e.controlArm(ctx, "convoy", Works, c, set, func(s *inverseoptimalcontrol.System, _ error) error {
 		held, err := s.Config.Experts(test)
 		if err != nil {
 			return err

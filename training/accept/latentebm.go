@@ -135,7 +135,7 @@ func (e Env) latentArm(ctx context.Context, what, arm string, c latentebm.Config
 	if err != nil {
 		return nil, nil, err
 	}
-	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
+	ended, err := e.learn(ctx, what, arm, s, c.Steps, c.Guard)
 	return s, ended, err
 }
 
@@ -282,7 +282,7 @@ func latentBlobs(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "blobs "+arm, gap.of(s, "u_gap"), c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "blobs", arm, gap.of(s, "u_gap"), c.Steps, c.Guard)
 		if err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func pseudoLikelihood(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		if _, err := e.learn(ctx, "pseudo-likelihood "+arm, s, c.Steps, c.Guard); err != nil {
+		if _, err := e.learn(ctx, "pseudo-likelihood", arm, s, c.Steps, c.Guard); err != nil {
 			return err
 		}
 		off := 0.0
@@ -123,7 +123,7 @@ func mrfTexture(ctx context.Context, e Env, it *Item) error {
 			if err != nil {
 				return err
 			}
-			if _, err := e.learn(ctx, family+" "+arm, s, c.Steps, c.Guard); err != nil {
+			if _, err := e.learn(ctx, family, arm, s, c.Steps, c.Guard); err != nil {
 				return err
 			}
 			n := mrfLevels[family]

@@ -62,7 +62,7 @@ func (e Env) grids(ctx context.Context, what, arm string, c multigrid.Config, se
 	if err != nil {
 		return nil, err
 	}
-	if ended, err = e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard); ended != nil || err != nil {
+	if ended, err = e.learn(ctx, what, arm, s, c.Steps, c.Guard); ended != nil || err != nil {
 		return ended, err
 	}
 	return nil, use(s)

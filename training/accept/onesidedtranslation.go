@@ -104,7 +104,7 @@ func outlines(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "outlines "+arm, s, c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "outlines", arm, s, c.Steps, c.Guard)
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func surfaces(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "surfaces "+arm, s, shrunk(arm, c.Steps), c.Guard)
+		ended, err := e.learn(ctx, "surfaces", arm, s, shrunk(arm, c.Steps), c.Guard)
 		if err != nil {
 			return err
 		}

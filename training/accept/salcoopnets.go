@@ -47,7 +47,7 @@ func (e Env) saliencyArm(ctx context.Context, what, arm string, c salcoopnets.Co
 	if err != nil {
 		return errors.Join(err, free())
 	}
-	ended, err := e.learn(ctx, what+" "+arm, s, c.Steps, c.Guard)
+	ended, err := e.learn(ctx, what, arm, s, c.Steps, c.Guard)
 	if err == nil {
 		err = use(s, ended)
 	}

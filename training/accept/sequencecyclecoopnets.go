@@ -135,7 +135,7 @@ func sequenceClips(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "clips "+arm, s, c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "clips", arm, s, c.Steps, c.Guard)
 		if err != nil {
 			return errors.Join(err, free())
 		}

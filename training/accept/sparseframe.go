@@ -84,7 +84,7 @@ func sparseSquare(ctx context.Context, e Env, it *Item) error {
 					return err
 				}
 				if how == sparseframe.Boost {
-					_, err = e.learn(ctx, fmt.Sprintf("square λ=%g", theta), s, c.Steps, c.Guard)
+					_, err = e.learn(ctx, fmt.Sprintf("square λ=%g", theta), Works, s, c.Steps, c.Guard)
 				}
 				if release(); err != nil {
 					return err
@@ -127,7 +127,7 @@ func sparseLearning(ctx context.Context, e Env, it *Item) error {
 			if arm == Flipped {
 				steps /= 5
 			}
-			if _, err := e.learn(ctx, how+" "+arm, s, steps, c.Guard); err != nil {
+			if _, err := e.learn(ctx, how, arm, s, steps, c.Guard); err != nil {
 				return err
 			}
 			m, err := s.Evaluate(ctx)
@@ -172,7 +172,7 @@ func sparseMixing(ctx context.Context, e Env, it *Item) error {
 		return err
 	}
 	defer release()
-	if _, err := e.learn(ctx, "mixing", s, c.Steps, c.Guard); err != nil {
+	if _, err := e.learn(ctx, "mixing", Works, s, c.Steps, c.Guard); err != nil {
 		return err
 	}
 	net, err := e.atoms(ctx, set, s.Taps())

@@ -87,7 +87,7 @@ func factorBound(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "factors "+arm, s, c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "factors", arm, s, c.Steps, c.Guard)
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func vaeBlobs(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "blobs "+arm, s, c.Steps, c.Guard)
+		ended, err := e.learn(ctx, "blobs", arm, s, c.Steps, c.Guard)
 		if err != nil {
 			return err
 		}

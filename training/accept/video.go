@@ -55,7 +55,7 @@ func (e Env) clips(ctx context.Context, what, arm string, c video.Config, set *d
 	if err != nil {
 		return nil, err
 	}
-	if ended, err = e.learn(ctx, what+" "+arm, s, shrunk(arm, c.Steps), c.Guard); ended != nil || err != nil {
+	if ended, err = e.learn(ctx, what, arm, s, shrunk(arm, c.Steps), c.Guard); ended != nil || err != nil {
 		return ended, err
 	}
 	return nil, use(s)

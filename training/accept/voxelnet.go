@@ -48,7 +48,7 @@ func voxelShapes(ctx context.Context, e Env, it *Item) error {
 		if err != nil {
 			return err
 		}
-		ended, err := e.learn(ctx, "shapes "+arm, s, steps, c.Guard)
+		ended, err := e.learn(ctx, "shapes", arm, s, steps, c.Guard)
 		if err != nil {
 			return err
 		}
