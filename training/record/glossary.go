@@ -69,3 +69,35 @@ func lookup(name string) int {
 		return slices.ContainsFunc(parts, func(part string) bool { return slices.Contains(t.names, part) })
 	})
 }
+
+// legends say what pictures of a tag show, or of SYSTEM/tag where that is the system's own.
+var legends = map[string]string{
+	"drafts":          "What the generator draws, before the energy revises it.",
+	"solutions":       "From top to bottom: what is given, drafts, drafts revised by the energy, truth.",
+	"a-to-b":          "From top to bottom: examples of the first domain, their translations, those revised by the energy.",
+	"b-to-a":          "From top to bottom: examples of the second domain, their translations, those revised by the energy.",
+	"reconstructions": "Held-out examples above their reconstructions.",
+	"interpolation":   "Each row goes from one draw to another.",
+	"interpolations":  "Each row goes from one draw to another.",
+	"recovery":        "The picture, and what the recovery has made of it.",
+	"recovered":       "From top to bottom: incomplete examples, what is recovered, the truth where it is known.",
+	"manifold":        "What codes on a grid give.",
+	"fitted":          "Draws by codes of a Gaussian fitted to the inferred ones, in the place of their prior.",
+	"grids":           "A few samples at each resolution, from coarse to fine.",
+	"atoms":           "The wavelets, as bars.",
+	"sketches":        "Pictures above the wavelets that explain them.",
+	"templates":       "Each template, whole and by parts, as bars.",
+	"parts":           "A draw of each template, whole and by parts.",
+
+	"mrf/samples":                       "What is learned from, above samples.",
+	"frame/samples":                     "What is learned from, above samples.",
+	"inhomogeneous-frame/samples":       "What is learned from, above samples.",
+	"sparse-frame/samples":              "What is learned from, above samples.",
+	"hierarchical-sparse-frame/samples": "For each template what it found in pictures, above draws of it.",
+	"one-sided-translation/samples":     "From top to bottom: examples, their translations, where they were changed.",
+	"generative-swin/samples":           "From top to bottom: pictures, their depth if it is known, true maps, means of the maps drawn, how far those disagree.",
+	"inverse-optimal-control/samples":   "Predicted paths in blue, experts' in orange; green dots are where agents start, grey discs obstacles, the grey line the middle of the lane. Of a regulator: predicted controls over time.",
+	"sequence-cycle-coopnets/a-to-b":    "Clips of the first domain, a row each, above what becomes of them.",
+	"sequence-cycle-coopnets/samples":   "Clips, a row each.",
+	"video/samples":                     "Clips, a row each.",
+}

@@ -51,6 +51,7 @@ type headline struct{ Name, Value, Before, Title string }
 
 type gallery struct {
 	Title       string
+	Legend      string
 	First, Last *shot
 	Between     []shot
 }
@@ -122,7 +123,7 @@ func newPage(dir string) (*page, error) {
 	if err := p.addMetrics(series); err != nil {
 		return nil, err
 	}
-	p.addPictures(pictures)
+	p.addPictures(manifest.System, pictures)
 
 	config, err := readSmall(filepath.Join(dir, configFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -304,7 +305,7 @@ func short(v float64) string {
 }
 
 // addPictures shows the first, the last and a few between of every tag, samples before others.
-func (p *page) addPictures(all []picture) {
+func (p *page) addPictures(system string, all []picture) {
 	byTag := map[string][]picture{}
 	var tags []string
 	for _, pic := range all {
@@ -320,7 +321,7 @@ func (p *page) addPictures(all []picture) {
 	for _, tag := range tags {
 		list := byTag[tag]
 		words := strings.NewReplacer("-", " ", "_", " ").Replace(tag)
-		g := gallery{Title: strings.ToUpper(words[:1]) + words[1:], Last: p.shot(list[len(list)-1])}
+		g := gallery{Title: strings.ToUpper(words[:1]) + words[1:], Legend: cmp.Or(legends[system+"/"+tag], legends[tag]), Last: p.shot(list[len(list)-1])}
 		if len(list) > 1 {
 			g.First = p.shot(list[0])
 		}

@@ -241,3 +241,29 @@ func TestReportLeavesOutRepetition(t *testing.T) {
 		t.Errorf("got %+v and %d metrics", p.Headlines, len(p.Metrics))
 	}
 }
+
+// TestReportLegends: a system's own legend of a picture goes before that of the tag.
+func TestReportLegends(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	r, err := Create(dir, Options{Manifest: Manifest{System: "sequence-cycle-coopnets"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for _, tag := range []string{SamplesTag, "a-to-b", "drafts", "else"} {
+		if err := r.Images(1, tag, Images{N: 1, C: 1, H: 1, W: 1, Data: []float32{0}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := newPage(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, g := range p.Galleries {
+		got[g.Title] = g.Legend
+	}
+	if got["Samples"] != "Clips, a row each." || !strings.Contains(got["A to b"], "above what becomes") || got["Drafts"] != legends["drafts"] || got["Else"] != "" {
+		t.Errorf("got %q", got)
+	}
+}
