@@ -380,7 +380,14 @@ func (s *Set) fit(h, w int) (*Set, error) {
 
 // pictureFiles lists the pictures of a path, sorted.
 func pictureFiles(path string) ([]string, error) {
-	return filesOf(path, isPicture, ".png, .jpg, .webp, .bmp, .tif, .pgm or .ppm")
+	files, err := filesOf(path, isPicture, ".png, .jpg, .webp, .bmp, .tif, .pgm or .ppm")
+	if err != nil {
+		isClip := func(p string) bool { _, ok := clipFormatOf(p); return ok }
+		if _, none := filesOf(path, isClip, ""); none == nil {
+			err = fmt.Errorf("%w, but clips, which are read as video", err)
+		}
+	}
+	return files, err
 }
 
 // filesOf lists the files of a path that are of some kind, sorted.

@@ -366,6 +366,7 @@ func TestPictureErrors(t *testing.T) {
 	binary.BigEndian.PutUint32(huge[20:], 1<<20)
 	for want, files := range map[string]map[string][]byte{
 		"no .png, .jpg":    {"a.txt": nil},
+		"read as video":    {"a.gif": nil},
 		"want 4×4 as in a": {"a.png": good, "b.png": pngBytes(t, ramp(5, 4))},
 		"b.png: png":       {"a.png": good, "b.png": good[:len(good)-20]},
 		"as no PNG":        {"a.png": []byte("GIF89a..........")},
