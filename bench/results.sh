@@ -44,13 +44,18 @@ run latent-ebm-fashion fd_pca 750 latent-ebm --data fashion-mnist
 run latent-ebm-orl fd_pca 400 latent-ebm --data orl --size 32
 run generative-swin-emoji mae 900 generative-swin --data emoji-saliency --size 32
 run generative-swin-emoji-96 mae 2000 generative-swin --data emoji-saliency --size 96
-run vae-mnist fd_pca 2000 vae --data mnist
-run vae-fashion fd_pca 2000 vae --data fashion-mnist
-run coopvaebm-mnist fd_pca 500 coopvaebm --data mnist
-run coopvaebm-fashion fd_pca 500 coopvaebm --data fashion-mnist
-run coopnets-fashion fd_pca 700 coopnets --data fashion-mnist
+run vae-mnist fd_pca 2500 vae --data mnist
+run vae-fashion fd_pca 2500 vae --data fashion-mnist
+run coopvaebm-mnist fd_pca 1000 coopvaebm --data mnist
+run coopvaebm-fashion fd_pca 1000 coopvaebm --data fashion-mnist
+run coopnets-fashion fd_pca 1000 coopnets --data fashion-mnist
 run coopnets-orl fd_pca 600 coopnets --data orl --size 32
 run coopnets-emoji fd_pca 600 coopnets --data emoji --size 32
+run flow-mnist fd_pca 2500 flow --data mnist
+run flow-fashion fd_pca 2500 flow --data fashion-mnist
+run coopflow-mnist fd_pca 800 coopflow --data mnist
+run coopflow-fashion fd_pca 800 coopflow --data fashion-mnist
+run coopflow-emoji fd_pca 600 coopflow --data emoji --size 32
 arms="specified freeze" run abp-mnist held_out/mse 1000 abp --data mnist
 arms="specified freeze" run abp-fashion held_out/mse 1000 abp --data fashion-mnist
 arms="specified freeze" run abp-orl held_out/mse 600 abp --data orl --size 32
