@@ -102,6 +102,8 @@ func TestOps(t *testing.T) {
 		{"Hardmax", list(f64([]int{3}, 1, 3, 3)), nil, list(f64([]int{3}, 0, 1, 0))},
 		{"ReverseSequence", list(ramp(4, 2), ints(3, 1)), nil, list(f64([]int{4, 2}, 4, 1, 2, 3, 0, 5, 6, 7))},
 		{"Unique", list(f64([]int{5}, 2, 1, 1, 3, 2)), nil, list(f64([]int{3}, 1, 2, 3))},
+		{"Unique", list(f64([]int{2, 3}, 1, 1, 1, 3, 3, 2)), list(graphs.I("axis", 1)), list(f64([]int{2, 2}, 1, 1, 2, 3))},
+		{"Unique", list(f64([]int{2, 3}, 2, 1, 1, 3, 3, 3)), list(graphs.I("axis", 1)), list(f64([]int{2, 2}, 1, 2, 3, 3))},
 		{"Unique", list(f64([]int{2, 2}, 2, 1, 2, 3)), list(graphs.I("sorted", 0)), list(f64([]int{3}, 2, 1, 3))},
 		{"CumSum", list(ramp(2, 3), num(1)), nil, list(f64([]int{2, 3}, 0, 1, 3, 3, 7, 12))},
 		{"CumSum", list(ramp(4), num(0)), list(graphs.I("exclusive", 1), graphs.I("reverse", 1)), list(f64([]int{4}, 6, 5, 3, 0))},
@@ -554,5 +556,31 @@ func TestEvalKeepsTypes(t *testing.T) {
 	var unknown *graphs.UnknownOpError
 	if _, err := Eval(n, graphs.OpsetVersion, list(a, b)); !errors.As(err, &unknown) {
 		t.Errorf("an unknown op gives %v", err)
+	}
+}
+
+// TestOldSoftmax: before opset 13 it is taken over all axes from one on, by default the second.
+func TestOldSoftmax(t *testing.T) {
+	x := f64([]int{2, 2, 2}, 0, 0, 0, math.Log(5), math.Log(2), math.Log(2), math.Log(2), math.Log(2))
+	for opset, want := range map[int64][]float64{
+		12: {1. / 8, 1. / 8, 1. / 8, 5. / 8, 1. / 4, 1. / 4, 1. / 4, 1. / 4},
+		13: {1. / 2, 1. / 2, 1. / 6, 5. / 6, 1. / 2, 1. / 2, 1. / 2, 1. / 2},
+	} {
+		v := &graphs.Value{Name: "x", Type: graphs.Float64, Shape: graphs.MakeShape(2, 2, 2)}
+		n := &graphs.Node{Name: "n", Op: "Softmax", Inputs: []*graphs.Value{v}}
+		n.Outputs = []*graphs.Value{{Name: "y", From: n}}
+		p, err := New(&graphs.Graph{Inputs: []*graphs.Value{v}, Nodes: []*graphs.Node{n}, Outputs: n.Outputs}, opset, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := p.Run(t.Context(), []*graphs.Tensor{x})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range y[0].F64() {
+			if math.Abs(v-want[i]) > 1e-12 {
+				t.Fatalf("opset %d: %v, want %v", opset, y[0].F64(), want)
+			}
+		}
 	}
 }
