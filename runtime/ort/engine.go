@@ -138,7 +138,7 @@ func (e *engine) compile(ctx context.Context, m *graphs.Model, o runtime.Options
 			m = unpooled(m, byRank)
 		}
 	default:
-		m = asConvolutions(m)
+		m = asProducts(asConvolutions(m))
 	}
 	if err := dump(o.DumpDir, m); err != nil {
 		return nil, err
