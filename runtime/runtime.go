@@ -119,8 +119,8 @@ type Options struct {
 	// side, one thread each.
 	Split *Split
 
-	// Repeats says that calls will be repeated, see [Repeat]: a provider that can captures
-	// such a call, on the first of them, and starts it as one from then on.
+	// Repeats says that calls will be repeated, see [Repeat], or inputs kept, see [Keep]: a provider
+	// that can captures such a call, on the first of them, and starts it as one from then on.
 	Repeats bool
 
 	// Most, if not 0, is how many examples of a batch with a Split are computed at once

@@ -98,7 +98,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"sync"
 	"unsafe"
 
@@ -152,12 +151,10 @@ func handle(object any, fields ...string) unsafe.Pointer {
 	return v.UnsafePointer()
 }
 
-// bound is a session's inputs and outputs tied to memory. The library copies an
-// input to where it is computed with when it is tied.
+// bound is a session's inputs and outputs tied to memory.
 type bound struct {
-	p             *program
-	session, io   unsafe.Pointer
-	inputs, views []*view // views: those of outputs that are fetched here
+	p           *program
+	session, io unsafe.Pointer
 }
 
 // open makes a binding of p's session.
@@ -175,33 +172,6 @@ func (b *bound) bind(what C.int, name string, value unsafe.Pointer) error {
 	return nil
 }
 
-func (b *bound) input(i int, t *graphs.Tensor) error {
-	v, err := b.p.inputs[i].take(t)
-	if err != nil {
-		return err
-	}
-	b.inputs = hold(b.inputs, v)
-	return b.bind(C.BIND_INPUT, b.p.sig.Inputs[i].Name, handle(v.internals, "ortValue"))
-}
-
-func (b *bound) output(i int, t *graphs.Tensor) error {
-	v, err := b.p.outputs[i].take(t)
-	if err != nil {
-		return err
-	}
-	b.views = hold(b.views, v)
-	return b.bind(C.BIND_OUTPUT, b.p.sig.Outputs[i].Name, handle(v.internals, "ortValue"))
-}
-
-// hold adds a view to those that are given back in the end.
-func hold(views []*view, v *view) []*view {
-	if slices.Contains(views, v) {
-		v.release()
-		return views
-	}
-	return append(views, v)
-}
-
 func (b *bound) run(ctx context.Context, o *onnx.RunOptions) error {
 	var options unsafe.Pointer
 	if o != nil {
@@ -213,19 +183,11 @@ func (b *bound) run(ctx context.Context, o *onnx.RunOptions) error {
 		}
 		return kernelError(b.p.types, err)
 	}
-	for _, v := range b.views {
-		if v.fetch != nil {
-			v.fetch()
-		}
-	}
 	return nil
 }
 
 func (b *bound) close() {
 	release(C.RELEASE_IO_BINDING, b.io)
-	for _, v := range slices.Concat(b.inputs, b.views) {
-		v.release()
-	}
 }
 
 // runOptions are those of a run that is captured as graph, or replays it, of a run that is neither for

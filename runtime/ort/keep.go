@@ -4,15 +4,16 @@ package ort
 
 import (
 	"context"
+	"slices"
 
 	"ebmrun/graphs"
+	"ebmrun/runtime"
 )
 
-// kept is a binding on which some inputs stay tied over calls.
+// kept says which inputs stay where they are computed with from call to call.
 type kept struct {
 	inputs []int
-	tied   bool // to what they hold now
-	b      *bound
+	in     *loop // that holds them as they are now, nil for none
 	stop   *stopper
 }
 
@@ -31,7 +32,7 @@ func (p *program) Renew() {
 	p.keeping.Lock()
 	defer p.keeping.Unlock()
 	if p.kept != nil {
-		p.kept.tied = false
+		p.kept.in = nil
 	}
 }
 
@@ -39,14 +40,13 @@ func (p *program) Renew() {
 func (p *program) drop() {
 	p.keeping.Lock()
 	defer p.keeping.Unlock()
-	if k := p.kept; k != nil && k.b != nil {
-		k.stop.destroy()
-		k.b.close()
+	if p.kept != nil {
+		p.kept.stop.destroy()
 	}
 	p.kept = nil
 }
 
-// runKept runs a call on the binding of kept inputs, one at a time, if there is one and the
+// runKept makes a call where inputs are kept, one at a time, if there are any and the
 // dimensions of all outputs are known.
 func (p *program) runKept(ctx context.Context, in, out []*graphs.Tensor) (done bool, err error) {
 	p.keeping.Lock()
@@ -55,7 +55,7 @@ func (p *program) runKept(ctx context.Context, in, out []*graphs.Tensor) (done b
 	if k == nil {
 		return false, nil
 	}
-	results := append([]*graphs.Tensor(nil), out...)
+	results := slices.Clone(out)
 	for i, t := range results {
 		if t != nil {
 			continue
@@ -66,61 +66,41 @@ func (p *program) runKept(ctx context.Context, in, out []*graphs.Tensor) (done b
 		}
 		results[i] = graphs.NewTensor(p.sig.Outputs[i].Type, dims...)
 	}
-	if k.b == nil {
-		if err := loadAPI(); err != nil {
-			return true, err
-		}
-		if k.b, err = p.open(); err != nil {
-			return true, err
-		}
+	p.alone.Lock()
+	defer p.alone.Unlock()
+	if ok, err := p.reached(); !ok {
+		return err != nil, err
+	}
+	l, err := p.looped(ctx, in, results, runtime.Repetition{To: -1, From: -1, Fresh: -1})
+	if err != nil {
+		return true, err
 	}
 	if k.stop, err = k.stop.watch(ctx, p.captures); err != nil {
 		return true, err
 	}
-	return true, k.run(ctx, in, out, results)
-}
-
-func (k *kept) run(ctx context.Context, in, out, results []*graphs.Tensor) error {
-	stays := map[int]bool{}
-	if !k.tied {
-		for _, v := range k.b.inputs {
-			v.release()
-		}
-		k.b.inputs = k.b.inputs[:0]
-	}
-	for _, i := range k.inputs {
-		if stays[i] = true; !k.tied {
-			if err := k.b.input(i, in[i]); err != nil {
-				return err
+	err = l.do(func() error {
+		device.RLock()
+		defer device.RUnlock()
+		for i, t := range in {
+			if k.in != l || !slices.Contains(k.inputs, i) {
+				if err := l.turns[0].in[i].load(t); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	k.tied = true
-	before := len(k.b.inputs)
-	defer func() { // what is not kept is let go
-		for _, v := range k.b.inputs[before:] {
-			v.release()
-		}
-		for _, v := range k.b.views {
-			v.release()
-		}
-		k.b.inputs, k.b.views = k.b.inputs[:before], k.b.views[:0]
-	}()
-	for i, t := range in {
-		if !stays[i] {
-			if err := k.b.input(i, t); err != nil {
-				return err
-			}
-		}
-	}
-	for i, t := range results {
-		if err := k.b.output(i, t); err != nil {
+		k.in = l
+		if err := l.call(ctx, 0, l.options(0, k.stop)); err != nil {
 			return err
 		}
+		for i, t := range results {
+			if err := l.turns[0].out[i].store(t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		copy(out, results)
 	}
-	if err := k.b.run(ctx, k.b.p.options(k.stop)); err != nil {
-		return err
-	}
-	copy(out, results)
-	return nil
+	return true, err
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 	"unsafe"
 
 	onnx "github.com/yalue/onnxruntime_go"
@@ -22,7 +23,7 @@ import (
 // A loop is what a program needs for calls of which each takes on the state that the one before has
 // left. It is kept for the next such calls: memory that never moves, and two bindings that take turns,
 // each of which reads the state that the other writes. While one runs, the other is fed and what
-// it gave before is fetched.
+// it gave before is fetched. Without a state there is one.
 //
 // Memory that never moves is what the CUDA provider can capture a call on: the library starts the kernels
 // of a graph as one from then on. It keeps what it has captured by thread, and computes nothing
@@ -35,7 +36,7 @@ type loop struct {
 	fresh    *graphs.Tensor // in memory that the device reads by itself where it has such
 	buffers  []*buffer
 	memories []unsafe.Pointer // allocators
-	turns    [2]phase
+	turns    []phase
 	thread   chan func()
 	captured bool
 	call     func(ctx context.Context, turn int, o *onnx.RunOptions) error
@@ -91,14 +92,8 @@ func (p *program) repeat(ctx context.Context, in, out []*graphs.Tensor, r runtim
 	}
 	p.alone.Lock()
 	defer p.alone.Unlock()
-	if err := loadAPI(); err != nil {
-		return true, err
-	}
-	if p.memory != processor {
-		if err := loadCopy(runtime.CUDA); err != nil {
-			p.capture.Store("not captured: " + err.Error())
-			return false, nil
-		}
+	if ok, err := p.reached(); !ok {
+		return err != nil, err
 	}
 	l, err := p.looped(ctx, in, out, r)
 	if err != nil {
@@ -109,6 +104,20 @@ func (p *program) repeat(ctx context.Context, in, out []*graphs.Tensor, r runtim
 		defer device.RUnlock()
 		return l.run(ctx, in, out, r)
 	})
+}
+
+// reached reports whether the memory of the device can be copied to and from.
+func (p *program) reached() (bool, error) {
+	if err := loadAPI(); err != nil {
+		return false, err
+	}
+	if p.memory != processor {
+		if err := loadCopy(runtime.CUDA); err != nil {
+			p.capture.Store("not captured: " + err.Error())
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // looped is the loop for tensors like these, captured if the session can.
@@ -132,6 +141,10 @@ func (p *program) looped(ctx context.Context, in, out []*graphs.Tensor, r runtim
 	case err != nil:
 		p.endLoop()
 		return nil, err
+	case errors.Is(wrong, errLong):
+		p.capture.Store("not captured: " + wrong.Error())
+		p.capturing, p.again = false, nil
+		return l, nil
 	case wrong == nil:
 		l.captured = true
 		p.capture.Store(Captured)
@@ -180,9 +193,13 @@ func (p *program) newLoop(in, out []*graphs.Tensor, r runtime.Repetition) (l *lo
 		return nil, err
 	}
 	var states [2]*buffer // the one that turn 0 reads, and 1 writes
-	for i := range states {
-		if states[i], err = l.buffer(own, in[r.To], p.memory); err != nil {
-			return nil, err
+	l.turns = make([]phase, 1, 2)
+	if r.To >= 0 {
+		l.turns = l.turns[:2]
+		for i := range states {
+			if states[i], err = l.buffer(own, in[r.To], p.memory); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for i := range l.turns {
@@ -307,6 +324,14 @@ func (l *loop) start(in []*graphs.Tensor, r runtime.Repetition) error {
 	return nil
 }
 
+// options are those of a call.
+func (l *loop) options(turn int, stop *stopper) *onnx.RunOptions {
+	if l.captured {
+		return l.turns[turn].replay
+	}
+	return l.p.options(stop)
+}
+
 // run makes the calls of r.
 func (l *loop) run(ctx context.Context, in, out []*graphs.Tensor, r runtime.Repetition) error {
 	stop, err := (*stopper)(nil).watch(ctx, l.p.captures)
@@ -348,11 +373,7 @@ func (l *loop) run(ctx context.Context, in, out []*graphs.Tensor, r runtime.Repe
 			}
 			beside <- err
 		}()
-		o := l.p.options(stop)
-		if l.captured {
-			o = l.turns[call%2].replay
-		}
-		err := l.call(ctx, call%2, o)
+		err := l.call(ctx, call%2, l.options(call%2, stop))
 		if err = errors.Join(err, <-beside); err == nil {
 			err = done(call - 1)
 		}
@@ -370,6 +391,11 @@ func (l *loop) run(ctx context.Context, in, out []*graphs.Tensor, r runtime.Repe
 	return l.turns[last%2].out[r.From].store(out[r.From])
 }
 
+// long is what a call takes whose kernels are long enough that starting them is little beside.
+const long = 50 * time.Millisecond
+
+var errLong = errors.New("which starting it as one would not shorten")
+
 // prove captures both turns and compares them with plain calls: on what they are captured with, and then
 // on another state and other fresh input. Memory is wiped before each, so that a call that
 // does nothing is not taken for a right one.
@@ -378,14 +404,29 @@ func (l *loop) prove(ctx context.Context, in, out []*graphs.Tensor, r runtime.Re
 		return nil, err
 	}
 	for round := range 2 {
+		if round == 1 && r.To < 0 { // the state is other than before, if there is one
+			others := slices.Clone(in)
+			for i, t := range in {
+				if old := t.F32(); old != nil {
+					others[i] = graphs.NewTensor(t.Type, t.Dims...)
+					for j, v := range old {
+						others[i].F32()[j] = v * (31.0 / 32)
+					}
+				}
+			}
+			if err := l.start(others, r); err != nil {
+				return nil, err
+			}
+		}
 		for i := range l.turns {
 			if err := l.feed((round+i)%2, i, r); err != nil {
 				return nil, err
 			}
 			// Memory is taken in the first calls, and none may be while one is captured.
 			calls := []*onnx.RunOptions{l.p.plain, l.p.plain, l.turns[i].replay}
-			var ends [][]*graphs.Tensor
+			var plain, replayed []*graphs.Tensor
 			for _, o := range calls[min(round, 1):] {
+				began := time.Now()
 				end, err := l.wiped(ctx, i, o, out)
 				if cerr := ctx.Err(); cerr != nil {
 					return nil, cerr
@@ -393,9 +434,11 @@ func (l *loop) prove(ctx context.Context, in, out []*graphs.Tensor, r runtime.Re
 				if err != nil {
 					return err, nil
 				}
-				ends = append(ends, end)
+				if took := time.Since(began); round == 0 && plain == nil && replayed != nil && took > long {
+					return fmt.Errorf("a call takes %v, %w", took.Round(time.Millisecond), errLong), nil
+				}
+				plain, replayed = replayed, end
 			}
-			plain, replayed := ends[len(ends)-2], ends[len(ends)-1]
 			for k := range out {
 				if err := runtime.Agree(plain[k], replayed[k]); err != nil {
 					return fmt.Errorf("output %q of a captured call: %w", l.p.sig.Outputs[k].Name, err), nil

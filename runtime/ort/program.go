@@ -104,10 +104,10 @@ func (p *program) Run(ctx context.Context, in, out []*graphs.Tensor) (err error)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer p.guard()()
 	if done, err := p.runKept(ctx, in, out); done {
 		return err
 	}
+	defer p.guard()()
 	c := p.takeCall()
 	defer p.giveCall(c)
 	if c.stop, err = c.stop.watch(ctx, p.captures); err != nil {

@@ -285,12 +285,12 @@ func (e *Energy) taking(n int) (*call, error) {
 	if c := e.fields[n]; c != nil {
 		return c, nil
 	}
-	c, err := e.need(e.fields, e.field, n)
+	c, err := e.keeping(e.field, n)
 	if err != nil {
 		return nil, err
 	}
 	c.out[1] = graphs.NewTensor(graphs.Float32, n)
-	c.keep()
+	e.fields[n] = c
 	return c, nil
 }
 
@@ -322,10 +322,9 @@ func (e *Energy) Learn(ctx context.Context, x, w []float32, l2 float32, score []
 	c := e.learns[n]
 	if c == nil {
 		var err error
-		if c, err = e.compile(e.learn, n, nil); err != nil {
+		if c, err = e.keeping(e.learn, n); err != nil { // of examples and samples, weights are the same
 			return err
 		}
-		c.keep() // of examples and samples, weights are the same
 		c.in[2] = graphs.Of(make([]float32, 1))
 		c.out = make([]*graphs.Tensor, 1+len(e.params))
 		for i, p := range e.params {

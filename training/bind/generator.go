@@ -171,14 +171,27 @@ type posterior struct {
 // Expect implements [sampler.Planner]. Nobody says when a generator's weights have changed.
 func (p *posterior) Expect(evaluations int) {
 	p.g.ahead, p.g.long.unsure = evaluations, true
+	for _, c := range p.g.posteriors {
+		runtime.Renew(c.program)
+	}
 }
 
 // inference is the program of the posterior of n codes: the one that a long chain is worth, or
 // else the one that is fed the weights.
 func (g *Generator) inference(n int) (*call, error) {
-	c, err := g.joint.need(g.posteriors, g.posterior, n)
-	if err != nil || g.regression == nil {
-		return c, err
+	c := g.posteriors[n]
+	if c == nil {
+		var err error
+		if c, err = g.joint.keeping(g.posterior, n); err != nil {
+			return nil, err
+		}
+		g.posteriors[n] = c
+	}
+	if g.ahead == 0 { // no chain, in which they stay the same
+		runtime.Renew(c.program)
+	}
+	if g.regression == nil {
+		return c, nil
 	}
 	if pay, err := g.long.pay(g.joint, g.posterior, n, g.ahead, c); !pay {
 		return c, err

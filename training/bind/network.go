@@ -44,8 +44,15 @@ type call struct {
 	in, out []*graphs.Tensor
 }
 
-// keep says that the inputs that are there already, the weights, stay the same from call to call.
-func (c *call) keep() {
+// keeping compiles a model whose weights stay the same from call to call, until they are renewed.
+func (b *network) keeping(m *graphs.Model, n int) (*call, error) {
+	opts := b.options
+	opts.Split, opts.Repeats = splitOf(m, n), len(b.params) > 0
+	c, err := b.whole(m, n, opts)
+	if err != nil {
+		return nil, err
+	}
+	c.out = make([]*graphs.Tensor, len(c.program.Outputs()))
 	var weights []int
 	for i, t := range c.in {
 		if t != nil { // the rest is set with every call
@@ -53,6 +60,7 @@ func (c *call) keep() {
 		}
 	}
 	runtime.Keep(c.program, weights...)
+	return c, nil
 }
 
 // compile compiles a model for n examples and fills in the weights, whose
