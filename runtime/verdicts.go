@@ -40,7 +40,7 @@ func VerdictFile() (string, error) {
 
 // edition numbers what is done to a graph on its way to a provider, and how it is compared. Raise it with
 // a change there that may turn a verdict: those of other editions are not recalled.
-const edition = 7
+const edition = 8
 
 // maxVerdicts bounds the file; it starts afresh when full.
 const maxVerdicts = 4096

@@ -487,15 +487,23 @@ func (f *fused) RunChain(ctx context.Context, x, u, noise []float32) (sampler.In
 }
 
 // pieces are the steps a call takes where a device runs them: enough for a call to
-// cost little beside them, few enough for their noise to be drawn meanwhile.
-const pieces = 5
+// cost little beside them, few enough for their noise to be drawn meanwhile. Little
+// noise is drawn soon, of small states whose steps are short.
+const (
+	pieces      = 5
+	smallPieces = 10
+	smallState  = 1 << 14 // numbers
+)
 
 // Piece implements [sampler.Relay].
-func (f *fused) Piece(k int) int {
-	if runtime.Remote(f.e.options.Provider) {
-		return min(k, pieces)
+func (f *fused) Piece(k, n int) int {
+	switch {
+	case !runtime.Remote(f.e.options.Provider):
+		return k
+	case n <= smallState && k >= 2*smallPieces:
+		return smallPieces
 	}
-	return k
+	return min(k, pieces)
 }
 
 // RunChains implements [sampler.Relay].

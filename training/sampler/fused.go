@@ -19,8 +19,8 @@ type Chain interface {
 type Relay interface {
 	Chain
 
-	// Piece is how many of k steps a call should take for that; k where it does not matter.
-	Piece(k int) int
+	// Piece is how many of k steps of a state of n numbers a call should take for that; k where it does not matter.
+	Piece(k, n int) int
 
 	// RunChains moves x in place by so many calls of k steps, or leaves it and returns an error. draw fills in the noise of a call, may
 	// be called for it while an earlier one runs, and more than once; done is called after each, with
@@ -61,7 +61,7 @@ func (f *Fused) Run(ctx context.Context, n Noise, s *State, steps int, each func
 		return nil
 	}
 	if relay, ok := f.Chain.(Relay); ok && each == nil && steps > 0 {
-		k, first := relay.Piece(min(f.K, steps)), s.T
+		k, first := relay.Piece(min(f.K, steps), len(s.X)), s.T
 		if calls := steps / k; calls > 1 {
 			err := relay.RunChains(ctx, s.X, s.U, k, calls, func(call int, noise []float32) {
 				n.Block(noise, s.Chain, first+uint64(call*k), k)

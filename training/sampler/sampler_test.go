@@ -325,7 +325,7 @@ type relayed struct {
 	rows int
 }
 
-func (c *relayed) Piece(k int) int { return min(k, 3) }
+func (c *relayed) Piece(k, _ int) int { return min(k, 3) }
 
 func (c *relayed) RunChains(ctx context.Context, x, u []float32, k, calls int, draw func(int, []float32), done func(Info) error) error {
 	c.rows++
