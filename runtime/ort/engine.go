@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	goruntime "runtime"
 	"strconv"
 	"strings"
@@ -221,8 +222,19 @@ func plain(err error) error {
 	for _, preface := range []string{"Error creating C session: ", "Error running network: "} {
 		text = strings.TrimPrefix(text, preface)
 	}
+	text = ofDevice.ReplaceAllString(text, "$1")
+	if full.MatchString(text) {
+		text += "; no memory is left where this is computed: other programs may hold some of it, and --micro-batch needs less"
+	}
 	return errors.New(text)
 }
+
+// What CUDA's libraries say lies between the signatures of the functions that they were called
+// by and the place of the call.
+var (
+	ofDevice = regexp.MustCompile(`/onnxruntime_src/\S*(?:cuda_call|bfc_arena)\.cc:.*?((?:CU[A-Z_]+ failure \d+: |Failed to allocate )[^;]*[^; ])(?: ;.*)?$`)
+	full     = regexp.MustCompile(`CUDA failure 2: |CUBLAS failure 3: |Failed to allocate memory for requested buffer`)
+)
 
 func names(vs []*graphs.Value) []string {
 	out := make([]string, len(vs))

@@ -4,6 +4,7 @@ package ort
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -43,6 +44,25 @@ func engineFor(t testing.TB) *engine {
 }
 
 func TestEngine(t *testing.T) { enginetest.Run(t, runtime.Check(engineFor(t))) }
+
+// TestPlain: what CUDA's libraries say, without the signatures around it.
+func TestPlain(t *testing.T) {
+	const (
+		call  = "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:122 std::conditional_t<THRW, void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, const char*, int) [with ERRTYPE = cublasStatus_t; bool THRW = true] "
+		where = " ; GPU=0 ; hostname=vm ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_stream_handle.cc ; line=78 ; expr=cublasCreate(&cublas_handle_);"
+		full  = "; no memory is left where this is computed: other programs may hold some of it, and --micro-batch needs less"
+	)
+	for said, want := range map[string]string{
+		call + call + "CUBLAS failure 3: the resource allocation failed" + where:                                                                                                                        "CUBLAS failure 3: the resource allocation failed" + full,
+		"Error running network: Non-zero status code. Name:'a' Status Message: " + call + "CUDA failure 700: illegal" + where:                                                                           "Non-zero status code. Name:'a' Status Message: CUDA failure 700: illegal",
+		"Name:'b' /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:408 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) Failed to allocate memory for requested buffer of size 8": "Name:'b' Failed to allocate memory for requested buffer of size 8" + full,
+		"Error creating C session: no\n such op": "no such op",
+	} {
+		if got := plain(errors.New(said)).Error(); got != want {
+			t.Errorf("wanted %q, got %q", want, got)
+		}
+	}
+}
 
 func TestOpenSecondLibrary(t *testing.T) {
 	engineFor(t)
