@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 
@@ -36,6 +37,9 @@ func (e *exitError) Unwrap() error { return e.err }
 func badInput(err error) error {
 	if err == nil || errors.Is(err, data.ErrObtain) {
 		return err
+	}
+	if errors.Is(err, data.ErrSizes) {
+		err = fmt.Errorf("%w: --size N", err)
 	}
 	return &exitError{statusBadInput, err}
 }

@@ -112,3 +112,16 @@ func TestCompletion(t *testing.T) {
 		ebmrun(t, append([]string{"__complete"}, args...)...).wantOut(t, want)
 	}
 }
+
+// TestSizes: pictures of several sizes are refused with the flag that brings them to one.
+func TestSizes(t *testing.T) {
+	dir := t.TempDir()
+	for name, side := range map[string]int{"a.png": 3, "b.png": 4} {
+		if err := record.WritePNG(filepath.Join(dir, name), image.NewGray(image.Rect(0, 0, side, 3))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	preview := filepath.Join(t.TempDir(), "p.png")
+	ebmrun(t, "data", dir, "--preview", preview).wantError(t, statusBadInput, "b.png", "want 3×3 as in a.png", "--size N")
+	ebmrun(t, "data", dir, "--preview", preview, "--size", "4").wantOut(t)
+}

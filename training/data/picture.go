@@ -26,6 +26,9 @@ import (
 // maxPixels bounds one picture file: 2^25 is 5792×5792.
 const maxPixels = 1 << 25
 
+// ErrSizes is in errors about pictures of several sizes, which a size brings to one.
+var ErrSizes = errors.New("ask for a size")
+
 func checkPixels(w, h int) error {
 	if w < 1 || h < 1 || w > maxPixels/h {
 		return fmt.Errorf("picture of %d×%d, want 1 to %d pixels", h, w, maxPixels)
@@ -254,8 +257,8 @@ func ReadPicturesAs(path string, o Options) (*Set, error) {
 			colours = 3
 		}
 		if height == 0 && (heads[i].w != heads[0].w || heads[i].h != heads[0].h) {
-			return nil, fmt.Errorf("data: %s: picture of %d×%d, want %d×%d as in %s, or ask for a size",
-				f, heads[i].h, heads[i].w, heads[0].h, heads[0].w, filepath.Base(files[0]))
+			return nil, fmt.Errorf("data: %s: picture of %d×%d, want %d×%d as in %s, or %w",
+				f, heads[i].h, heads[i].w, heads[0].h, heads[0].w, filepath.Base(files[0]), ErrSizes)
 		}
 	}
 	if height == 0 {
