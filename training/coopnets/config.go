@@ -95,7 +95,7 @@ func published(batch, steps int, e energy.Spec, g generator.Spec) Config {
 	c.Reference.Sigma, c.ScoreL2 = 0.016, 0
 	c.Optim.LR, c.Optim.Clip, c.Teach.LR = 0.007, 0, 1e-4
 	c.Optim.Decay, c.Teach.Decay = 0, 0
-	c.Guard.MaxValue = 1e7
+	c.Guard.MaxValue = 1e10 // scores are of the order of ‖x‖²/(2σ²), above 10⁶, and overshoot it a hundredfold at first
 	return c
 }
 
