@@ -35,6 +35,7 @@ type Options struct {
 	Pictures func(step int, pics []Picture) error   // may be nil
 	OnStep   func(step int, m Metrics)              // after every iteration; may be nil
 	OnEvent  func(step int, what string, err error) // rollbacks; may be nil
+	OnPhase  func(step int, what string)            // before what follows an iteration and may take long: measuring, drawing pictures; may be nil
 	Took     func(d time.Duration)                  // time of every iteration, without what is measured and saved after it; may be nil
 }
 
@@ -170,6 +171,7 @@ func (r *runner) after(ctx context.Context, m Metrics) error {
 	due := func(every int) bool { return step%every == 0 || last }
 	objective := math.NaN()
 	if e, ok := r.s.(Evaluator); ok && due(r.o.EvalEvery) {
+		r.phase("measuring")
 		found, err := e.Evaluate(ctx)
 		if err != nil {
 			return fmt.Errorf("training: evaluation at iteration %d: %w", step, err)
@@ -211,12 +213,19 @@ func (r *runner) after(ctx context.Context, m Metrics) error {
 	return nil
 }
 
+func (r *runner) phase(what string) {
+	if r.o.OnPhase != nil {
+		r.o.OnPhase(r.s.Iteration(), what)
+	}
+}
+
 func (r *runner) paint(ctx context.Context) error {
 	p, ok := r.s.(Painter)
 	if !ok || r.o.Pictures == nil {
 		return nil
 	}
 	step := r.s.Iteration()
+	r.phase("drawing pictures")
 	pics, err := p.Pictures(ctx)
 	if err != nil {
 		return fmt.Errorf("training: pictures at iteration %d: %w", step, err)

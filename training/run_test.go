@@ -416,10 +416,15 @@ func TestPictures(t *testing.T) {
 		stop int // iterations until it is asked to, 0 for never
 		want []int
 	}{{0, []int{4, 8, 9}}, {3, []int{3}}, {6, []int{4}}} {
-		var got []int
+		var got, announced []int
 		stop := make(chan struct{})
 		err := training.Run(t.Context(), painted{newToy()}, training.Options{
 			Steps: 9, PaintEvery: 4, Stop: stop,
+			OnPhase: func(step int, what string) {
+				if what == "drawing pictures" {
+					announced = append(announced, step)
+				}
+			},
 			OnStep: func(step int, _ training.Metrics) {
 				if step == c.stop {
 					close(stop)
@@ -433,13 +438,23 @@ func TestPictures(t *testing.T) {
 		if (c.stop > 0) != errors.Is(err, training.ErrStopped) || !slices.Equal(got, c.want) {
 			t.Errorf("stopped after %d: pictures at %v, wanted %v; %v", c.stop, got, c.want, err)
 		}
+		if !slices.Equal(announced, got) {
+			t.Errorf("announced pictures at %v, drew them at %v", announced, got)
+		}
 	}
 }
 
 func TestEvaluationError(t *testing.T) {
 	s := newToy()
 	s.evaluate = func(*toy) (training.Metrics, error) { return nil, errors.New("no judge") }
-	if err := training.Run(t.Context(), s, training.Options{Steps: 2}); err == nil || !strings.Contains(err.Error(), "evaluation at iteration 1") {
+	var phases []string
+	say := func(_ int, what string) { phases = append(phases, what) }
+	defer func() {
+		if !slices.Equal(phases, []string{"measuring"}) {
+			t.Errorf("announced %q", phases)
+		}
+	}()
+	if err := training.Run(t.Context(), s, training.Options{Steps: 2, OnPhase: say}); err == nil || !strings.Contains(err.Error(), "evaluation at iteration 1") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -225,6 +225,22 @@ func TestLongProgress(t *testing.T) {
 	}
 }
 
+// TestPhase: what follows a long iteration is announced, what follows a short one is not.
+func TestPhase(t *testing.T) {
+	var errOut bytes.Buffer
+	c := newCommon(io.Discard, &errOut)
+	clock := &fakeClock{time.Unix(0, 0)}
+	c.now = clock.now
+	p := c.progress("train", 0, 2)
+	clock.t = clock.t.Add(43 * time.Second)
+	p.phase(1, "measuring")
+	clock.t = clock.t.Add(time.Second)
+	p.phase(1, "drawing pictures")
+	if want := "train 1/2  measuring, 43s so far\n"; errOut.String() != want {
+		t.Errorf("got %q, wanted %q", errOut.String(), want)
+	}
+}
+
 func TestProgress(t *testing.T) {
 	lines := tellProgress(t)
 	// 10 s at a line every 2 s; the last step falls on one

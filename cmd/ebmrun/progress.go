@@ -92,6 +92,26 @@ func (p *progress) step(done int, values map[string]float64) {
 	}
 }
 
+// phase says what the job does between two steps, where the last line is a while ago.
+func (p *progress) phase(done int, what string) {
+	p.done = done
+	if p.bar != nil {
+		p.bar.Describe(p.what + "  " + what)
+		p.bar.Set(done)
+		return
+	}
+	now := p.c.now()
+	if now.Sub(p.told) < progressEvery {
+		return
+	}
+	p.told = now
+	if p.c.logFormat == "json" {
+		p.c.log.WithFields(logrus.Fields{"step": done, "total": p.total, "seconds": now.Sub(p.start).Seconds(), "phase": what}).Info(p.what)
+		return
+	}
+	p.c.log.Infof("%s %d/%d  %s, %v so far", p.what, done, p.total, what, now.Sub(p.start).Round(time.Second))
+}
+
 // finish ends the report, with the last line where it has not been said yet.
 func (p *progress) finish() {
 	if p.bar != nil {

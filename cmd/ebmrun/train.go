@@ -374,7 +374,7 @@ func (c *common) learn(ctx context.Context, row system, f trainFlags, config run
 		OnEvent: func(step int, what string, err error) {
 			c.log.WithError(err).Warnf("iteration %d: %s", step, what)
 		},
-		Took: pace.took,
+		OnPhase: p.phase, Took: pace.took,
 	})
 	p.finish()
 	if rec.Run == nil {
