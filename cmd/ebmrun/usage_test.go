@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"image"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"ebmrun/training/record"
 )
 
 // TestMisspelled: what is asked for by a wrong name is refused with the name that may have been meant.
