@@ -264,6 +264,7 @@ var (
 		{"Conv", "few channels out", []arg{in(2, 5, 6, 7), in(2, 5, 4, 3), in(2)}, op1("Conv", ai("pads", 1, 0, 2, 1))},
 		{"Conv", "few channels out, dilated", []arg{in(1, 4, 9, 8), in(1, 4, 2, 4)}, op1("Conv", ai("dilations", 3, 2), ai("pads", 1, 3, 0, 3))},
 		{"Conv", "one window", []arg{in(2, 3, 4, 2), in(5, 3, 4, 2), in(5)}, op1("Conv", ai("strides", 2, 1))},
+		{"Conv", "one window, 3-D", []arg{in(2, 3, 2, 4, 2), in(5, 3, 2, 4, 2), in(5)}, op1("Conv")},
 		{"ConvTranspose", "cropped to what was padded", []arg{in(2, 2, 2, 1), in(2, 2, 2, 1)}, op1("ConvTranspose", graphs.I("group", 2), ai("pads", 1, 1, 0, 0), ai("strides", 2, 2), ai("output_padding", 1, 1))},
 		{"ConvTranspose", "one window", []arg{in(3, 2, 1, 1), in(2, 4, 3, 5)}, op1("ConvTranspose", ai("strides", 2, 2))},
 		{"Conv", "1-D", []arg{in(2, 2, 9), in(3, 2, 4)}, op1("Conv", ai("strides", 2), ai("pads", 2, 1))},

@@ -254,6 +254,9 @@ func (b *Back) wholeKernel(x, dy val, w *graphs.Window) val {
 		}
 	}
 	one, all := "abc"[:len(w.Kernel)], "xyz"[:len(w.Kernel)]
+	if len(w.Kernel) == 3 { // nine letters are too many for the CUDA provider's Einsum, which sums at most eight axes
+		dy, one = b.Squeeze(dy, 2, 3, 4), ""
+	}
 	return b.Op("Einsum", []val{dy, x}, graphs.S("equation", "no"+one+",ni"+all+"->oi"+all))
 }
 
