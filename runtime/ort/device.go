@@ -267,16 +267,18 @@ func release(what C.int, p unsafe.Pointer) {
 	}
 }
 
-// loadCopy finds the functions that copy to and from the memory of a provider.
-func loadCopy(provider string) error {
-	path := filepath.Join(filepath.Dir(loaded.Path), "libonnxruntime_providers_"+provider+".so")
-	text := C.CString(path)
-	defer C.free(unsafe.Pointer(text))
-	if C.ort_load_copy(text) == 0 {
-		return fmt.Errorf("%s is not linked to a libcudart that can be shared", path)
+// loadCopy finds the functions that copy to and from the memory of a device, once a provider that
+// computes there is loaded.
+var loadCopy = sync.OnceValue(func() error {
+	for provider := range memories {
+		path := C.CString(filepath.Join(filepath.Dir(loaded.Path), "libonnxruntime_providers_"+provider+".so"))
+		defer C.free(unsafe.Pointer(path))
+		if C.ort_load_copy(path) != 0 {
+			return nil
+		}
 	}
-	return nil
-}
+	return errors.New("the provider is not linked to a libcudart that can be shared")
+})
 
 // free frees a loop's memory.
 func (l *loop) free() {

@@ -112,7 +112,7 @@ func (p *program) reached() (bool, error) {
 		return false, err
 	}
 	if p.memory != processor {
-		if err := loadCopy(runtime.CUDA); err != nil {
+		if err := loadCopy(); err != nil {
 			p.capture.Store("not captured: " + err.Error())
 			return false, nil
 		}
