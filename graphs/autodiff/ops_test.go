@@ -28,7 +28,7 @@ var opNotes = map[string]string{
 	"GRU":        "unrolled where the length is known, at most 1024 and the same for all of the batch; a Loop otherwise",
 	"LSTM":       "unrolled where the length is known, at most 1024 and the same for all of the batch; a Loop otherwise; peepholes",
 	"Einsum":     "any equation, ellipses too; a repeated label needs a known size",
-	"Attention":  "opset 23; past, masks, groups; softcap together with a mask refused (versions of the op differ)",
+	"Attention":  "opsets 23 to 25; past, masks, groups; windows and nonpad_kv_seqlen refused; softcap together with a mask refused (versions of the op differ)",
 	"DFT":        "as matrix products: length known, at most 4096; one-sided inverse refused",
 	"STFT":       "as a convolution: step and length of the frames constant, at most 4096",
 	"Det":        "up to 4×4",

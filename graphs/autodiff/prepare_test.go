@@ -215,6 +215,12 @@ func TestScanOfUnknownLength(t *testing.T) {
 
 // A model of opset 23 is differentiated where opset 21 can say the same.
 func TestNewOps(t *testing.T) {
+	for _, opset := range []int64{23, 25} {
+		t.Run(fmt.Sprint(opset), func(t *testing.T) { newOps(t, opset) })
+	}
+}
+
+func newOps(t *testing.T, opset int64) {
 	b := graphs.NewBuilder(&graphs.Graph{})
 	var x []val
 	for _, name := range []string{"q", "k", "v"} {
@@ -222,10 +228,13 @@ func TestNewOps(t *testing.T) {
 	}
 	heads := []*graphs.Attr{graphs.I("q_num_heads", 2), graphs.I("kv_num_heads", 2)}
 	cos, sin := f64(b, []int{1, 3, 2}, 1, 0.9, 0.8, 0.7, 0.6, 0.5), f64(b, []int{1, 3, 2}, 0, 0.1, 0.2, 0.3, 0.4, 0.5)
+	if opset > 23 {
+		x[1] = b.Op("Swish", []val{b.Op("Cast", []val{x[1]}, graphs.I("to", int64(graphs.Float64)), graphs.S("round_mode", "down"))}, graphs.F("alpha", 1.5))
+	}
 	q := b.Op("RotaryEmbedding", []val{x[0], cos, sin}, graphs.I("num_heads", 2))
 	b.Output("y", b.Op("RMSNormalization", []val{b.Op("Attention", []val{q, x[1], x[2]}, heads...), f64(b, []int{8}, 1, 2, 3, 4, 5, 6, 7, 8)}))
 	m := graphs.NewModel(b.Target())
-	m.Opsets[0].Version = 23
+	m.Opsets[0].Version = opset
 	g, err := Grad(m, Options{VJP: true})
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +243,7 @@ func TestNewOps(t *testing.T) {
 		t.Errorf("the gradient has opset %d", g.Opset(""))
 	}
 	for _, n := range g.Graph.Nodes {
-		if n.Op == "Attention" || n.Op == "RotaryEmbedding" || n.Op == "RMSNormalization" {
+		if n.Op == "Attention" || n.Op == "RotaryEmbedding" || n.Op == "RMSNormalization" || n.Op == "Swish" || n.Attr("round_mode") != nil {
 			t.Errorf("the gradient holds %s, which opset %d does not have", n.Op, graphs.OpsetVersion)
 		}
 	}

@@ -32,7 +32,7 @@ import (
 // cover.
 const (
 	MinOpset = 9
-	MaxOpset = 23
+	MaxOpset = 25
 )
 
 // maxFile is the largest size of a protobuf message, and so of a model file.

@@ -458,13 +458,13 @@ func TestEncodeRefuses(t *testing.T) {
 }
 
 func TestCheckOpset(t *testing.T) {
-	for v, ok := range map[int64]bool{8: false, 9: true, 23: true, 24: false} {
+	for v, ok := range map[int64]bool{8: false, 9: true, 25: true, 26: false} {
 		m := decodeText(t, mlp)
 		m.Opsets = []graphs.Opset{{Domain: "x", Version: 99}, {Domain: "ai.onnx", Version: v}}
 		if err := CheckOpset(m); ok != (err == nil) {
 			t.Errorf("version %d: %v", v, err)
 		} else if err != nil {
-			oneLine(t, err, fmt.Sprintf("wanted 9 to 23, got %d", v))
+			oneLine(t, err, fmt.Sprintf("wanted 9 to 25, got %d", v))
 		}
 		m = decodeText(t, mlp)
 		m.Functions = []*graphs.Function{{Opsets: []graphs.Opset{{Domain: "", Version: v}}}}

@@ -11,13 +11,13 @@ import (
 // The opsets of ai.onnx that [Raise] accepts.
 const (
 	MinOpset = 9
-	MaxOpset = 23
+	MaxOpset = 25
 )
 
-// Raise rewrites a model of opset 9 to 23 to the opset and IR version this
+// Raise rewrites a model of opset 9 to 25 to the opset and IR version this
 // module works with (21 and 10), node by node where the form of an op changed,
 // in subgraphs and function bodies too. Numbers stay the same. What opset 21
-// cannot say is refused by name: ops new in 22 and 23 that have no form in it,
+// cannot say is refused by name: ops new since 22 that have no form in it,
 // and types that ops accept only since then. The ops that ONNX Runtime's optimizers
 // fuse others into (FusedConv, SkipLayerNormalization, Attention and the like) are
 // spelt out.
@@ -147,7 +147,7 @@ func (r *raiser) refuse(n *graphs.Node) error {
 		return nil
 	}
 	if newOps[n.Op] {
-		return fmt.Errorf("%s is new in opset 23 and has no form in opset %d: export the model with that opset", n.Op, graphs.OpsetVersion)
+		return fmt.Errorf("%s came after opset 22 and has no form in opset %d: export the model with that opset", n.Op, graphs.OpsetVersion)
 	}
 	for _, v := range slices.Concat(n.Inputs, n.Outputs) {
 		switch {

@@ -13,7 +13,7 @@ import (
 type raiseRule func(r *raiser, n *graphs.Node) error
 
 // raiseRules lists the ops whose form or meaning changed between opset 9 and 21,
-// and those that others spell out: one of opset 23, and Compress in any. For every other op the
+// and those that others spell out: those of opsets 23 and 24, and Compress in any. For every other op the
 // later versions only take more types.
 var raiseRules = map[string]raiseRule{
 	"ReduceSum": axesToInput(13), "ReduceMean": axesToInput(18), "ReduceMax": axesToInput(18), "ReduceMin": axesToInput(18),
@@ -25,12 +25,13 @@ var raiseRules = map[string]raiseRule{
 	"BatchNormalization": raiseBatchNorm, "GroupNormalization": raiseGroupNorm,
 	"Scatter": raiseScatter, "Upsample": raiseResize, "Resize": raiseResize,
 	"DFT": raiseDFT, "GridSample": raiseGridSample, "RoiAlign": raiseRoiAlign,
-	"Compress":         spellCompress,
+	"Compress": spellCompress,
+	"Swish":    lowerSwish, "Cast": dropRounding, "CastLike": dropRounding,
 	"RMSNormalization": lowerRMSNorm, "QuantizeLinear": lowerQuantize, "DequantizeLinear": lowerQuantize,
 }
 
-// newOps are the ops of opset 23 that are refused.
-var newOps = map[string]bool{"Attention": true, "RotaryEmbedding": true}
+// newOps are the ops of opsets 23 to 25 that are refused.
+var newOps = map[string]bool{"Attention": true, "RotaryEmbedding": true, "TensorScatter": true}
 
 // bfloatSince22 are the ops to which opset 22 only added bfloat16.
 var bfloatSince22 = func() map[string]bool {
@@ -429,6 +430,30 @@ func raiseRoiAlign(r *raiser, n *graphs.Node) error {
 	if r.since < 16 {
 		setAttr(n, graphs.S("coordinate_transformation_mode", "output_half_pixel"))
 	}
+	return errUnchanged
+}
+
+// lowerSwish: x·sigmoid(alpha·x), an op since opset 24.
+func lowerSwish(r *raiser, n *graphs.Node) error {
+	x := n.Inputs[0]
+	alpha, err := r.like(n, x, n.Float("alpha", 1))
+	if err != nil {
+		return err
+	}
+	s, err := r.op(n, "Mul", []*graphs.Value{x, alpha})
+	if err == nil {
+		s, err = r.op(n, "Sigmoid", []*graphs.Value{s})
+	}
+	if err != nil {
+		return err
+	}
+	n.Op, n.Inputs, n.Attrs = "Mul", []*graphs.Value{x, s}, nil
+	return errUnchanged
+}
+
+// dropRounding: how to round to a type that opset 21 lacks, since opset 24.
+func dropRounding(r *raiser, n *graphs.Node) error {
+	drop(n, "round_mode")
 	return errUnchanged
 }
 

@@ -162,9 +162,10 @@ func TestRaiseRefuses(t *testing.T) {
 		m    *graphs.Model
 		want string
 	}{
-		{old(8, "Relu", 1, one(x())), "wanted opset 9 to 23 of ai.onnx, got 8"},
-		{old(24, "Relu", 1, one(x())), "wanted opset 9 to 23 of ai.onnx, got 24"},
-		{old(23, "Attention", 1, one(x(), input("k", 1), input("v", 1))), "Attention is new in opset 23"},
+		{old(8, "Relu", 1, one(x())), "wanted opset 9 to 25 of ai.onnx, got 8"},
+		{old(26, "Relu", 1, one(x())), "wanted opset 9 to 25 of ai.onnx, got 26"},
+		{old(23, "Attention", 1, one(x(), input("k", 1), input("v", 1))), "Attention came after opset 22"},
+		{old(24, "TensorScatter", 1, one(x(), x())), "TensorScatter came after opset 22"},
 		{old(22, "Softplus", 1, one(bf)), "bfloat16 only since opset 22"},
 		{old(9, "BatchNormalization", 5, stats()), "training-mode BatchNormalization"},
 		{old(9, "Dropout", 2, one(x())), "the mask of a Dropout"},
