@@ -320,10 +320,13 @@ func nodeCase(path string) (*graphs.Model, []*graphs.Tensor, error) {
 			return nil, nil, &leftOut{"with an Einsum ellipsis"}
 		}
 	}
-	if native > graphs.OpsetVersion { // ops that are new in 22 and 23 are rewritten
+	if native > graphs.OpsetVersion { // ops that are new since 22 are rewritten
 		ready, err := autodiff.Prepare(m)
-		if err == nil {
+		switch {
+		case err == nil:
 			m = ready
+		case errors.Is(err, autodiff.ErrNoRule):
+			return nil, nil, &leftOut{"refused: windows and padded caches of Attention"}
 		}
 	}
 	if err := passes.Raise(m); err != nil {
