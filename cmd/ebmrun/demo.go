@@ -62,6 +62,7 @@ func (c *common) demo(ctx context.Context, out string) error {
 	if err != nil {
 		return err
 	}
+	defer r.Close()
 	paths, err := onnxfile.All(out, r.Model, metaOf(r), 0)
 	if err != nil {
 		return err
