@@ -17,6 +17,7 @@ import (
 var CoopFlow = Suite{"coopflow", []Part{
 	{"ring", "a flow that learns eight Gaussians from revised drafts alone", false, ringOfCoopFlow},
 	{"blobs", "discs of 16×16: drafts and their revisions, reconstruction, inpainting", false, blobsOfCoopFlow},
+	{"pretrained", "the same discs: a flow that has learned from data begins", false, pretrainedCoopFlow},
 }}
 
 var coopflowSabotage = map[string]string{Works: "", Untrained: coopflow.Freeze, Flipped: coopflow.Flip}
@@ -173,7 +174,7 @@ func blobsOfCoopFlow(ctx context.Context, e Env, it *Item) error {
 			return err
 		}
 	}
-	return e.pretrained(ctx, it, b)
+	return nil
 }
 
 // draftsAndRevised is FD-PCA of both.
@@ -232,9 +233,13 @@ func (e Env) given(ctx context.Context, it *Item, b blobs, s *coopflow.System) e
 	return e.pictures("coopflow-blobs-filled", y, b.train)
 }
 
-// pretrained: the first drafts that a pre-trained flow's energy revises are closer to
-// the data than those of a new flow.
-func (e Env) pretrained(ctx context.Context, it *Item, b blobs) error {
+// pretrainedCoopFlow: the first drafts that a pre-trained flow's energy revises are
+// closer to the data than those of a new flow.
+func pretrainedCoopFlow(ctx context.Context, e Env, it *Item) error {
+	b, err := e.blobs(ctx)
+	if err != nil {
+		return err
+	}
 	var revised, drafts [2]float64
 	for i, what := range []string{"unprepared", "pretrained"} {
 		c, err := coopflow.For("pretrained-16", []int{1, 16, 16}, b.train.N)
