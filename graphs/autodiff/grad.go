@@ -171,6 +171,10 @@ func Grad(m *graphs.Model, o Options) (*graphs.Model, error) {
 		g.Inputs = append(append(inputs[:len(inputs):len(inputs)], seed), weights...)
 	}
 	slopes, err := appendSlopes(b, of, seed, wrt, o.Recompute)
+	if at := (*graphs.NodeError)(nil); o.StraightThrough && errors.Is(err, errQuantized) && errors.As(err, &at) {
+		at.Err = fmt.Errorf("%w: what it quantizes is not dequantized before it is computed with; quantize the model in the QDQ format", ErrNoRule)
+		return nil, fmt.Errorf("autodiff: d %s/d %s: %w", of.Name, wrt[0].Name, at)
+	}
 	if err != nil {
 		return nil, err
 	}

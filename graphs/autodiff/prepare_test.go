@@ -342,6 +342,15 @@ func TestStraightThrough(t *testing.T) {
 			t.Errorf("element %d: value %v (in the model %v), slope %v, want %v and %v", i, got[0].F64()[i], want[i], got[1].F64()[i], r*r, slope)
 		}
 	}
+	// What is not dequantized before it is computed with has no straight path.
+	loose := graphs.NewBuilder(&graphs.Graph{})
+	raw := loose.Input("x", graphs.Float64, graphs.MakeShape(2))
+	scale := loose.Const(graphs.Of([]float32{0.1}))
+	codes := loose.Op("QuantizeLinear", []val{loose.Cast(raw, graphs.Float32), scale, loose.Const(graphs.Of([]int8{0}))})
+	loose.Output("y", loose.Cast(loose.Op("Abs", []val{codes}), graphs.Float64))
+	if _, err := Grad(graphs.NewModel(loose.Target()), Options{StraightThrough: true}); !errors.Is(err, ErrNoRule) || !strings.Contains(err.Error(), "QDQ") {
+		t.Errorf("without a DequantizeLinear: %v", err)
+	}
 	// The straight path survives a second differentiation.
 	if _, err := Grad(g, Options{Of: "grad/x", StraightThrough: true}); err != nil {
 		t.Errorf("second order: %v", err)

@@ -61,12 +61,10 @@ func TestRandomGraphs(t *testing.T) {
 func faulty(n *graphs.Node) bool {
 	empty := func(v *graphs.Value) bool { return v != nil && slices.Contains(v.Shape, graphs.D(0)) }
 	switch {
-	case n.Op == "AveragePool" && n.Int("count_include_pad", 0) != 0: // pads at an end alone, or in ceil mode, are not counted
-		p := n.Ints("pads")
-		return n.Int("ceil_mode", 0) != 0 || len(p) > 0 && !slices.Equal(p[:len(p)/2], p[len(p)/2:])
-	case n.Op == "MaxPool": // its shapes count a window that begins in the pad
-		return n.Int("ceil_mode", 0) != 0
-	case n.Op == "Pad" && n.Str("mode", "") == "reflect": // by more than there is
+	case n.Op == "AveragePool" || n.Op == "MaxPool": // pads at one end alone or beside dilations are not counted; a window that begins in a pad is
+		p, counted := n.Ints("pads"), n.Int("count_include_pad", 0) != 0
+		return n.Int("ceil_mode", 0) != 0 || counted && len(p) > 0 && (n.Attr("dilations") != nil || !slices.Equal(p[:len(p)/2], p[len(p)/2:]))
+	case n.Op == "Pad" && n.Str("mode", "") != "constant": // by more than there is
 		lo, hi, ok, err := graphs.Pads(n, len(n.In(0).Shape))
 		for a, d := range n.In(0).Shape {
 			if !ok || err != nil || max(lo[a], hi[a]) >= d.N+min(lo[a], 0)+min(hi[a], 0) {
