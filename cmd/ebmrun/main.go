@@ -35,7 +35,7 @@ func execute(args []string, stdout, stderr io.Writer, signals chan os.Signal) in
 	c := newCommon(stdout, stderr)
 	go c.interrupt.watch(ctx, signals, cancel, c.log.Warn)
 	root := newRoot(c)
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // of none at all cobra would take the process's
 	err := patiently(ctx, patience, func() error { return guarded(ctx, root) })
 	if err != errBrokenOff {
 		c.closeTraining()
