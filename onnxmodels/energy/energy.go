@@ -183,7 +183,8 @@ var Nets = map[string]onnxmodels.Named[Spec]{
 	"video-small": {"clips: 16 windows of 5³, 16 of 3³, 8 of 2×3×3, summed ReLU maps", clips(Layer{Filters: 16, Kernel: 5, Stride: 2, Same: true},
 		Layer{Filters: 16, Kernel: 3, Stride: 2, Same: true}, Layer{Filters: 8, Kernels: []int{2, 3, 3}, Strides: []int{1, 2, 2}, Same: true})},
 	"points-small": {"sets of points: 32-64-128 each, 64-32 of their mean", Spec{Points: &Points{Each: []int{32, 64, 128}, Whole: []int{64, 32}}, Activation: "swish"}},
-	"points-waves": {"the same of coordinates and of their sines and cosines in two octaves", Spec{Points: &Points{Waves: 2, Each: []int{32, 64, 128}, Whole: []int{64, 32}}, Activation: "swish"}},
+	"points-waves": {"the same of coordinates and of their sines and cosines in three octaves, the largest of each value beside the mean", Spec{
+		Points: &Points{Waves: 3, Max: true, Each: []int{32, 64, 128}, Whole: []int{64, 32}}, Activation: "swish"}},
 	"points-medium": {"sets of points: 64-64-128-256-1024 each, 512-256-128-64 of their mean (Xie et al., 2021)", Spec{
 		Points: &Points{Each: []int{64, 64, 128, 256, 1024}, Whole: []int{512, 256, 128, 64}}, Activation: "relu"}},
 	"texture": {"generative ConvNet for textures of 224×224 (released code of Xie et al.)", Spec{

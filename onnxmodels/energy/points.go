@@ -17,7 +17,11 @@ type Points struct {
 	// Waves, if not 0, gives h the sines and cosines of so many octaves of each coordinate, π·x, 2π·x, 4π·x …,
 	// beside the coordinate: thin surfaces need steep features (Tancik et al., "Fourier Features Let Networks
 	// Learn High Frequency Functions in Low Dimensional Domains", NeurIPS 2020).
-	Waves int   `yaml:"waves,omitempty"`
+	Waves int `yaml:"waves,omitempty"`
+
+	// Max has g see the largest of each of h's values beside their mean: a single point where none belongs shows.
+	Max bool `yaml:"max,omitempty"`
+
 	Each  []int `yaml:"each"`  // widths of h, the same for every point
 	Whole []int `yaml:"whole"` // widths of g before its one output
 }
@@ -44,7 +48,10 @@ func (p *Points) score(net *nn.Net, activation string, x *graphs.Value) *graphs.
 		h = net.Activate(activation, net.Dense(fmt.Sprintf("each%d", i+1), h, filters))
 		width = int64(filters)
 	}
-	h = net.Mean(net.ReshapeTo(h, -1, n, width), false, 1)
+	points := net.ReshapeTo(h, -1, n, width)
+	if h = net.Mean(points, false, 1); p.Max {
+		h = net.Concat(1, h, net.Op("ReduceMax", []*graphs.Value{points, net.Ints(1)}, graphs.I("keepdims", 0)))
+	}
 	for i, units := range p.Whole {
 		h = net.Activate(activation, net.Dense(fmt.Sprintf("whole%d", i+1), h, units))
 	}

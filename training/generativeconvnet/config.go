@@ -51,10 +51,11 @@ type Config struct {
 
 // Chains say where sampling starts.
 type Chains struct {
-	Init    string  `yaml:"init"`    // persistent, data or noise
-	Start   string  `yaml:"start"`   // the noise they begin with: uniform (default) or gaussian
-	Buffer  int     `yaml:"buffer"`  // persistent: chains in the bank [2000]
-	Restart float64 `yaml:"restart"` // persistent: share of chains begun anew in every iteration
+	Init    string  `yaml:"init"`             // persistent, data or noise
+	Start   string  `yaml:"start"`            // the noise they begin with: uniform (default) or gaussian
+	Buffer  int     `yaml:"buffer"`           // persistent: chains in the bank [2000]
+	Restart float64 `yaml:"restart"`          // persistent: share of chains begun anew in every iteration
+	Spread  float64 `yaml:"spread,omitempty"` // of sets of points: each chain's cloud is mapped by 1 + spread·N(0, 1), a matrix of its own
 }
 
 // Check reports the first setting that makes no sense.
@@ -67,6 +68,7 @@ func (c *Config) Check() error {
 		check.OneOf("chains.start", c.Chains.Start, "", Uniform, Gaussian),
 		check.If(c.Chains.Init == Persistent && c.Bank() < c.Batch, "chains.buffer: wanted at least the batch of %d, got %d", c.Batch, c.Bank()),
 		check.Within("chains.restart", c.Chains.Restart, 0, 1),
+		check.AtLeast("chains.spread", c.Chains.Spread, 0),
 		check.AtLeast("reference.sigma", c.Reference.Sigma, 0),
 		check.AtLeast("noise_for", c.NoiseFor, 0),
 		check.OneOf("data.scale", c.Data.Scale, "", data.Unit, data.Bytes, data.Share),

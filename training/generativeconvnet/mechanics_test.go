@@ -751,3 +751,16 @@ func TestPresets(t *testing.T) {
 		t.Errorf("wanted an error that lists the presets, got %v", err)
 	}
 }
+
+// TestDeform is exact: the points of each set are mapped by its own matrix.
+func TestDeform(t *testing.T) {
+	x := []float32{1, 2, 3, 4, 1, 0, 0, 1}
+	generativeconvnet.Deform(x, []float32{0, 2, 0, 0, -2, 0, 4, 2}, 2, 0.5)
+	if want := []float32{3, 2, 7, 4, 0, 2, 0, 2}; !slices.Equal(x, want) {
+		t.Errorf("%v, wanted %v", x, want)
+	}
+	c := config(func(c *generativeconvnet.Config) { c.Chains.Spread = 0.5 })
+	if _, err := generativeconvnet.New(c, newPolynomial(2, 1), points(t, 30, []float32{0, 0}, 1), 1); err == nil || !strings.Contains(err.Error(), "chains.spread") {
+		t.Errorf("deformed vectors: %v", err)
+	}
+}

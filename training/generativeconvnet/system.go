@@ -97,6 +97,9 @@ func assemble(name string, c Config, e training.Energy, set *data.Set, seed uint
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	if c.Chains.Spread > 0 && (set.Kind != data.Cloud || c.Chains.Start != Gaussian) {
+		return nil, fmt.Errorf("%s: chains.spread: wanted 0, or sets of points that begin gaussian, got %g and %v", name, c.Chains.Spread, set.Kind)
+	}
 	n, dim := c.Batch, set.Dim()
 	s := &System{
 		Config: c, Energy: e, Data: loader, set: set, origin: training.OriginOf(name, seed, set), noise: sampler.Noise{Seed: seed}, opt: opt,
@@ -159,6 +162,13 @@ func (s *System) begin(r *rand.Rand, x []float32) {
 		for i := range x {
 			x[i] = float32(sd * r.NormFloat64())
 		}
+		if k := s.set.W; s.Config.Chains.Spread > 0 {
+			maps := make([]float32, len(x)/s.set.Dim()*k*k)
+			for i := range maps {
+				maps[i] = float32(r.NormFloat64())
+			}
+			Deform(x, maps, k, s.Config.Chains.Spread)
+		}
 		return
 	}
 	lo, hi := -1.0, 1.0
@@ -167,6 +177,23 @@ func (s *System) begin(r *rand.Rand, x []float32) {
 	}
 	for i := range x {
 		x[i] = float32(lo + (hi-lo)*r.Float64())
+	}
+}
+
+// Deform maps the points [width] of each set in x by a matrix of its own, 1 + spread·m, in place; maps are the
+// normal numbers m [sets, width, width]. Clouds of many points are all alike but for these.
+func Deform(x, maps []float32, width int, spread float64) {
+	square := width * width
+	set := len(x) / (len(maps) / square)
+	p := make([]float32, width)
+	for at := 0; at < len(x); at += width {
+		m := maps[at/set*square:]
+		copy(p, x[at:])
+		for i := range p {
+			for j, v := range p {
+				x[at+i] += float32(spread) * m[i*width+j] * v
+			}
+		}
 	}
 }
 

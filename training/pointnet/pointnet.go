@@ -40,9 +40,10 @@ func (c *Config) Check() error {
 func small(net string, steps int) Config {
 	c := Config{Config: generativeconvnet.Config{
 		Net: net, Steps: steps, Batch: 32,
-		Langevin: training.Langevin{Steps: 48, Step: 0.1, Noise: 0.1, Clamp: [2]float64{-1, 1}, Fused: true},
-		Chains:   generativeconvnet.Chains{Init: generativeconvnet.FromNoise, Start: generativeconvnet.Gaussian},
-		Optim:    training.Optim{LR: 5e-3, Betas: [2]float64{0.9, 0.999}, Decay: 0.1},
+		Langevin: training.Langevin{Steps: 48, Step: 0.1, Noise: 0.1, GradClip: 20, Clamp: [2]float64{-1, 1}, Fused: true},
+		Chains:   generativeconvnet.Chains{Init: generativeconvnet.FromNoise, Start: generativeconvnet.Gaussian, Spread: 0.4},
+		Optim:    training.Optim{LR: 3e-3, Betas: [2]float64{0.9, 0.999}, Decay: 0.03},
+		ScoreL2:  2e-3,
 		Guard:    training.Guard{MaxValue: 1e7},
 	}}
 	c.Reference.Sigma, c.Data.Noise = 0.3, 0.01
@@ -55,6 +56,7 @@ func published() Config {
 	c := small("points-medium", 2000)
 	c.Batch, c.Optim.LR, c.Optim.Decay = 128, 5e-4, 0
 	c.Langevin = training.Langevin{Steps: 64, Step: 0.01, Noise: 1, Clamp: [2]float64{-1, 1}}
+	c.Chains.Spread, c.ScoreL2 = 0, 0
 	return c
 }
 
@@ -63,7 +65,7 @@ var Presets = map[string]struct {
 	Title  string
 	Config Config
 }{
-	"points":    {"sets of a few hundred points", small("points-waves", 600)},
+	"points":    {"sets of a few hundred points", small("points-waves", 240)},
 	"published": {"2,048 points, released code of the authors", published()},
 }
 
@@ -108,12 +110,17 @@ func (m *Model) generator() *shortrun.Generator {
 		Sigma: m.Config.Reference.Sigma, Flat: true, Signs: 0.9}
 }
 
-// starts are n Gaussian clouds of the reference's deviation.
+// starts are n clouds as those that learning began with.
 func (m *Model) starts(seed uint64, n int) []float32 {
 	z := make([]float32, n*m.size())
 	sampler.Noise{Seed: seed}.Normals(z, sampler.Chains(0, n), 0)
 	for i := range z {
 		z[i] *= float32(m.Config.Reference.Sigma)
+	}
+	if spread := m.Config.Chains.Spread; spread > 0 {
+		maps := make([]float32, n*m.Dims[1]*m.Dims[1])
+		sampler.Noise{Seed: seed}.Fork(2).Normals(maps, sampler.Chains(0, n), 0)
+		generativeconvnet.Deform(z, maps, m.Dims[1], spread)
 	}
 	return z
 }

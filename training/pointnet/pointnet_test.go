@@ -60,7 +60,7 @@ func TestResume(t *testing.T) {
 // TestOrder is exact: the energy of a set does not depend on the order of its
 // points, and its slope moves with them.
 func TestOrder(t *testing.T) {
-	net := network(t, config(nil))
+	net := network(t, config(func(c *pointnet.Config) { c.Spec.Points.Max = true }))
 	set := surfaces(t, 4)
 	r := rand.New(rand.NewPCG(1, 2))
 	order := r.Perm(points)
