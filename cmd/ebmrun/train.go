@@ -472,6 +472,9 @@ func providersOf(reports map[string]runtime.Report) (provider, library string) {
 // dataNotes are the lines about what is learned from, and the floor of its measure.
 func dataNotes(set *data.Set, j *judge.Judge) []string {
 	lines := []string{fmt.Sprintf("data: %d examples of %s, value = raw·%.6g %+.6g", set.N, sizeText(set), set.Gain, set.Offset)}
+	for _, end := range slices.Sorted(maps.Keys(set.LeftOut)) {
+		lines = append(lines, fmt.Sprintf("left out: %d of %s, which is not read here", set.LeftOut[end], end))
+	}
 	switch {
 	case j.N == 0:
 		return lines

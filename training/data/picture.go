@@ -286,7 +286,25 @@ func ReadPicturesAs(path string, o Options) (*Set, error) {
 		return nil, err
 	}
 	s.classesFrom(path, all, index)
+	s.LeftOut = leftOut(path)
 	return s, nil
+}
+
+// otherPictures are the ends of names of pictures that cannot be read here.
+var otherPictures = []string{".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".cr2", ".nef", ".dng"}
+
+// leftOut counts the pictures of a folder that cannot be read, by the ends of their names; nil without any.
+func leftOut(path string) map[string]int {
+	end := func(p string) string { return strings.ToLower(filepath.Ext(p)) }
+	files, err := filesOf(path, func(p string) bool { return slices.Contains(otherPictures, end(p)) }, "")
+	if err != nil { // none, or a file
+		return nil
+	}
+	n := map[string]int{}
+	for _, f := range files {
+		n[end(f)]++
+	}
+	return n
 }
 
 // DepthOf lists the pictures of depth for those of a path, in the same order: files of the same names where

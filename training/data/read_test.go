@@ -277,9 +277,13 @@ func TestPictureFolder(t *testing.T) {
 		write(t, dir, name, pngBytes(t, m))
 	}
 	write(t, dir, "b/notes.txt", []byte("no picture"))
+	write(t, dir, "b/moving.GIF", []byte("GIF89a"))
 	s, err := Load(context.Background(), dir, Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(s.LeftOut) != 1 || s.LeftOut[".gif"] != 1 {
+		t.Errorf("left out: %v", s.LeftOut)
 	}
 	if s.N != 3 || s.C != 1 || s.H != 6 || s.W != 4 {
 		t.Fatalf("%d×%d×%d×%d", s.N, s.C, s.H, s.W)

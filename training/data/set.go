@@ -41,6 +41,9 @@ type Set struct {
 	// Gain and Offset tell how the values came from those in the file: value = raw·Gain + Offset.
 	Gain, Offset float64
 
+	// LeftOut counts the files of a folder that are pictures of formats not read here, by the ends of their names.
+	LeftOut map[string]int
+
 	Labels  []int    // one class per example; nil without labels
 	Classes []string // names of the classes, where the source has names
 
