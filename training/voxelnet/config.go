@@ -16,6 +16,7 @@ type Config struct {
 	generativeconvnet.Config `yaml:",inline"`
 
 	Recovery   training.Langevin `yaml:"recovery"`   // of damaged voxels
+	Hold       bool              `yaml:"hold"`       // recovery holds what is known at every step
 	Resolution training.Langevin `yaml:"resolution"` // of finer voxels
 }
 
@@ -43,7 +44,7 @@ func small(net string, steps int) Config {
 	c.Data.Noise = 0.01
 	l.Noise, l.Fused = 0, false
 	c.Recovery, c.Resolution = l, l
-	c.Recovery.Steps = 90
+	c.Recovery.Steps, c.Hold = 90, true
 	return c
 }
 

@@ -61,8 +61,9 @@ func (m *Model) chain(ctx context.Context, x []float32, l training.Langevin, see
 }
 
 // Reconstruct implements [training.Reconstructor]: entries where mask is 0 begin
-// at the mean of those known in the same shape, the whole shape moves, and what is
-// known is put back at the end, once.
+// at the mean of those known in the same shape. With Hold what is known stays at
+// every step, so that the rest is drawn given it; without, as in the released code,
+// the whole shape moves, and what is known is put back at the end, once.
 func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64) ([]float32, error) {
 	size := m.size()
 	if len(x) == 0 || len(x)%size != 0 || mask != nil && len(mask) != len(x) {
@@ -82,14 +83,21 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 			}
 		}
 	}
-	if err := m.chain(ctx, out, m.Config.Recovery, seed, nil); err != nil {
-		return nil, err
-	}
-	for i, v := range mask {
-		if v != 0 {
-			out[i] = x[i]
+	known := func(out []float32) {
+		for i, v := range mask {
+			if v != 0 {
+				out[i] = x[i]
+			}
 		}
 	}
+	hold := known
+	if !m.Config.Hold {
+		hold = nil
+	}
+	if err := m.chain(ctx, out, m.Config.Recovery, seed, hold); err != nil {
+		return nil, err
+	}
+	known(out)
 	return out, nil
 }
 

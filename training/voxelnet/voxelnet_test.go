@@ -100,6 +100,47 @@ func TestReconstruct(t *testing.T) {
 	}
 }
 
+// pairs is U = Σ (x₂ₖ − x₂ₖ₊₁)²/2 over volumes of 64.
+type pairs struct{}
+
+func (pairs) EnergyGrad(x, u, g []float32) error {
+	clear(u)
+	for i, v := range x {
+		d := v - x[i^1]
+		u[i/64] += d * d / 4
+		g[i] = d
+	}
+	return nil
+}
+
+// TestHold: of two voxels that want to be alike the hidden one becomes what is known where that is
+// held, and meets it half way from their mean where it is put back at the end.
+func TestHold(t *testing.T) {
+	m, n := model(0)
+	m.Field = pairs{}
+	x, mask := make([]float32, n), make([]float32, n)
+	for i := 0; i < n; i += 2 {
+		x[i], mask[i] = float32(i)/100, 1
+	}
+	const mean = 0.31 // of what is known
+	for _, hold := range []bool{true, false} {
+		m.Config.Hold = hold
+		got, err := m.Reconstruct(t.Context(), x, mask, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < n; i += 2 {
+			want := x[i]
+			if !hold {
+				want = (x[i] + mean) / 2
+			}
+			if got[i] != x[i] || math.Abs(float64(got[i+1]-want)) > 1e-3 {
+				t.Fatalf("hold %v, pair %d: %v, %v, wanted %v, %v", hold, i/2, got[i], got[i+1], x[i], want)
+			}
+		}
+	}
+}
+
 // TestRefine checks the exact part: means of blocks do not drift, whatever the
 // chain does.
 func TestRefine(t *testing.T) {
