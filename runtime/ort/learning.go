@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ebmrun/graphs"
+	"ebmrun/graphs/passes"
 )
 
 // learningForms returns m in forms of the same sums that the CPU provider is faster at
@@ -81,6 +82,30 @@ type rewriting struct {
 	nodes  []*graphs.Node
 	inits  []*graphs.Value
 	turned map[*graphs.Value]*graphs.Value // filters
+}
+
+// replaced returns m with another form of what find finds, which add adds in the place of the node that gives result.
+// Nodes that nothing reads any more go. m itself is not changed.
+func replaced[T any](m *graphs.Model, find func(*graphs.Graph) []T, result func(T) *graphs.Value, add func(*rewriting, T)) *graphs.Model {
+	if len(find(m.Graph)) == 0 {
+		return m
+	}
+	m = passes.Clone(m)
+	at := map[*graphs.Node]T{}
+	for _, t := range find(m.Graph) {
+		at[result(t).From] = t
+	}
+	r := &rewriting{names: m.Graph}
+	for _, n := range m.Graph.Nodes {
+		if t, ok := at[n]; ok {
+			add(r, t)
+		} else {
+			r.nodes = append(r.nodes, n)
+		}
+	}
+	m.Graph.Nodes, m.Graph.Inits = r.nodes, append(m.Graph.Inits, r.inits...)
+	_, _ = passes.Prune(m.Graph) // never fails
+	return m
 }
 
 // of is m with the nodes gathered in the place of its own: some for each of them.

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/passes"
 )
 
 // An unpooling is the way back through a MaxPool whose windows do not overlap: a slope for
@@ -117,21 +116,7 @@ func zeroBits(t *graphs.Tensor) bool {
 // unpooled returns m with another form of its unpoolings, which form adds to what it is
 // given: u's result from slopes that pass already. m itself is not changed.
 func unpooled(m *graphs.Model, form func(r *rewriting, u *unpooling, slope *graphs.Value)) *graphs.Model {
-	if len(unpoolings(m.Graph)) == 0 {
-		return m
-	}
-	m = passes.Clone(m)
-	at := map[*graphs.Node]*unpooling{}
-	for _, u := range unpoolings(m.Graph) {
-		at[u.result.From] = u
-	}
-	r := &rewriting{names: m.Graph}
-	for _, n := range m.Graph.Nodes {
-		u := at[n]
-		if u == nil {
-			r.nodes = append(r.nodes, n)
-			continue
-		}
+	return replaced(m, unpoolings, func(u *unpooling) *graphs.Value { return u.result }, func(r *rewriting, u *unpooling) {
 		slope := u.slope
 		if u.zero != nil { // where the greatest number of a window exceeds 0
 			y := u.pool.Out(0)
@@ -140,10 +125,7 @@ func unpooled(m *graphs.Model, form func(r *rewriting, u *unpooling, slope *grap
 			slope = r.op(u.result.Name, "Where", y.Shape, []*graphs.Value{active, slope, u.zero})
 		}
 		form(r, u, slope)
-	}
-	m.Graph.Nodes, m.Graph.Inits = r.nodes, append(m.Graph.Inits, r.inits...)
-	_, _ = passes.Prune(m.Graph) // never fails
-	return m
+	})
 }
 
 // byIndex is the form for the CPU provider: it has a kernel for unpooling.

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"ebmrun/graphs"
-	"ebmrun/graphs/passes"
 )
 
 // A correlation is the slope of filters in the form that the gradient rules give it: a convolution of
@@ -58,25 +57,7 @@ func correlations(g *graphs.Graph) []*correlation {
 
 // asProducts returns m with its small correlations as sums of products of matrices. m itself is not changed.
 func asProducts(m *graphs.Model) *graphs.Model {
-	if len(correlations(m.Graph)) == 0 {
-		return m
-	}
-	m = passes.Clone(m)
-	at := map[*graphs.Node]*correlation{}
-	for _, c := range correlations(m.Graph) {
-		at[c.result.From] = c
-	}
-	r := &rewriting{names: m.Graph}
-	for _, n := range m.Graph.Nodes {
-		if c := at[n]; c != nil {
-			c.product(r)
-		} else {
-			r.nodes = append(r.nodes, n)
-		}
-	}
-	m.Graph.Nodes, m.Graph.Inits = r.nodes, append(m.Graph.Inits, r.inits...)
-	_, _ = passes.Prune(m.Graph) // never fails
-	return m
+	return replaced(m, correlations, func(c *correlation) *graphs.Value { return c.result }, func(r *rewriting, c *correlation) { c.product(r) })
 }
 
 // product adds the windows of all pictures, which a convolution with filters of a single 1 gives, and multiplies.
