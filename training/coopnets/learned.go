@@ -42,14 +42,7 @@ func (l *Learned) revise(ctx context.Context, x, mask []float32, seed uint64) er
 	return training.Blocks(len(x)/l.Dim, training.Block, func(first, end int) error {
 		part, k := x[first*l.Dim:end*l.Dim], l.Revision.Kernel()
 		if mask != nil {
-			seen, known := mask[first*l.Dim:end*l.Dim], append([]float32(nil), part...)
-			k.Project = func(x []float32) {
-				for i, m := range seen {
-					if m != 0 {
-						x[i] = known[i]
-					}
-				}
-			}
+			k.Project = sampler.Hold(append([]float32(nil), part...), mask[first*l.Dim:end*l.Dim])
 		}
 		st, err := sampler.NewState(part, l.Dim, sampler.Chains(uint64(first), end-first))
 		if err != nil {

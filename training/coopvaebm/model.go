@@ -98,17 +98,10 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 	if err != nil || mask == nil {
 		return y, err
 	}
-	k, dim, first := m.Config.Langevin.Kernel(), m.Drafts.Dim, 0
-	k.Project = func(y []float32) {
-		for i := range y {
-			if mask[first*dim+i] != 0 {
-				y[i] = x[first*dim+i]
-			}
-		}
-	}
+	k, dim := m.Config.Langevin.Kernel(), m.Drafts.Dim
 	noise := sampler.Noise{Seed: seed}.Fork(drawn)
 	return y, training.Blocks(len(y)/dim, m.Config.Drafts, func(from, to int) error {
-		first = from
+		k.Project = sampler.Hold(x[from*dim:to*dim], mask[from*dim:to*dim])
 		st, err := sampler.NewState(y[from*dim:to*dim], dim, sampler.Chains(uint64(from), to-from))
 		if err != nil {
 			return err

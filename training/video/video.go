@@ -80,13 +80,7 @@ func recovery(ctx context.Context, f sampler.Field, l training.Langevin, noise s
 	}
 	st.T = t
 	k := l.Kernel()
-	k.Project = func(x []float32) {
-		for i, v := range known {
-			if v != 0 {
-				x[i] = kept[i]
-			}
-		}
-	}
+	k.Project = sampler.Hold(kept, known)
 	_, err = sampler.Run(ctx, noise, k, f, st, l.Steps, nil)
 	return err
 }

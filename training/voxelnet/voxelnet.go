@@ -83,21 +83,15 @@ func (m *Model) Reconstruct(ctx context.Context, x, mask []float32, seed uint64)
 			}
 		}
 	}
-	known := func(out []float32) {
-		for i, v := range mask {
-			if v != 0 {
-				out[i] = x[i]
-			}
-		}
-	}
-	hold := known
+	put := sampler.Hold(x, mask)
+	hold := put
 	if !m.Config.Hold {
 		hold = nil
 	}
 	if err := m.chain(ctx, out, m.Config.Recovery, seed, hold); err != nil {
 		return nil, err
 	}
-	known(out)
+	put(out)
 	return out, nil
 }
 
